@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs the Debian or Ubuntu packages that are missing for `build`, `demo` or `test`.
+# Exit codes: 0 all there, 1 failed, 2 wrong usage or no cargo, 3 cannot install here (says what).
+set -euo pipefail
+cd "$(dirname "$0")"
+# shellcheck source=.ci/lib.sh
+source ./lib.sh
+
+packages_for() {
+    local build=(clang llvm libelf-dev zlib1g-dev pkg-config make gcc)
+    local window=(libegl1 libgl1 libgl1-mesa-dri libx11-xcb1 libxcursor1 libxi6 libxkbcommon-x11-0
+        libxrandr2)
+    local python=()
+    # A Python that brings its own venv needs no package.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || python=(python3-venv)
+    case $1 in
+    build) echo "${build[@]}" ;;
+    demo)
+        # Without a display the demo draws to files, which takes no graphics libraries.
+        [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || window=()
+        echo "${build[@]}" "${python[@]}" "${window[@]}"
+        ;;
+    test) echo "${build[@]}" "${python[@]}" "${window[@]}" xvfb xdotool imagemagick x11-utils ;;
+    esac
+}
+
+missing_of() {
+    local installed
+    # dpkg-query fails when it does not know one of the names, which is the point.
+    # shellcheck disable=SC2016  # dpkg-query's own variables
+    installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true)
+    for package in "$@"; do
+        grep -qx "installed $package" <<<"$installed" || echo "$package"
+    done
+}
+
+install_packages() {
+    local apt=(apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0) log
+    log=$(mktemp)
+    if as_root "${apt[@]}" update >"$log" 2>&1 &&
+        as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends \
+            "$@" >>"$log" 2>&1; then
+        rm -f "$log"
+        return
+    fi
+    grep '^E:' "$log" >&2 || tail -n 5 "$log" >&2
+    rm -f "$log"
+    echo "setup: apt-get could not install: $*" >&2
+    return 1
+}
+
+main() {
+    local wanted missing
+    case ${1:-} in build | demo | test) ;; *)
+        echo "usage: setup.sh build|demo|test" >&2
+        exit 2
+        ;;
+    esac
+    if ! command -v cargo >/dev/null; then
+        echo "setup: cargo not found; install Rust from https://rustup.rs and try again" >&2
+        exit 2
+    fi
+    read -ra wanted <<<"$(packages_for "$1")"
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        echo "setup: not Debian or Ubuntu; install what corresponds to: ${wanted[*]}" >&2
+        exit 3
+    fi
+    mapfile -t missing < <(missing_of "${wanted[@]}")
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        return
+    fi
+    if ! can_be_root; then
+        echo "setup: needs root to install: apt-get install ${missing[*]}" >&2
+        exit 3
+    fi
+    echo "setup: installing ${missing[*]}"
+    install_packages "${missing[@]}"
+}
+
+main "$@"

@@ -1,0 +1,27 @@
+# Thin: the work is in .ci/ and sample-traces/tools/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench samples setup lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
+
+demo: ## record a real llama.cpp and look at it
+	@.ci/demo.sh
+
+test: ## all checks and tests, as in CI
+	@.ci/test.sh
+
+bench: ## print the figures: overhead, file size, opening, frames
+	@.ci/bench.sh
+
+samples: ## record sample-traces/*.llmtrace again
+	@sample-traces/tools/record-samples.sh
+
+setup: ## install the system packages for building and testing
+	@.ci/setup.sh test
+
+lint: ## format, clippy and shellcheck only
+	@.ci/lint.sh
+
+clean: ## remove what was built (not the cached Python environment)
+	@cargo clean

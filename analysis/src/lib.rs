@@ -1,0 +1,24 @@
+//! The trace model, level of detail and statistics over `.llmtrace` files.
+//!
+//! ```text
+//! llmtrace_format::TraceFile ─► Trace ─┬─► fold     (timeline: a list bounded by pixels)
+//!                                      ├─► stats    (by operator, name, layer, thread, token)
+//!                                      ├─► summary  (the run on one page)
+//!                                      └─► search   (find by name)
+//! ```
+//!
+//! Everything here is a function from a [`Trace`] to values that both the
+//! command line and the app show. The crate does no I/O beyond the format
+//! crate and knows neither egui nor libbpf.
+
+pub mod fold;
+pub mod node;
+pub mod search;
+pub mod stats;
+pub mod summary;
+mod trace;
+
+pub use llmtrace_format as format;
+pub use llmtrace_format::tables::Phase;
+pub use llmtrace_format::{Nanos, OpSpan, TimeRange};
+pub use trace::{Lane, LoadProgress, Token, Trace};

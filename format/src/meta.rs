@@ -1,0 +1,190 @@
+//! Dictionaries and descriptions: what was recorded, where, and how.
+
+use serde::{Deserialize, Serialize};
+
+/// Index into the file's strings. 0 is the empty string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StrId(pub u32);
+
+/// How much a recorder captures; each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Decode calls and ubatches.
+    Token,
+    /// And graph computations.
+    Graph,
+    /// And the begin of every node on every thread.
+    Op,
+    /// And arrivals at barriers: compute time and waiting time.
+    Thread,
+}
+
+impl Level {
+    /// The name used on the command line and in the interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Graph => "graph",
+            Self::Op => "op",
+            Self::Thread => "thread",
+        }
+    }
+}
+
+/// The machine that ran the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Host name.
+    pub name: String,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// CPU architecture.
+    pub arch: String,
+    /// CPU model name.
+    pub cpu_model: String,
+    /// Online CPUs.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// The process that was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Process id.
+    pub pid: u32,
+    /// Base name of the executable.
+    pub exe: String,
+    /// Whether the recorder started it (`-- COMMAND`).
+    pub launched: bool,
+    /// Mapped model files, base names.
+    pub models: Vec<String>,
+    /// Objects with functions that were probed.
+    pub objects: Vec<Object>,
+    /// `ggml_version()`, when the build tells.
+    pub ggml_version: String,
+    /// `llama_version()`, when the build tells.
+    pub llama_version: String,
+}
+
+/// One file mapped by the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Base name.
+    pub name: String,
+    /// GNU build id in hexadecimal; empty when it has none.
+    pub build_id: String,
+}
+
+/// One attached probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What it is for, such as `op begin`.
+    pub purpose: String,
+    /// Symbol it was found by.
+    pub symbol: String,
+    /// Base name of the object.
+    pub object: String,
+    /// Bytes between the function's entry and the probed instruction.
+    pub offset: u32,
+    /// Text of the probed instruction.
+    pub instruction: String,
+    /// Whether the kernel emulates the instruction (cheap) or single-steps it.
+    pub emulated: bool,
+    /// Whether it is a return probe.
+    pub on_return: bool,
+}
+
+/// A tensor type of the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorType {
+    /// Name, such as `q4_K`.
+    pub name: String,
+    /// Elements per block.
+    pub block_elements: u32,
+    /// Bytes per block.
+    pub block_bytes: u32,
+}
+
+/// What was recorded, where and how. A later one in the file replaces an
+/// earlier one: the recorder learns more once libraries are loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Version of the recorder.
+    pub recorder_version: String,
+    /// Level that was asked for.
+    pub level_asked: Level,
+    /// Level that the target's build gave.
+    pub level: Level,
+    /// Why `level` is lower than `level_asked`; empty when it is not.
+    pub level_reason: String,
+    /// The machine.
+    pub host: Host,
+    /// The process.
+    pub target: Target,
+    /// Where probes were attached.
+    pub probes: Vec<Probe>,
+    /// Tensor types, indexed by the target's `enum ggml_type`.
+    pub types: Vec<TensorType>,
+}
+
+/// How a recording ended, and its totals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// `target exited`, `interrupted`, `duration reached`.
+    pub reason: String,
+    /// Trace time of the end.
+    pub end_nanos: u64,
+    /// Kernel events received.
+    pub events: u64,
+    /// Kernel events lost, in all.
+    pub lost: u64,
+    /// Events that no graph or call could be found for (for example the rest of
+    /// a graph that was running when the recorder attached).
+    pub orphans: u64,
+    /// Exit code of a launched target, if it exited.
+    pub exit_code: Option<i32>,
+    /// CPU time that the recorder used.
+    pub recorder_cpu_nanos: u64,
+    /// Most memory that the recorder had resident, in bytes.
+    pub recorder_peak_bytes: u64,
+}
+
+/// One tensor of a graph: a node's result, a weight or an input.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tensor {
+    /// Name given by the engine, such as `ffn_up-7` or `blk.7.ffn_up.weight`.
+    pub name: StrId,
+    /// Operator, such as `MUL_MAT`; `NONE` for weights and inputs.
+    pub op: StrId,
+    /// The unary or gated function of operators `UNARY` and `GLU`, else empty.
+    pub variant: StrId,
+    /// Index into [`Recording::types`].
+    pub tensor_type: u32,
+    /// Elements in each dimension, fastest first.
+    pub ne: [i64; 4],
+    /// Bytes between elements in each dimension.
+    pub nb: [u64; 4],
+    /// `ggml_tensor.flags`.
+    pub flags: i32,
+    /// `ggml_tensor.op_params`.
+    pub op_params: [i32; 16],
+    /// Sources, as indexes into [`Graph::tensors`].
+    pub sources: Vec<u32>,
+    /// The tensor that this one is a view of.
+    pub view_of: Option<u32>,
+    /// Byte offset into it.
+    pub view_offset: u64,
+}
+
+/// One compute graph. Graphs with the same content are stored once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Number by which graph spans refer to it; counts from 0.
+    pub id: u32,
+    /// The nodes in the order of execution, then weights and inputs.
+    pub tensors: Vec<Tensor>,
+    /// How many of `tensors` are nodes.
+    pub nodes: u32,
+}

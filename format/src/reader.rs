@@ -1,0 +1,353 @@
+//! Opens a trace: dictionaries and index at once, tables when asked for.
+
+use crate::block::{self, BlockInfo, DirectoryEntry};
+use crate::constants::{
+    BLOCK_HEADER_LEN, BLOCK_MARKER, DIRECTORY_ENTRY_LEN, HEADER_LEN, TRAILER_LEN, VERSION_MINOR, encoding,
+    kind,
+};
+use crate::footer::{Footer, trailer_from_bytes};
+use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::summary::LaneSummary;
+use crate::tables::{self, ColumnSet, Table, Threads};
+use crate::{Error, Header, Result, TimeRange, Warning, column, structured};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::{Mutex, PoisonError};
+
+/// Where the bytes come from.
+pub enum Source {
+    /// A file, read piece by piece.
+    File(Mutex<File>),
+    /// Bytes in memory.
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    /// A source that reads `file`.
+    pub fn from_file(file: File) -> Self {
+        Self::File(Mutex::new(file))
+    }
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn len(&self) -> Result<u64> {
+        match self {
+            Self::File(file) => {
+                Ok(file.lock().unwrap_or_else(PoisonError::into_inner).seek(SeekFrom::End(0))?)
+            }
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// Whether there are no bytes.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads `len` bytes at `offset`. The caller has checked that they exist.
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        match self {
+            Self::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(offset))?;
+                let mut bytes = vec![0; len];
+                file.read_exact(&mut bytes)?;
+                Ok(bytes)
+            }
+            Self::Bytes(bytes) => {
+                let range = usize::try_from(offset).ok().and_then(|at| bytes.get(at..at.checked_add(len)?));
+                range.map(<[u8]>::to_vec).ok_or(Error::TooShort { len: bytes.len() as u64 })
+            }
+        }
+    }
+}
+
+/// How far opening has come; returning `false` cancels it.
+pub type ScanProgress<'a> = &'a mut dyn FnMut(f32) -> bool;
+
+/// An open trace. Reading a block takes `&self`, so that several threads can.
+pub struct TraceFile {
+    source: Source,
+    len: u64,
+    /// The file's header.
+    pub header: Header,
+    /// What was recorded; `None` when the file holds no such block.
+    pub recording: Option<Recording>,
+    /// How it ended; `None` when the recorder did not close the file.
+    pub ending: Option<Ending>,
+    /// Strings by [`StrId`].
+    pub strings: Vec<String>,
+    /// Graphs, in the order of the file.
+    pub graphs: Vec<Graph>,
+    /// Threads.
+    pub threads: Threads,
+    /// All readable blocks, in the order of the file.
+    pub blocks: Vec<BlockInfo>,
+    /// One summary a lane; empty for a file without its footer.
+    pub summaries: Vec<LaneSummary>,
+    /// What is wrong with the file.
+    pub warnings: Vec<Warning>,
+}
+
+impl TraceFile {
+    /// Opens a trace: reads header, footer and dictionaries, no table.
+    ///
+    /// # Errors
+    /// When the source cannot be read, is no trace, or is of a later version.
+    pub fn open(source: Source) -> Result<Self> {
+        Self::open_with_progress(source, &mut |_| true)
+    }
+
+    /// Like [`TraceFile::open`], for files that may need a scan of all blocks.
+    ///
+    /// # Errors
+    /// As [`TraceFile::open`], and [`Error::Cancelled`].
+    pub fn open_with_progress(source: Source, progress: ScanProgress<'_>) -> Result<Self> {
+        let len = source.len()?;
+        let header = Header::from_bytes(&source.read(0, len.min(HEADER_LEN as u64) as usize)?)?;
+        let mut trace = Self {
+            source,
+            len,
+            header,
+            recording: None,
+            ending: None,
+            strings: vec![String::new()],
+            graphs: Vec::new(),
+            threads: Threads::default(),
+            blocks: Vec::new(),
+            summaries: Vec::new(),
+            warnings: Vec::new(),
+        };
+        if header.minor > VERSION_MINOR {
+            let Header { major, minor, .. } = header;
+            trace.warnings.push(Warning::NewerMinor { major, minor });
+        }
+        match trace.read_footer() {
+            Some(footer) => {
+                trace.blocks = footer.blocks().collect();
+                trace.summaries = footer.summaries;
+            }
+            None => trace.scan(progress)?,
+        }
+        trace.read_dictionaries();
+        Ok(trace)
+    }
+
+    /// Length of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the file has no blocks.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The text of a string id; empty for an id that does not exist.
+    pub fn string(&self, id: StrId) -> &str {
+        self.strings.get(id.0 as usize).map_or("", String::as_str)
+    }
+
+    /// The blocks of one table, in the order of the file.
+    pub fn blocks_of<T: Table>(&self) -> impl Iterator<Item = &BlockInfo> {
+        self.blocks.iter().filter(|block| block.kind == T::KIND)
+    }
+
+    /// Decodes the asked columns of one block; the others stay empty.
+    ///
+    /// # Errors
+    /// When the block is damaged or lacks a column.
+    pub fn read<T: Table>(&self, info: &BlockInfo, columns: ColumnSet) -> Result<T> {
+        let malformed = |why| Error::Malformed { what: "block", offset: info.offset, why };
+        let directory = self.directory(info)?;
+        if info.kind != T::KIND {
+            return Err(malformed("it holds another table"));
+        }
+        let mut table = T::default();
+        for (index, spec) in tables::selected::<T>(columns) {
+            let Some(entry) = directory.iter().find(|entry| entry.id == spec.id) else {
+                return Err(Error::MissingColumn { offset: info.offset, column: spec.name });
+            };
+            let bytes = self.column_bytes(info, entry)?;
+            let values = column::decode(&bytes, entry.encoding, info.rows)
+                .ok_or(malformed("a column does not decode"))?;
+            if !table.set_column(index, values) {
+                return Err(malformed("a value is out of range"));
+            }
+        }
+        Ok(table)
+    }
+
+    /// Decodes all rows of a table; damaged blocks are left out and reported.
+    pub fn read_all<T: Table>(&self, mut each: impl FnMut(&BlockInfo, T), warnings: &mut Vec<Warning>) {
+        for block in self.blocks_of::<T>() {
+            match self.read(block, ColumnSet::ALL) {
+                Ok(table) => each(block, table),
+                Err(_) => warnings.push(Warning::Unreadable { what: T::NAME, offset: block.offset }),
+            }
+        }
+    }
+
+    fn read_footer(&self) -> Option<Footer> {
+        let at = self.len.checked_sub(TRAILER_LEN as u64)?;
+        let trailer = self.source.read(at, TRAILER_LEN).ok()?;
+        let offset = trailer_from_bytes(trailer.first_chunk()?)?;
+        let (info, _) = self.fixed(offset).ok()?;
+        let footer: Footer = self.read_structured(&info).ok()?;
+        (info.kind == kind::FOOTER && footer.blocks().all(|block| self.holds(&block))).then_some(footer)
+    }
+
+    fn holds(&self, info: &BlockInfo) -> bool {
+        info.offset.checked_add(info.file_len()).is_some_and(|end| end <= self.len)
+    }
+
+    fn fixed(&self, offset: u64) -> Result<(BlockInfo, [u8; BLOCK_HEADER_LEN])> {
+        let malformed = |why| Error::Malformed { what: "block", offset, why };
+        if self.len.checked_sub(BLOCK_HEADER_LEN as u64).is_none_or(|last| offset > last) {
+            return Err(malformed("the file ends inside it"));
+        }
+        let bytes = self.source.read(offset, BLOCK_HEADER_LEN)?;
+        let Some(&bytes) = bytes.first_chunk::<BLOCK_HEADER_LEN>() else {
+            return Err(malformed("the file ends inside it"));
+        };
+        let (info, _) = block::read_fixed(&bytes, offset)?;
+        if !self.holds(&info) {
+            return Err(malformed("the file ends inside it"));
+        }
+        Ok((info, bytes))
+    }
+
+    fn directory(&self, info: &BlockInfo) -> Result<Vec<DirectoryEntry>> {
+        let (found, fixed) = self.fixed(info.offset)?;
+        if found != *info {
+            return Err(Error::Malformed {
+                what: "block",
+                offset: info.offset,
+                why: "it is not what the footer says",
+            });
+        }
+        let (_, crc) = block::read_fixed(&fixed, info.offset)?;
+        let at = info.offset + BLOCK_HEADER_LEN as u64;
+        let bytes = self.source.read(at, usize::from(info.columns) * DIRECTORY_ENTRY_LEN)?;
+        block::read_directory(&fixed, info, crc, &bytes)
+    }
+
+    fn column_bytes(&self, info: &BlockInfo, entry: &DirectoryEntry) -> Result<Vec<u8>> {
+        let (at, len) = block::stored_range(entry);
+        let at = info.offset + BLOCK_HEADER_LEN as u64 + at;
+        block::unpack(entry, self.source.read(at, len as usize)?, info)
+    }
+
+    fn read_structured<T: DeserializeOwned>(&self, info: &BlockInfo) -> Result<T> {
+        let directory = self.directory(info)?;
+        let entry = directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
+        let malformed = |why| Error::Malformed { what: "description", offset: info.offset, why };
+        let bytes = self.column_bytes(info, entry.ok_or(malformed("no description in it"))?)?;
+        structured::from_bytes(&bytes).ok_or(malformed("it does not decode"))
+    }
+
+    /// Finds the blocks of a file without footer; skips damage.
+    fn scan(&mut self, progress: ScanProgress<'_>) -> Result<()> {
+        let mut offset = HEADER_LEN as u64;
+        let mut closed = false;
+        while offset < self.len {
+            if self.blocks.len().is_multiple_of(256) && !progress(offset as f32 / self.len as f32) {
+                return Err(Error::Cancelled);
+            }
+            let found = self.fixed(offset).and_then(|(info, _)| self.directory(&info).map(|_| info));
+            match found {
+                Ok(info) => {
+                    closed = info.kind == kind::FOOTER;
+                    if !closed {
+                        self.blocks.push(info);
+                    }
+                    offset += info.file_len();
+                }
+                Err(_) if closed && self.len - offset <= TRAILER_LEN as u64 => break,
+                Err(_) => match self.next_marker(offset + 1, progress)? {
+                    Some(next) => {
+                        self.warnings.push(Warning::Skipped { offset, bytes: next - offset });
+                        offset = next;
+                    }
+                    None => {
+                        self.warnings.push(Warning::CutOff { offset, bytes: self.len - offset });
+                        break;
+                    }
+                },
+            }
+        }
+        self.warnings.insert(0, Warning::NoFooter { blocks: self.blocks.len() });
+        Ok(())
+    }
+
+    /// Where the next intact block header after damage begins.
+    fn next_marker(&self, from: u64, progress: ScanProgress<'_>) -> Result<Option<u64>> {
+        const WINDOW: u64 = 1 << 20;
+        let mut at = from;
+        while at + BLOCK_HEADER_LEN as u64 <= self.len {
+            if !progress(at as f32 / self.len as f32) {
+                return Err(Error::Cancelled);
+            }
+            let window = self.source.read(at, WINDOW.min(self.len - at) as usize)?;
+            for (index, bytes) in window.windows(BLOCK_MARKER.len()).enumerate() {
+                let candidate = at + index as u64;
+                if bytes == BLOCK_MARKER
+                    && self.fixed(candidate).is_ok_and(|(info, _)| self.directory(&info).is_ok())
+                {
+                    return Ok(Some(candidate));
+                }
+            }
+            // Overlap, so that a marker across the edge is found.
+            at += (window.len() as u64).saturating_sub(BLOCK_MARKER.len() as u64 - 1).max(1);
+        }
+        Ok(None)
+    }
+
+    fn read_dictionaries(&mut self) {
+        for info in self.blocks.clone() {
+            let what = match info.kind {
+                kind::RECORDING => {
+                    let read = self.read_structured(&info).map(|recording| self.recording = Some(recording));
+                    read.is_err().then_some("description of the recording")
+                }
+                kind::ENDING => {
+                    let read = self.read_structured(&info).map(|ending| self.ending = Some(ending));
+                    read.is_err().then_some("ending")
+                }
+                kind::STRINGS => {
+                    let read = self.read_structured::<Vec<String>>(&info);
+                    read.map(|strings| self.strings.extend(strings)).is_err().then_some("strings")
+                }
+                kind::GRAPH => {
+                    let read = self.read_structured(&info).map(|graph| self.graphs.push(graph));
+                    read.is_err().then_some("graph")
+                }
+                kind::THREADS => {
+                    let read = self.read::<Threads>(&info, ColumnSet::ALL);
+                    read.map(|table| table.rows().for_each(|row| self.threads.push(row)))
+                        .is_err()
+                        .then_some("threads")
+                }
+                _ => None,
+            };
+            if let Some(what) = what {
+                self.warnings.push(Warning::Unreadable { what, offset: info.offset });
+            }
+        }
+    }
+
+    /// From the first row to the last row or the recorded end.
+    pub fn range(&self) -> TimeRange {
+        let timed = || self.blocks.iter().filter(|block| block.range.end > 0);
+        TimeRange::new(
+            timed().map(|block| block.range.begin).min().unwrap_or(0),
+            timed().map(|block| block.range.end).max().unwrap_or(0),
+        )
+    }
+}

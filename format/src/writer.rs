@@ -1,0 +1,288 @@
+//! Writes a trace, block after block.
+
+use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
+use crate::constants::{NO_LANE, encoding, kind};
+use crate::footer::{Footer, trailer_to_bytes};
+use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::summary::SummaryBuilder;
+use crate::tables::{
+    self, Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, OpSpan, OpSpans, Table, Thread, Threads,
+    Ubatch, Ubatches,
+};
+use crate::{Error, Header, Nanos, Result, TimeRange, structured};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::io::Write;
+
+/// Rows after which a lane's op spans become a block.
+const ROWS_PER_BLOCK: usize = 1 << 16;
+/// Speed comes first while recording.
+const ZSTD_LEVEL: i32 = 3;
+
+/// A trace being written. Rows are buffered until [`Writer::flush`]; memory is
+/// bounded by 65,536 rows a lane and the dictionaries.
+pub struct Writer<W: Write> {
+    sink: W,
+    offset: u64,
+    blocks: Vec<BlockInfo>,
+    scratch: Vec<u8>,
+    strings: HashMap<String, StrId>,
+    new_strings: Vec<String>,
+    lanes: HashMap<u32, Lane>,
+    /// Operator of each node of each graph, for the summaries.
+    graph_ops: HashMap<u32, Vec<StrId>>,
+    /// Graph of recent graph spans, for the same.
+    span_graphs: HashMap<u32, u32>,
+    threads: Threads,
+    decodes: Buffered<Decodes>,
+    ubatches: Buffered<Ubatches>,
+    graph_spans: Buffered<GraphSpans>,
+    losses: Buffered<Losses>,
+}
+
+struct Lane {
+    rows: OpSpans,
+    range: TimeRange,
+    summary: SummaryBuilder,
+}
+
+#[derive(Default)]
+struct Buffered<T> {
+    rows: T,
+    range: Option<TimeRange>,
+}
+
+impl<T> Buffered<T> {
+    fn cover(&mut self, begin: Nanos, end: Nanos) {
+        let range = self.range.get_or_insert(TimeRange::new(begin, end));
+        range.begin = range.begin.min(begin);
+        range.end = range.end.max(end);
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts a trace.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn new(mut sink: W, header: Header) -> Result<Self> {
+        let bytes = header.to_bytes();
+        sink.write_all(&bytes)?;
+        Ok(Self {
+            sink,
+            offset: bytes.len() as u64,
+            blocks: Vec::new(),
+            scratch: Vec::new(),
+            strings: HashMap::from([(String::new(), StrId(0))]),
+            new_strings: Vec::new(),
+            lanes: HashMap::new(),
+            graph_ops: HashMap::new(),
+            span_graphs: HashMap::new(),
+            threads: Threads::default(),
+            decodes: Buffered::default(),
+            ubatches: Buffered::default(),
+            graph_spans: Buffered::default(),
+            losses: Buffered::default(),
+        })
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// The sink, for what is not the writer's business (such as its file name).
+    pub fn sink(&self) -> &W {
+        &self.sink
+    }
+
+    /// The id of a string, which is added when it is new.
+    pub fn string(&mut self, text: &str) -> StrId {
+        if let Some(&id) = self.strings.get(text) {
+            return id;
+        }
+        let id = StrId(self.strings.len() as u32);
+        self.strings.insert(text.to_owned(), id);
+        self.new_strings.push(text.to_owned());
+        id
+    }
+
+    /// Writes what is known of the recording; may be called again.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn write_recording(&mut self, recording: &Recording) -> Result<()> {
+        self.write_structured(kind::RECORDING, recording)
+    }
+
+    /// Writes a graph, and the strings it refers to.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn write_graph(&mut self, graph: &Graph) -> Result<()> {
+        self.write_strings()?;
+        let nodes = graph.tensors.iter().take(graph.nodes as usize);
+        self.graph_ops.insert(graph.id, nodes.map(|tensor| tensor.op).collect());
+        self.write_structured(kind::GRAPH, graph)
+    }
+
+    /// Adds a thread.
+    pub fn push_thread(&mut self, row: Thread) {
+        self.threads.push(row);
+    }
+
+    /// Adds a decode call.
+    pub fn push_decode(&mut self, row: Decode) {
+        self.decodes.cover(row.begin, row.end);
+        self.decodes.rows.push(row);
+    }
+
+    /// Adds a micro-batch.
+    pub fn push_ubatch(&mut self, row: Ubatch) {
+        self.ubatches.cover(row.begin, row.end);
+        self.ubatches.rows.push(row);
+    }
+
+    /// Adds a graph span; comes before its op spans.
+    pub fn push_graph_span(&mut self, row: GraphSpan) {
+        self.graph_spans.cover(row.begin, row.end);
+        self.span_graphs.insert(row.id, row.graph);
+        self.graph_spans.rows.push(row);
+    }
+
+    /// Adds a loss.
+    pub fn push_loss(&mut self, row: Loss) {
+        self.losses.cover(row.begin, row.end);
+        self.losses.rows.push(row);
+    }
+
+    /// Adds a node execution to a lane. Spans of a lane come in order and do
+    /// not overlap; a span that begins too early is moved, so that a lane never
+    /// runs backwards.
+    ///
+    /// # Errors
+    /// When a block is full and the sink cannot be written.
+    pub fn push_op_span(&mut self, lane_id: u32, span: OpSpan) -> Result<()> {
+        let op = self
+            .span_graphs
+            .get(&span.graph_span)
+            .and_then(|graph| self.graph_ops.get(graph)?.get(span.node as usize))
+            .copied()
+            .unwrap_or_default();
+        let lane = self.lanes.entry(lane_id).or_insert_with(|| Lane {
+            rows: OpSpans::default(),
+            range: TimeRange::default(),
+            summary: SummaryBuilder::new(lane_id),
+        });
+        let mut span = span;
+        span.begin = span.begin.max(lane.range.end);
+        if lane.rows.is_empty() {
+            lane.range.begin = span.begin;
+        }
+        lane.rows.push_span(&span, lane.range.end);
+        lane.range.end = span.end();
+        lane.summary.add(&span, op);
+        if lane.rows.len() >= ROWS_PER_BLOCK {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything buffered. A reader of the file sees it afterwards.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn flush(&mut self) -> Result<()> {
+        self.write_strings()?;
+        if !self.threads.is_empty() {
+            let threads = std::mem::take(&mut self.threads);
+            self.write_table(&threads, NO_LANE, TimeRange::default())?;
+        }
+        macro_rules! write {
+            ($($table:ident)+) => { $( if let Some(range) = self.$table.range.take() {
+                let mut rows = std::mem::take(&mut self.$table.rows);
+                self.write_table(&rows, NO_LANE, range)?;
+                rows.clear();
+                self.$table.rows = rows;
+            } )+ };
+        }
+        write!(decodes ubatches graph_spans losses);
+        self.write_lanes()?;
+        // Spans of a graph arrive together with it; one graph may straddle a flush.
+        if self.span_graphs.len() > 4096 {
+            let newest = self.span_graphs.keys().max().copied().unwrap_or(0);
+            self.span_graphs.retain(|&id, _| id + 1024 > newest);
+        }
+        self.sink.flush()?;
+        Ok(())
+    }
+
+    /// Writes the ending, footer and trailer; gives the sink back.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn finish(mut self, ending: &Ending) -> Result<W> {
+        self.flush()?;
+        self.write_structured(kind::ENDING, ending)?;
+        let mut lanes: Vec<_> = self.lanes.iter().collect();
+        lanes.sort_by_key(|(id, _)| **id);
+        let summaries = lanes.into_iter().map(|(_, lane)| lane.summary.build()).collect();
+        let footer = Footer::new(&self.blocks, summaries);
+        let footer_offset = self.offset;
+        self.write_structured(kind::FOOTER, &footer)?;
+        self.sink.write_all(&trailer_to_bytes(footer_offset))?;
+        self.sink.flush()?;
+        Ok(self.sink)
+    }
+
+    fn write_lanes(&mut self) -> Result<()> {
+        let mut ids: Vec<u32> = self.lanes.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            if lane.rows.is_empty() {
+                continue;
+            }
+            let range = lane.range;
+            let mut rows = std::mem::take(&mut lane.rows);
+            self.write_table(&rows, id, range)?;
+            rows.clear();
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.rows = rows;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_strings(&mut self) -> Result<()> {
+        if self.new_strings.is_empty() {
+            return Ok(());
+        }
+        let strings = std::mem::take(&mut self.new_strings);
+        self.write_structured(kind::STRINGS, &strings)
+    }
+
+    fn write_table<T: Table>(&mut self, table: &T, lane: u32, range: TimeRange) -> Result<()> {
+        let head = BlockHead { kind: T::KIND, lane, rows: table.len() as u32, range };
+        self.write(&head, &tables::encode(table))
+    }
+
+    fn write_structured<T: Serialize>(&mut self, kind: u16, value: &T) -> Result<()> {
+        let bytes = structured::to_bytes(value).ok_or(Error::Malformed {
+            what: "description",
+            offset: self.offset,
+            why: "larger than a block can hold",
+        })?;
+        let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
+        self.write(&head, &[EncodedColumn { id: 0, encoding: encoding::STRUCTURED, bytes }])
+    }
+
+    fn write(&mut self, head: &BlockHead, columns: &[EncodedColumn]) -> Result<()> {
+        self.scratch.clear();
+        let info = write_block(head, columns, ZSTD_LEVEL, self.offset, &mut self.scratch)?;
+        self.sink.write_all(&self.scratch)?;
+        self.offset += self.scratch.len() as u64;
+        self.blocks.push(info);
+        Ok(())
+    }
+}

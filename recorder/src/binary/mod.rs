@@ -1,0 +1,82 @@
+//! What an unmodified llama.cpp binary can tell without being run.
+//!
+//! ```text
+//!   ELF file ── elf::Object ──┬── prologue ── where a uprobe is cheap and arguments are intact
+//!                             └── affine ── target ── learn ── op names, types, field offsets
+//!                                             ▲
+//!            tables over Memory: FileImage (the file, relocated) or a running process
+//! ```
+//!
+//! Everything here is read from untrusted bytes: no file may make us panic or allocate without
+//! bound. Nothing is executed and nothing is guessed: an answer that cannot be validated is a
+//! [`BinaryError`]. The module knows x86-64 only and refuses other machines.
+
+mod affine;
+mod elf;
+#[cfg(test)]
+mod fixtures;
+mod image;
+mod learn;
+mod prologue;
+#[cfg(test)]
+mod real_binaries;
+mod symbols;
+mod tables;
+mod target;
+
+pub(crate) use elf::Object;
+pub(crate) use image::FileImage;
+pub(crate) use learn::{Learned, learn};
+pub(crate) use prologue::{Arg, Site, probe_site, return_site};
+pub(crate) use symbols::Symbol;
+pub(crate) use tables::{Memory, TypeInfo};
+pub(crate) use target::Located;
+
+/// Why a binary could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum BinaryError {
+    /// Reading failed.
+    #[error("cannot read the file")]
+    Io(#[from] std::io::Error),
+    /// The magic number is another one.
+    #[error("not an ELF file")]
+    NotElf,
+    /// A 32-bit or big-endian file.
+    #[error("not a 64-bit little-endian ELF file")]
+    NotElf64,
+    /// Code for another machine.
+    #[error("code for ELF machine {machine}, not for x86-64")]
+    ForeignArchitecture {
+        /// The `e_machine` field.
+        machine: u16,
+    },
+    /// A header or a table contradicts itself or points outside the file.
+    #[error("malformed ELF file: bad {what} at byte {offset}")]
+    Malformed {
+        /// The part that is wrong.
+        what: &'static str,
+        /// Where in the file it was expected.
+        offset: u64,
+    },
+    /// A function that must be there is not.
+    #[error("the target has no function {name}")]
+    MissingFunction {
+        /// Its symbol.
+        name: &'static str,
+    },
+    /// The compiler produced code which the decoder does not understand.
+    #[error("the code of {name} has an unknown shape")]
+    UnknownCode {
+        /// Symbol of the function.
+        name: &'static str,
+    },
+    /// A table was read, but its content is not what it has to be.
+    #[error("the {table} table is implausible: {reason}")]
+    ImplausibleTable {
+        /// Which table.
+        table: &'static str,
+        /// What was wrong.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Records the traces in sample-traces/ again, with target/release/llmtrace. Wants an idle machine
+# with at least two cores. Usage: record-samples.sh [NAME...], by default all three.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=.ci/lib.sh
+source "$here/../../.ci/lib.sh"
+cd "$REPO"
+
+max_bytes=2000000
+llmtrace=${CARGO_TARGET_DIR:-target}/release/llmtrace
+moe="$CACHE/models/qwen3moe-synthetic-8x32x512.gguf"
+
+# record NAME MODEL THREADS: about 120 tokens of prefill, 71 of decode.
+record() {
+    local output=sample-traces/$1.llmtrace model=$2 threads=$3 bytes
+    echo "record-samples: recording $output"
+    # A trace that is too large never takes the place of a good one.
+    as_root "$llmtrace" record -o "$output.new" --level thread -- \
+        "$PYTHON" sample-traces/tools/generate.py --model "$model" --threads "$threads" \
+        --prompt-tokens 128 --tokens 72
+    bytes=$(stat -c %s "$output.new")
+    if [[ $bytes -gt $max_bytes ]]; then
+        echo "record-samples: $bytes bytes, more than $max_bytes: $output.new" >&2
+        exit 1
+    fi
+    mv "$output.new" "$output"
+    echo "record-samples: $bytes bytes: $output"
+}
+
+record_sample() {
+    case $1 in
+    gemma3-270m-1t) record "$1" "$MODEL" 1 ;;
+    gemma3-270m-2t) record "$1" "$MODEL" 2 ;;
+    qwen3moe-synthetic-2t)
+        # Seeded: every machine makes the same weights.
+        [[ -f $moe ]] ||
+            "$PYTHON" sample-traces/tools/make_moe.py "$moe" --tokenizer-from "$MODEL" \
+                --layers 8 --experts 32 --used 4 --embd 512 --seed 1
+        record "$1" "$moe" 2
+        ;;
+    *)
+        echo "record-samples: no such sample: $1" >&2
+        exit 2
+        ;;
+    esac
+}
+
+reason=$(why_not_record)
+if [[ -n $reason ]]; then
+    echo "record-samples: $reason" >&2
+    exit 1
+fi
+.ci/setup.sh build
+sample-traces/tools/setup-python.sh
+cargo build --quiet --release --locked -p llmtrace
+[[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t
+for name in "$@"; do
+    record_sample "$name"
+done
