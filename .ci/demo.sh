@@ -28,8 +28,9 @@ build() {
 }
 
 record() {
-    local threads=1
-    [[ $(nproc) -lt 2 ]] || threads=2
+    # Half of the cores: llama.cpp's barriers spin, and crawl once a thread must share its core.
+    local threads=$(($(nproc) / 2))
+    threads=$((threads < 1 ? 1 : threads > 4 ? 4 : threads))
     mkdir -p "$out"
     as_root "$bin/llmtrace" record -o "$trace" --level thread -- \
         "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads "$threads" --tokens 64

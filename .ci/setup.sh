@@ -7,20 +7,21 @@ cd "$(dirname "$0")"
 source ./lib.sh
 
 packages_for() {
-    local build=(clang llvm libelf-dev zlib1g-dev pkg-config make gcc)
-    local window=(libegl1 libgl1 libgl1-mesa-dri libx11-xcb1 libxcursor1 libxi6 libxkbcommon-x11-0
-        libxrandr2)
-    local python=()
+    # Plain strings: this much must also work in the old bash of macOS.
+    local build="clang llvm libelf-dev zlib1g-dev pkg-config make gcc"
+    local window="libegl1 libgl1 libgl1-mesa-dri libx11-xcb1 libxcursor1 libxi6"
+    window="$window libxkbcommon-x11-0 libxrandr2"
+    local python=""
     # A Python that brings its own venv needs no package.
-    python3 -c 'import ensurepip, venv' 2>/dev/null || python=(python3-venv)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || python="python3-venv"
     case $1 in
-    build) echo "${build[@]}" ;;
+    build) echo "$build" ;;
     demo)
         # Without a display the demo draws to files, which takes no graphics libraries.
-        [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || window=()
-        echo "${build[@]}" "${python[@]}" "${window[@]}"
+        [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || window=""
+        echo "$build $python $window"
         ;;
-    test) echo "${build[@]}" "${python[@]}" "${window[@]}" xvfb xdotool imagemagick x11-utils ;;
+    test) echo "$build $python $window xvfb xdotool imagemagick x11-utils" ;;
     esac
 }
 

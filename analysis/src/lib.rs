@@ -11,13 +11,17 @@
 //! command line and the app show. The crate does no I/O beyond the format
 //! crate and knows neither egui nor libbpf.
 
+mod executions;
 pub mod fold;
 pub mod node;
 pub mod search;
 pub mod stats;
 pub mod summary;
+#[doc(hidden)]
+pub mod synth;
 mod trace;
 
+pub use executions::NodeKey;
 pub use llmtrace_format as format;
 pub use llmtrace_format::tables::Phase;
 pub use llmtrace_format::{Nanos, OpSpan, TimeRange};

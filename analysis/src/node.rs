@@ -41,6 +41,13 @@ pub fn op_label(file: &TraceFile, graph: &Graph, node: u32, fused: u32) -> Strin
     label
 }
 
+/// The tensor that a kernel gives: of `RMS_NORM+MUL` the product, whose name
+/// (`attn_norm-3`) tells more than that of the norm (`norm-3`).
+pub fn result(graph: &Graph, node: u32, fused: u32) -> Option<&Tensor> {
+    let last = graph.tensors.get(node.saturating_add(fused) as usize);
+    last.or_else(|| graph.tensors.get(node as usize))
+}
+
 /// The function of a unary or gated operator, else the operator.
 pub fn op_name<'a>(file: &'a TraceFile, tensor: &Tensor) -> &'a str {
     let variant = file.string(tensor.variant);

@@ -1,1 +1,23 @@
-//! wip
+//! The kernel side of llmtrace: BPF programs, their skeleton, and the types of
+//! the records that they send.
+//!
+//! ```text
+//! target's thread ─ uprobe ─► program ─► ring buffer ─► recorder
+//!                                └─ no room ─► counted in `lost`, by kind
+//! ```
+//!
+//! The programs filter by process, take a timestamp and a few words, and
+//! leave. Everything that needs thought happens in user space.
+
+#[cfg(target_os = "linux")]
+mod abi;
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, clippy::all, clippy::undocumented_unsafe_blocks, reason = "generated")]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/llmtrace.skel.rs"));
+}
+
+#[cfg(target_os = "linux")]
+pub use abi::{Event, Head, parse};
+#[cfg(target_os = "linux")]
+pub use skeleton::*;

@@ -40,7 +40,11 @@ def prompt_of(tokens):
 
 
 def engine_params(model, threads):
-    """One sequence on `threads` CPU threads; nothing is decoded that we did not ask for."""
+    """One sequence on `threads` CPU threads, with every decode switched off that can be.
+
+    One remains: while loading, the server decodes two tokens to learn whether it can remove
+    part of a sequence.
+    """
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.cpuparams.n_threads = threads

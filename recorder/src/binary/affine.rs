@@ -187,10 +187,9 @@ fn step(
             state.set(used.register(), Value::Unknown);
         }
     }
-    if instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register {
-        if let Some(value) = result {
-            state.set(instruction.op0_register(), value);
-        }
+    // A result implies that the first operand is a register.
+    if let Some(value) = result {
+        state.set(instruction.op0_register(), value);
     }
 }
 
@@ -199,7 +198,8 @@ fn step(
 /// Operands of 32 and 64 bits are treated alike: an enum argument is small and not negative.
 fn result_of(instruction: &Instruction, state: &State, address: Option<Affine>) -> Option<Value> {
     let destination = instruction.op0_register();
-    if !(destination.is_gpr64() || destination.is_gpr32()) {
+    let is_register = instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register;
+    if !is_register || !(destination.is_gpr64() || destination.is_gpr32()) {
         return None;
     }
     let old = state.known(destination);
@@ -300,5 +300,13 @@ mod tests {
         assert_eq!(facts(&[0x90, 0xeb, 0xfd], 0x10), []);
         assert_eq!(facts(&[0x06, 0xff, 0xff], 0), []);
         assert_eq!(facts(&[], 0), []);
+    }
+
+    #[test]
+    fn random_code_never_panics() {
+        for code in crate::binary::fixtures::random_code() {
+            facts(&code, 0);
+            facts(&code, u64::MAX - 20);
+        }
     }
 }

@@ -78,3 +78,15 @@ pub(super) fn add_words(range: &mut Range, words: &[u64]) -> u64 {
     range.bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     address
 }
+
+/// Short sequences of bytes from a seeded generator.
+pub(super) fn random_code() -> impl Iterator<Item = Vec<u8>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..20_000).map(move |_| (0..next() % 48).map(|_| next() as u8).collect())
+}

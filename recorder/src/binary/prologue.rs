@@ -137,13 +137,14 @@ fn may_write(access: OpAccess) -> bool {
 /// Whether every kernel that we support emulates the instruction that `bytes` begins with.
 fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
     let encoding = bytes.get(..instruction.len()).unwrap_or_default();
-    match *encoding {
-        [0x50..=0x57] | [0x41, 0x50..=0x57] | [0x90] => true,
-        [0x70..=0x7f | 0xeb, _] => true,
-        [0xe8 | 0xe9, _, _, _, _] => true,
-        [0x0f, 0x80..=0x8f, _, _, _, _] => true,
-        _ => false,
-    }
+    matches!(
+        *encoding,
+        [0x50..=0x57 | 0x90] // push r64, nop
+            | [0x41, 0x50..=0x57] // push r8 … r15
+            | [0x70..=0x7f | 0xeb, _] // jcc, jmp rel8
+            | [0xe8 | 0xe9, _, _, _, _] // call, jmp rel32
+            | [0x0f, 0x80..=0x8f, _, _, _, _] // jcc rel32
+    )
 }
 
 /// Offsets in the searched part that some jump of the function leads to.
@@ -234,7 +235,7 @@ mod tests {
         let code = [0x66, 0x90, 0xf3, 0x90, 0x0f, 0x1f, 0x00, 0x41, 0x54];
         assert_eq!(entry_site(&code, &[]), (7, true, "push r12".to_owned(), false));
         // A REX.W push is legal, but stepped.
-        assert_eq!(entry_site(&[0x48, 0x53, 0xc3], &[]).1, false);
+        assert!(!entry_site(&[0x48, 0x53, 0xc3], &[]).1);
     }
 
     #[test]
@@ -248,5 +249,13 @@ mod tests {
         assert!(!entry_site(&far, &[]).1);
         far.remove(0);
         assert_eq!(entry_site(&far, &[]).0, 63);
+    }
+
+    #[test]
+    fn random_code_never_panics() {
+        for code in crate::binary::fixtures::random_code() {
+            entry_site(&code, &[Arg::Rcx, Arg::R8, Arg::R9]);
+            return_site(&code, u64::MAX - 20);
+        }
     }
 }

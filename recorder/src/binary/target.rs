@@ -49,6 +49,7 @@ impl Target<'_> {
         })
     }
 
+    /// The same for a function that must exist and look up a pointer.
     pub(super) fn require_column(&self, name: &'static str) -> Result<Column, BinaryError> {
         if (self.find)(name).is_none() {
             return Err(BinaryError::MissingFunction { name });
@@ -75,6 +76,7 @@ impl Target<'_> {
             .fold(MAX_ENTRIES, u64::min)
     }
 
+    /// The fields that the function compares and reads.
     pub(super) fn tagged_field(&self, accessor: &str) -> Option<TaggedField> {
         let facts = self.facts(accessor);
         let (tag_offset, tag) = facts.iter().find_map(|fact| match *fact {

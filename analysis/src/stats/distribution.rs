@@ -1,0 +1,127 @@
+//! One node over the whole trace: the durations of all its occurrences.
+
+use super::{Durations, micros};
+use crate::Trace;
+use crate::executions::{Contexts, NodeKey, NodeTable, join, runs};
+use serde::Serialize;
+
+/// Bars of the histogram.
+const BINS: usize = 40;
+
+/// How long one node took, each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Distribution {
+    /// Occurrences.
+    pub count: u64,
+    /// Nanoseconds of computing, summed over occurrences and threads.
+    pub compute_nanos: u64,
+    /// Nanoseconds of waiting, summed over occurrences and threads.
+    pub wait_nanos: u64,
+    /// The shortest.
+    #[serde(rename = "min_us", serialize_with = "micros")]
+    pub min_nanos: u64,
+    /// Durations in a few numbers.
+    #[serde(flatten)]
+    pub durations: Durations,
+    /// Histogram from the shortest to the 99th percentile in equal steps; the
+    /// last bin also holds what is longer. Empty when nothing occurred.
+    pub bins: Vec<Bin>,
+}
+
+/// One bar of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bin {
+    /// Shortest duration in it.
+    pub from_nanos: u64,
+    /// First duration above it.
+    pub to_nanos: u64,
+    /// Occurrences.
+    pub count: u64,
+}
+
+/// All occurrences of a node, in all graphs and tokens. On one lane a duration
+/// is that thread's computing; over all lanes (`None`) it is the wall time from
+/// the first thread's begin until the last one was done.
+pub fn distribution(trace: &Trace, key: &NodeKey, lane: Option<u32>) -> Distribution {
+    let contexts = Contexts::new(trace);
+    let lanes = match lane {
+        Some(id) => trace
+            .lanes()
+            .iter()
+            .position(|lane| lane.id == id)
+            .map_or(&[][..], |index| trace.lanes().get(index..=index).unwrap_or_default()),
+        None => trace.lanes(),
+    };
+    let runs = runs(lanes, None);
+    let mut table = NodeTable::new();
+    let mut scratch = Vec::new();
+    let mut found = Distribution::default();
+    let mut durations = Vec::new();
+    for group in runs.chunk_by(|a, b| a.graph_span == b.graph_span) {
+        let Some(first) = group.first() else { continue };
+        let graph = contexts.of(first.graph_span).graph;
+        join(group, &mut scratch, |execution| {
+            let node = (execution.node, execution.fused);
+            let is_it = table.get(trace, graph, node, |graph| {
+                NodeKey::in_graph(trace, graph, execution.node, execution.fused) == *key
+            });
+            if is_it == Some(true) {
+                found.compute_nanos = found.compute_nanos.saturating_add(execution.compute);
+                found.wait_nanos = found.wait_nanos.saturating_add(execution.wait);
+                durations.push(execution.wall());
+            }
+        });
+    }
+    found.count = durations.len() as u64;
+    found.min_nanos = durations.iter().min().copied().unwrap_or(0);
+    found.durations = Durations::of(&mut durations);
+    found.bins = bins(&durations, found.min_nanos, &found.durations);
+    found
+}
+
+fn bins(values: &[u64], min: u64, durations: &Durations) -> Vec<Bin> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let step = (durations.p99_nanos.saturating_sub(min) / BINS as u64).saturating_add(1);
+    let wanted = (durations.p99_nanos.saturating_sub(min) / step + 1).min(BINS as u64);
+    let mut bins: Vec<Bin> = (0..wanted)
+        .map(|index| {
+            let from_nanos = min.saturating_add(index.saturating_mul(step));
+            Bin { from_nanos, to_nanos: from_nanos.saturating_add(step), count: 0 }
+        })
+        .collect();
+    let last = bins.len().saturating_sub(1);
+    for &value in values {
+        let index = (value.saturating_sub(min) / step).min(last as u64);
+        if let Some(bin) = bins.get_mut(index as usize) {
+            bin.count += 1;
+        }
+    }
+    if let Some(bin) = bins.last_mut() {
+        bin.to_nanos = bin.to_nanos.max(durations.max_nanos.saturating_add(1));
+    }
+    bins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_cover_everything_once() {
+        for values in [vec![5], vec![7; 30], (0..1000).collect(), vec![1, 2, 3, 1_000_000], vec![0, u64::MAX]]
+        {
+            let min = values.iter().min().copied().expect("not empty");
+            let bins = bins(&values, min, &Durations::of(&mut values.clone()));
+            assert!(bins.len() <= BINS);
+            assert!(bins.windows(2).all(|pair| pair[0].to_nanos == pair[1].from_nanos));
+            assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), values.len() as u64);
+            for bin in bins {
+                let inside = |value: &&u64| bin.from_nanos <= **value && **value < bin.to_nanos;
+                let counted = values.iter().filter(inside).count() as u64;
+                assert!(bin.count == counted || bin.to_nanos == u64::MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+#ifndef LLMTRACE_COMMON_BPF_H
+#define LLMTRACE_COMMON_BPF_H
+
+#include "vmlinux/vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "events.h"
+
+/* The process to record; set before load. */
+const volatile __u32 target_tgid = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 * 1024 * 1024);	/* resized before load */
+} events SEC(".maps");
+
+/* Events that found no room, by kind. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENT_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+static __always_inline void count_lost(__u32 kind)
+{
+	__u64 *count = bpf_map_lookup_elem(&lost, &kind);
+
+	/* Per CPU, and a probe does not interrupt a probe: no atomics. */
+	if (count)
+		(*count)++;
+}
+
+static __always_inline void fill_head(struct event_head *head, __u16 kind, __u64 time, __u32 tid)
+{
+	head->time = time;
+	head->tid = tid;
+	head->kind = kind;
+	head->cpu = bpf_get_smp_processor_id();
+}
+
+/*
+ * Reserves a record of one kind for the current thread, runs the statements
+ * that fill it as `event`, and submits it. Ends the program when the process
+ * is not the target, or, counted, when there is no room.
+ */
+#define EMIT(type, kind, flags, fill...)					\
+	__u64 time = bpf_ktime_get_ns();					\
+	__u64 id = bpf_get_current_pid_tgid();					\
+	struct type *event;							\
+										\
+	if (id >> 32 != target_tgid)						\
+		return 0;							\
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);		\
+	if (!event) {								\
+		count_lost(kind);						\
+		return 0;							\
+	}									\
+	fill_head(&event->head, kind, time, (__u32)id);				\
+	fill									\
+	bpf_ringbuf_submit(event, flags);					\
+	return 0
+
+/* Reads one field of the target; 0 where it cannot be read. */
+#define READ_USER(type, address) ({						\
+	type value_ = 0;							\
+	bpf_probe_read_user(&value_, sizeof(value_), (const void *)(address));	\
+	value_;									\
+})
+
+#endif

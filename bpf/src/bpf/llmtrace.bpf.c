@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0
+/*
+ * Probes of ggml and llama functions. Each does as little as it can: time,
+ * thread, and the words that user space needs to find the rest.
+ *
+ * The consumer drains the ring every few milliseconds by itself: no record
+ * wakes it, as a wake-up costs the target more than the record.
+ */
+#include "common.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* llama_context::decode(const llama_batch &), ...encode, and overloads */
+SEC("uprobe.multi")
+int decode_begin(struct pt_regs *ctx)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	__u64 batch = 0;
+
+	/* n_tokens is the first member in every version. */
+	if (cookie & COOKIE_BATCH)
+		batch = PT_REGS_PARM2(ctx);
+	else if (cookie & COOKIE_BATCH_ON_STACK)
+		batch = PT_REGS_SP(ctx) + 8;
+
+	EMIT(event_decode_begin, EVENT_DECODE_BEGIN, BPF_RB_NO_WAKEUP,
+		event->tokens = batch ? READ_USER(__u32, batch) : 0;
+		event->is_encode = cookie & COOKIE_ENCODE;
+	);
+}
+
+SEC("uretprobe.multi")
+int decode_end(struct pt_regs *ctx)
+{
+	EMIT(event_decode_end, EVENT_DECODE_END, BPF_RB_NO_WAKEUP,
+		event->result = PT_REGS_RC(ctx);
+		event->pad = 0;
+	);
+}
+
+/*
+ * llama_context::process_ubatch(const llama_ubatch &, ...), or in early 2025
+ * llama_set_inputs(llama_context &, const llama_ubatch &)
+ */
+SEC("uprobe.multi")
+int ubatch_begin(struct pt_regs *ctx)
+{
+	__u64 ubatch = PT_REGS_PARM2(ctx);
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+
+	EMIT(event_ubatch_begin, EVENT_UBATCH_BEGIN, BPF_RB_NO_WAKEUP,
+		event->tokens = READ_USER(__u32, ubatch + 4);
+		event->sequences = READ_USER(__u32, ubatch + (cookie & COOKIE_UBATCH_OLD ? 12 : 16));
+	);
+}
+
+SEC("uretprobe.multi")
+int ubatch_end(struct pt_regs *ctx)
+{
+	EMIT(event_ubatch_end, EVENT_UBATCH_END, BPF_RB_NO_WAKEUP, );
+}
+
+/* ggml_graph_compute(struct ggml_cgraph *, struct ggml_cplan *) */
+SEC("uprobe.multi")
+int graph_begin(struct pt_regs *ctx)
+{
+	__u64 graph = PT_REGS_PARM1(ctx);
+	__u64 plan = PT_REGS_PARM2(ctx);
+
+	EMIT(event_graph_begin, EVENT_GRAPH_BEGIN, BPF_RB_NO_WAKEUP,
+		event->graph = graph;
+		event->node_count = READ_USER(__u32, graph + 4);
+		event->nodes = READ_USER(__u64, graph + 16);
+		event->uid = READ_USER(__u64, graph + 88);
+		event->threads = READ_USER(__u32, plan + 16);
+	);
+}
+
+SEC("uretprobe.multi")
+int graph_end(struct pt_regs *ctx)
+{
+	EMIT(event_graph_end, EVENT_GRAPH_END, BPF_RB_NO_WAKEUP, );
+}
+
+/* ggml_cpu_extra_compute_forward(struct ggml_compute_params *, struct ggml_tensor *) */
+SEC("uprobe.multi")
+int op_begin(struct pt_regs *ctx)
+{
+	EMIT(event_op_begin, EVENT_OP_BEGIN, BPF_RB_NO_WAKEUP,
+		event->tensor = PT_REGS_PARM2(ctx);
+		event->ith = READ_USER(__u32, PT_REGS_PARM1(ctx));
+		event->pad = 0;
+	);
+}
+
+/* ggml_compute_forward_rms_norm_mul_fused(params, rms_norm, mul) */
+SEC("uprobe.multi")
+int fused_begin(struct pt_regs *ctx)
+{
+	EMIT(event_fused_begin, EVENT_FUSED_BEGIN, BPF_RB_NO_WAKEUP,
+		event->tensor = PT_REGS_PARM2(ctx);
+		event->last_tensor = PT_REGS_PARM3(ctx);
+		event->ith = READ_USER(__u32, PT_REGS_PARM1(ctx));
+		event->pad = 0;
+	);
+}
+
+/* ggml_barrier(struct ggml_threadpool *) */
+SEC("uprobe.multi")
+int barrier_arrive(struct pt_regs *ctx)
+{
+	EMIT(event_barrier, EVENT_BARRIER, BPF_RB_NO_WAKEUP, );
+}
+
+/* Keeps the record types in the object's BTF, from which the Rust types come. */
+struct event_types {
+	struct event_decode_begin decode_begin;
+	struct event_decode_end decode_end;
+	struct event_ubatch_begin ubatch_begin;
+	struct event_ubatch_end ubatch_end;
+	struct event_graph_begin graph_begin;
+	struct event_graph_end graph_end;
+	struct event_op_begin op_begin;
+	struct event_fused_begin fused_begin;
+	struct event_barrier barrier;
+} event_types SEC(".bss.types");

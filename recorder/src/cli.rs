@@ -1,0 +1,141 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+/// Profiles LLM inference: records a running llama.cpp with eBPF, without
+/// patching it, and reads what was recorded.
+///
+/// The desktop app `llmtrace-viewer` opens the same files.
+#[derive(Parser)]
+#[command(name = "llmtrace", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[cfg(target_os = "linux")]
+    Record(linux::Record),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Launch(linux::Launch),
+    #[command(flatten)]
+    Read(crate::read::Read),
+}
+
+impl Cli {
+    /// Runs the command; returns the exit code.
+    pub(crate) fn run(self) -> anyhow::Result<i32> {
+        match self.command {
+            #[cfg(target_os = "linux")]
+            Command::Record(record) => record.run(),
+            #[cfg(target_os = "linux")]
+            Command::Launch(launch) => Err(launch.run()),
+            Command::Read(read) => read.run().map(|()| 0),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use crate::record::{Options, launch, run};
+    use clap::{Args, ValueEnum};
+    use llmtrace_format::meta;
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    /// Record a process into a .llmtrace file
+    ///
+    /// Attaches eBPF probes to the llama.cpp (or any ggml program) in a process,
+    /// which runs on unchanged. Ends when the process exits, after --duration,
+    /// or with Ctrl-C. Needs root: `sudo llmtrace record …`.
+    #[derive(Args)]
+    #[command(after_help = "\
+Examples:
+  sudo llmtrace record -o slow.llmtrace -p $(pidof llama-server) -d 30
+  sudo llmtrace record -n llama-server -d 10
+  sudo llmtrace record -- llama-cli -m model.gguf -p hi
+
+Exit code: that of COMMAND, else 0; 2 when recording fails.")]
+    pub(super) struct Record {
+        /// Write here [default: NAME-DATE-TIME.llmtrace]; an earlier trace is
+        /// replaced
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Record the running process PID
+        #[arg(short, long, value_name = "PID", conflicts_with_all = ["name", "command"])]
+        pid: Option<u32>,
+        /// Record the running process with this name
+        #[arg(short, long, value_name = "NAME", conflicts_with = "command")]
+        name: Option<String>,
+        /// Stop after this many seconds
+        #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+        duration: Option<Duration>,
+        /// How much to record; each level includes those before it
+        #[arg(long, value_enum, default_value = "thread")]
+        level: Level,
+        /// Print nothing but errors
+        #[arg(short, long)]
+        quiet: bool,
+        /// Run this command, as the user who called sudo, and record it
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    }
+
+    #[derive(Clone, Copy, ValueEnum)]
+    enum Level {
+        /// Decode calls and ubatches: tokens, and how long each took
+        Token,
+        /// And graph computations
+        Graph,
+        /// And every operator on every thread
+        Op,
+        /// And waiting at barriers
+        Thread,
+    }
+
+    impl Record {
+        pub(super) fn run(self) -> anyhow::Result<i32> {
+            let options = Options {
+                output: self.output,
+                pid: self.pid,
+                name: self.name,
+                command: self.command,
+                duration: self.duration,
+                level: match self.level {
+                    Level::Token => meta::Level::Token,
+                    Level::Graph => meta::Level::Graph,
+                    Level::Op => meta::Level::Op,
+                    Level::Thread => meta::Level::Thread,
+                },
+                quiet: self.quiet,
+            };
+            options.check()?;
+            run(&options)
+        }
+    }
+
+    fn seconds(text: &str) -> Result<Duration, String> {
+        let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+        Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible duration".to_owned())
+    }
+
+    /// Becomes a command once the recorder is ready; for `record` only.
+    #[derive(Args)]
+    pub(super) struct Launch {
+        #[arg(long)]
+        user: Option<u32>,
+        #[arg(long)]
+        group: Option<u32>,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    }
+
+    impl Launch {
+        pub(super) fn run(self) -> anyhow::Error {
+            launch(self.user, self.group, &self.command)
+        }
+    }
+}

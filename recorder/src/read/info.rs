@@ -1,0 +1,323 @@
+//! `llmtrace info`: what was recorded, where, when and how.
+
+use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, three};
+use super::{Input, open, print_json};
+use anyhow::Result;
+use jiff::{Timestamp, tz::TimeZone};
+use llmtrace_analysis::Trace;
+use llmtrace_format::constants::kind;
+use llmtrace_format::meta::{Ending, Host, Level, Probe, Target};
+use llmtrace_format::tables::{
+    Decodes, EVENT_KINDS, GraphSpans, Losses, OpSpans, Table as _, Threads, Ubatches,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Arguments of `info`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    input: Input,
+}
+
+/// Everything that `info --json` prints; `docs/cli.md` defines the fields.
+#[derive(Serialize)]
+struct Info<'a> {
+    format_version: String,
+    file_bytes: u64,
+    closed: bool,
+    started_unix_ns: u64,
+    started_utc: Option<String>,
+    duration_s: f64,
+    recorder_version: Option<&'a str>,
+    level: Option<Level>,
+    level_asked: Option<Level>,
+    level_reason: Option<&'a str>,
+    host: Option<&'a Host>,
+    target: Option<&'a Target>,
+    probes: &'a [Probe],
+    ending: Option<&'a Ending>,
+    recorder_cpu_share: Option<f64>,
+    threads: usize,
+    lanes: Vec<u32>,
+    graphs: Vec<GraphInfo>,
+    losses: Vec<LossInfo>,
+    blocks: usize,
+    op_spans: u64,
+    bytes_per_op_span: Option<f64>,
+    tables: Vec<TableInfo>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct GraphInfo {
+    id: u32,
+    nodes: u32,
+    tensors: usize,
+    runs: usize,
+    ops: usize,
+}
+
+#[derive(Serialize)]
+struct LossInfo {
+    event: &'static str,
+    count: u64,
+    begin_s: f64,
+    end_s: f64,
+}
+
+#[derive(Serialize)]
+struct TableInfo {
+    table: String,
+    blocks: u64,
+    rows: u64,
+    bytes: u64,
+    bytes_per_row: Option<f64>,
+}
+
+/// Prints what a trace is.
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let trace = open(&args.input.file, false)?;
+    let info = Info::of(&trace);
+    if args.input.json {
+        return print_json(&info, out);
+    }
+    info.print(out)?;
+    Ok(())
+}
+
+impl<'a> Info<'a> {
+    fn of(trace: &'a Trace) -> Self {
+        let file = &trace.file;
+        let recording = file.recording.as_ref();
+        let op_spans = trace.op_span_count();
+        let duration_s = trace.range().nanos() as f64 / 1e9;
+        let share = |ending: &Ending| ending.recorder_cpu_nanos as f64 / 1e9 / duration_s;
+        Self {
+            format_version: format!("{}.{}", file.header.major, file.header.minor),
+            file_bytes: file.len(),
+            closed: file.ending.is_some(),
+            started_unix_ns: file.header.start_unix_nanos,
+            started_utc: started(trace).map(|time| time.to_string()),
+            duration_s,
+            recorder_version: recording.map(|recording| recording.recorder_version.as_str()),
+            level: recording.map(|recording| recording.level),
+            level_asked: recording.map(|recording| recording.level_asked),
+            level_reason: recording.map(|r| r.level_reason.as_str()).filter(|reason| !reason.is_empty()),
+            host: recording.map(|recording| &recording.host),
+            target: recording.map(|recording| &recording.target),
+            probes: recording.map_or(&[], |recording| &recording.probes),
+            ending: file.ending.as_ref(),
+            recorder_cpu_share: file.ending.as_ref().filter(|_| duration_s > 0.0).map(share),
+            threads: file.threads.len(),
+            lanes: trace.lane_ids(),
+            graphs: graphs(trace),
+            losses: losses(trace),
+            blocks: file.blocks.len(),
+            op_spans,
+            bytes_per_op_span: (op_spans > 0).then(|| file.len() as f64 / op_spans as f64),
+            tables: tables(trace),
+            warnings: trace.all_warnings().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        pairs(&self.what(), out)?;
+        heading("recording", out)?;
+        pairs(&self.how(), out)?;
+        if !self.probes.is_empty() {
+            heading("probes", out)?;
+            let mut columns = Columns::new(&["for", "object", "function", "instruction", "kernel"], 5);
+            for probe in self.probes {
+                let at = if probe.offset > 0 { format!("+{}", probe.offset) } else { String::new() };
+                columns.row([
+                    clean(&probe.purpose),
+                    clean(&probe.object),
+                    format!("{}{at}{}", clean(&probe.symbol), if probe.on_return { " (return)" } else { "" }),
+                    clean(&probe.instruction),
+                    if probe.emulated { "emulates" } else { "single-steps" }.to_owned(),
+                ]);
+            }
+            columns.print(out)?;
+        }
+        if !self.graphs.is_empty() {
+            heading("graphs", out)?;
+            let mut columns = Columns::new(&["id", "nodes", "tensors", "operators", "runs"], 0);
+            for graph in self.graphs.iter().take(20) {
+                let numbers = [graph.nodes as usize, graph.tensors, graph.ops, graph.runs];
+                let cells = numbers.map(|number| count(number as u64));
+                columns.row(std::iter::once(graph.id.to_string()).chain(cells));
+            }
+            columns.print(out)?;
+            if self.graphs.len() > 20 {
+                writeln!(out, "20 of {}; --json shows all", self.graphs.len())?;
+            }
+        }
+        heading("file", out)?;
+        let mut columns = Columns::new(&["table", "blocks", "rows", "bytes", "bytes a row"], 1);
+        for table in &self.tables {
+            columns.row([
+                table.table.clone(),
+                count(table.blocks),
+                count(table.rows),
+                count(table.bytes),
+                known(table.bytes_per_row, three),
+            ]);
+        }
+        columns.print(out)
+    }
+
+    fn what(&self) -> Vec<(&'static str, String)> {
+        let target = self.target.cloned().unwrap_or_default();
+        let host = self.host.cloned().unwrap_or_default();
+        let list = |names: &[String]| names.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
+        let objects: Vec<String> = target.objects.iter().map(|object| object.name.clone()).collect();
+        let how = if target.launched { "started by llmtrace" } else { "attached to" };
+        let named = |name: &str, version: &str| {
+            if version.is_empty() { String::new() } else { format!("{name} {}", clean(version)) }
+        };
+        let versions = [named("llama", &target.llama_version), named("ggml", &target.ggml_version)];
+        let machine = [
+            clean(&host.cpu_model),
+            format!("{} CPUs", host.cpus),
+            format!("{} memory", bytes(host.memory_bytes)),
+        ];
+        let when = Timestamp::from_nanosecond(self.started_unix_ns.into()).map(|time| {
+            time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+        });
+        let exe = format!("{} (pid {}, {how})", clean(&target.exe), target.pid);
+        vec![
+            ("model", list(&target.models)),
+            ("program", self.target.map_or_else(String::new, |_| exe)),
+            ("objects", list(&objects)),
+            ("versions", versions.join(" ").trim().to_owned()),
+            ("host", if host.name.is_empty() { String::new() } else { clean(&host.name) }),
+            ("machine", self.host.map_or_else(String::new, |_| machine.join(", "))),
+            ("kernel", format!("{} {}", clean(&host.kernel), clean(&host.arch)).trim().to_owned()),
+            ("started", when.unwrap_or_default()),
+            ("duration", duration(self.duration_s * 1e9)),
+        ]
+    }
+
+    fn how(&self) -> Vec<(&'static str, String)> {
+        let level = self.level.map_or("", Level::name);
+        let reason = match (self.level_reason, self.level_asked) {
+            (Some(reason), Some(asked)) => format!(" ({} was asked for: {})", asked.name(), clean(reason)),
+            _ => String::new(),
+        };
+        let ending = self.ending.cloned().unwrap_or_default();
+        let exit = ending.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
+        let cpu = known(self.recorder_cpu_share, percent);
+        let cost = format!("{cpu} of one CPU, {} at most", bytes(ending.recorder_peak_bytes));
+        let closed = |text: String| if self.ending.is_some() { text } else { String::new() };
+        let per_span =
+            known(self.bytes_per_op_span, |size| format!("{} bytes each in the file", three(size)));
+        let ended = if self.ending.is_some() {
+            format!("{}{exit}", clean(&ending.reason))
+        } else {
+            "not closed: the recorder was killed, or is still writing".to_owned()
+        };
+        let lost: u64 = self.losses.iter().map(|loss| loss.count).fold(0, u64::saturating_add);
+        let lost = ending.lost.max(lost);
+        let events = format!(
+            "{}, {} lost, {} without a graph or call",
+            count(ending.events),
+            count(lost),
+            count(ending.orphans)
+        );
+        vec![
+            (
+                "recorder",
+                self.recorder_version.map_or_else(String::new, |v| format!("llmtrace {}", clean(v))),
+            ),
+            ("level", format!("{level}{reason}")),
+            ("ended", ended),
+            ("events", if self.ending.is_some() { events } else { format!("{} lost", count(lost)) }),
+            ("cost", closed(cost)),
+            ("threads", format!("{} in {} places", count(self.threads as u64), self.lanes.len())),
+            ("op spans", format!("{}, {per_span}", count(self.op_spans))),
+            (
+                "format",
+                format!(
+                    "version {}, {} in {} blocks",
+                    self.format_version,
+                    bytes(self.file_bytes),
+                    count(self.blocks as u64)
+                ),
+            ),
+        ]
+    }
+}
+
+fn started(trace: &Trace) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(trace.file.header.start_unix_nanos.into()).ok()
+}
+
+fn graphs(trace: &Trace) -> Vec<GraphInfo> {
+    let mut runs: BTreeMap<u32, usize> = BTreeMap::new();
+    for span in &trace.graph_spans {
+        *runs.entry(span.graph).or_default() += 1;
+    }
+    let info = |graph: &llmtrace_format::meta::Graph| {
+        let nodes = graph.tensors.iter().take(graph.nodes as usize);
+        let mut ops: Vec<_> = nodes.map(|tensor| (tensor.op, tensor.variant)).collect();
+        ops.sort_unstable();
+        ops.dedup();
+        GraphInfo {
+            id: graph.id,
+            nodes: graph.nodes,
+            tensors: graph.tensors.len(),
+            runs: runs.get(&graph.id).copied().unwrap_or(0),
+            ops: ops.len(),
+        }
+    };
+    trace.file.graphs.iter().map(info).collect()
+}
+
+fn losses(trace: &Trace) -> Vec<LossInfo> {
+    let info = |loss: &llmtrace_format::tables::Loss| LossInfo {
+        event: EVENT_KINDS.get(loss.event as usize).copied().unwrap_or("unknown"),
+        count: loss.count,
+        begin_s: loss.begin as f64 / 1e9,
+        end_s: loss.end as f64 / 1e9,
+    };
+    trace.losses.iter().map(info).collect()
+}
+
+fn tables(trace: &Trace) -> Vec<TableInfo> {
+    let mut tables: BTreeMap<u16, TableInfo> = BTreeMap::new();
+    for block in &trace.file.blocks {
+        let table = tables.entry(block.kind).or_insert_with(|| TableInfo {
+            table: table_name(block.kind),
+            blocks: 0,
+            rows: 0,
+            bytes: 0,
+            bytes_per_row: None,
+        });
+        table.blocks += 1;
+        table.rows += u64::from(block.rows);
+        table.bytes = table.bytes.saturating_add(block.file_len());
+    }
+    for table in tables.values_mut() {
+        table.bytes_per_row = (table.rows > 0).then(|| table.bytes as f64 / table.rows as f64);
+    }
+    tables.into_values().collect()
+}
+
+fn table_name(number: u16) -> String {
+    let name = match number {
+        kind::RECORDING => "recording",
+        kind::STRINGS => "strings",
+        kind::GRAPH => "graphs",
+        kind::ENDING => "ending",
+        Threads::KIND => Threads::NAME,
+        Decodes::KIND => Decodes::NAME,
+        Ubatches::KIND => Ubatches::NAME,
+        GraphSpans::KIND => GraphSpans::NAME,
+        OpSpans::KIND => OpSpans::NAME,
+        Losses::KIND => Losses::NAME,
+        unknown => return format!("unknown ({unknown})"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,90 @@
+//! The commands that read a trace: `info`, `summary` and `stats`.
+//!
+//! Each prints text for people, or JSON with `--json`. The JSON is a promise:
+//! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
+//! that stdout stays what was asked for. Runs on any operating system.
+
+mod info;
+mod stats;
+mod summary;
+mod text;
+
+use anyhow::{Context, Result, anyhow};
+use llmtrace_analysis::Trace;
+use llmtrace_format::Source;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+pub(crate) use summary::print_short_summary;
+
+/// Commands that read a trace.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Read {
+    /// Show what was recorded, where, when and how
+    Info(info::Args),
+    /// Show the run on one page: speed, top operators, losses
+    Summary(summary::Args),
+    /// Show where the time went, by operator, name, layer, thread or token
+    Stats(stats::Args),
+}
+
+impl Read {
+    /// Runs the command; prints to stdout.
+    pub(crate) fn run(self) -> Result<()> {
+        let mut out = Vec::new();
+        match self {
+            Self::Info(args) => info::run(&args, &mut out)?,
+            Self::Summary(args) => summary::run(&args, &mut out)?,
+            Self::Stats(args) => stats::run(&args, &mut out)?,
+        }
+        match std::io::stdout().lock().write_all(&out) {
+            // `llmtrace stats … | head` is no error.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to standard output"),
+        }
+    }
+}
+
+/// What every reading command takes.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Input {
+    /// Trace to read
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print JSON (documented in docs/cli.md) instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Opens a trace; `load` decodes its op spans too. Warnings go to stderr.
+fn open(path: &Path, load: bool) -> Result<Trace> {
+    let trace = open_quietly(path, load)?;
+    for warning in trace.all_warnings() {
+        // Nothing can be done when stderr is closed.
+        let _ = writeln!(std::io::stderr(), "warning: {warning}: {}", path.display());
+    }
+    Ok(trace)
+}
+
+fn open_quietly(path: &Path, load: bool) -> Result<Trace> {
+    let cannot = |error: &dyn std::fmt::Display| anyhow!("cannot open: {error}: {}", path.display());
+    let file = File::open(path).map_err(|error| cannot(&text::os_error(&error)))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(cannot(&"it is a folder; name an .llmtrace file"));
+    }
+    let trace = Trace::open(Source::from_file(file), &mut |_| true).map_err(|error| cannot(&error))?;
+    if load {
+        trace.load_spans(&|_| true).map_err(|error| cannot(&error))?;
+    }
+    Ok(trace)
+}
+
+fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    Ok(writeln!(out)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! `llmtrace stats`: where the time went.
+
+use super::text::{Columns, clean, count, duration, known, percent, plural, three};
+use super::{Input, open, print_json};
+use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use llmtrace_analysis::Phase;
+use llmtrace_analysis::stats::{By, Query, Row, Stats, stats};
+use std::io::Write;
+
+const PHASES: [Phase; 4] = [Phase::Prefill, Phase::Decode, Phase::Encode, Phase::Unknown];
+
+/// Arguments of `stats`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    input: Input,
+    /// What a row stands for
+    #[arg(long, default_value = "op", value_parser = by_parser())]
+    by: By,
+    /// Only what was computed in this phase
+    #[arg(long, value_parser = phase_parser())]
+    phase: Option<Phase>,
+    /// Most rows to print; 0 prints all [default: 20 for text, all for JSON]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+fn by_parser() -> impl TypedValueParser<Value = By> {
+    let names = PossibleValuesParser::new(By::ALL.map(By::name));
+    names.map(|name| By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op))
+}
+
+fn phase_parser() -> impl TypedValueParser<Value = Phase> {
+    let names = PossibleValuesParser::new(PHASES.map(Phase::name));
+    names.map(|name| PHASES.into_iter().find(|phase| phase.name() == name).unwrap_or(Phase::Unknown))
+}
+
+/// Prints the groups of a trace.
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let trace = open(&args.input.file, true)?;
+    let mut found = stats(&trace, &Query { by: args.by, range: None, phase: args.phase });
+    let all = found.rows.len();
+    let limit = args.limit.unwrap_or(if args.input.json { 0 } else { 20 });
+    if limit > 0 {
+        found.rows.truncate(limit);
+    }
+    if args.input.json {
+        return print_json(&found, out);
+    }
+    print(&found, all, out)?;
+    Ok(())
+}
+
+fn print(found: &Stats, all: usize, out: &mut dyn Write) -> std::io::Result<()> {
+    if found.rows.is_empty() {
+        return writeln!(out, "no op spans: recorded below level `op`, or nothing was computed");
+    }
+    let by_name = found.by == By::Name;
+    let mut headings = vec![found.by.name()];
+    if by_name {
+        headings.push("op");
+    }
+    headings
+        .extend(["time", "share", "wait", "wait %", "count", "mean", "p5", "median", "p95", "p99", "max"]);
+    let mut columns = Columns::new(&headings, if by_name { 2 } else { 1 });
+    for row in &found.rows {
+        columns.row(cells(row));
+    }
+    columns.print(out)?;
+    writeln!(out)?;
+    if found.rows.len() < all {
+        writeln!(out, "{} of {}; --limit 0 shows all", count(found.rows.len() as u64), count(all as u64))?;
+    }
+    let executions = match found.by {
+        By::Thread => plural(found.count, "op span", "op spans"),
+        _ => plural(found.count, "node execution", "node executions"),
+    };
+    let wait = known(found.wait_nanos, |nanos| duration(nanos as f64));
+    writeln!(
+        out,
+        "{executions}; computing {}, waiting {wait}, summed over threads",
+        duration(found.compute_nanos as f64)
+    )
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let mut cells = vec![clean(&row.key)];
+    cells.extend(row.op.as_deref().map(clean));
+    cells.extend([
+        duration(row.compute_nanos as f64),
+        percent(row.share),
+        known(row.wait_nanos, |nanos| duration(nanos as f64)),
+        known(row.wait_share, |share| three(share * 100.0)),
+        count(row.count),
+    ]);
+    let wall = &row.wall;
+    let durations =
+        [wall.mean_nanos, wall.p5_nanos, wall.median_nanos, wall.p95_nanos, wall.p99_nanos, wall.max_nanos];
+    cells.extend(durations.map(|nanos| duration(nanos as f64)));
+    cells
+}

@@ -1,0 +1,379 @@
+//! Kernel events to rows: the pure core of the recorder.
+//!
+//! ```text
+//! decode begin ── ubatch begin ── graph begin ─┬─ op begin ── barrier … op begin ── barrier ─┐
+//!                                              ├─ op begin ── barrier …          (each thread)│
+//! decode end ◄─── ubatch end ◄─── graph end ◄──┴──────────────────────────────────────────────┘
+//! ```
+//!
+//! A node ends for a thread at the thread's last barrier arrival before its
+//! next begin (earlier arrivals are phases inside the operator). It has waited
+//! until the last thread arrived. Rows of a graph are made when it returns.
+//!
+//! Strange sequences seen in practice: a recorder attaches in the middle of a
+//! graph (events without a begin: counted as orphans); an outer decode overload
+//! calls an inner one (the inner one only tells the batch size); thread pools
+//! are new for every graph (threads are found by `ith`); two contexts compute
+//! at once (the second gets lanes of its own).
+
+use super::graphs::KnownGraph;
+use llmtrace_bpf::Event;
+use llmtrace_bpf::types::event_graph_begin;
+use llmtrace_format::constants::NONE;
+use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
+use llmtrace_format::{OpSpan, TimeRange};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Lanes of graphs that run while another one does begin at this `ith`.
+const LANES_PER_SLOT: u32 = 256;
+
+/// Finds out which nodes a graph has, while it runs.
+pub(super) trait DescribeGraph {
+    /// The graph that begins; `None` when its nodes cannot be read.
+    fn describe(&mut self, begin: &event_graph_begin) -> Option<Rc<KnownGraph>>;
+}
+
+/// Rows that are complete.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) threads: Vec<Thread>,
+    pub(super) decodes: Vec<Decode>,
+    pub(super) ubatches: Vec<Ubatch>,
+    pub(super) graphs: Vec<FinishedGraph>,
+}
+
+/// A graph span with its op spans by lane.
+#[derive(Debug)]
+pub(super) struct FinishedGraph {
+    pub(super) span: GraphSpan,
+    pub(super) lanes: Vec<(u32, Vec<OpSpan>)>,
+}
+
+/// Counts for the status line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) events: u64,
+    pub(super) orphans: u64,
+    pub(super) op_spans: u64,
+    pub(super) prefill_tokens: u64,
+    pub(super) decode_tokens: u64,
+    pub(super) decode_nanos: u64,
+    pub(super) unknown_graphs: u64,
+}
+
+pub(super) struct Assembler {
+    start: u64,
+    pid: u32,
+    /// Whether the end of a ubatch is probed; else the next event closes it.
+    ubatch_ends: bool,
+    next_decode: u32,
+    next_ubatch: u32,
+    next_graph: u32,
+    decodes: HashMap<u32, OpenDecode>,
+    ubatches: HashMap<u32, Ubatch>,
+    running: Vec<RunningGraph>,
+    threads: HashMap<(u32, u32), u32>,
+    pub(super) rows: Rows,
+    pub(super) counts: Counts,
+}
+
+struct OpenDecode {
+    row: Decode,
+    /// Overloads that call each other.
+    depth: u32,
+}
+
+struct RunningGraph {
+    span: GraphSpan,
+    slot: u32,
+    known: Option<Rc<KnownGraph>>,
+    lanes: Vec<LaneRun>,
+}
+
+struct LaneRun {
+    tid: u32,
+    ith: u32,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy)]
+struct Step {
+    node: u32,
+    fused: u32,
+    cpu: u32,
+    begin: u64,
+    /// Last arrival at a barrier; 0 before the first.
+    arrival: u64,
+}
+
+impl Assembler {
+    /// `start` is the monotonic time from which rows count.
+    pub(super) fn new(start: u64, pid: u32) -> Self {
+        Self {
+            start,
+            pid,
+            ubatch_ends: true,
+            next_decode: 0,
+            next_ubatch: 0,
+            next_graph: 0,
+            decodes: HashMap::new(),
+            ubatches: HashMap::new(),
+            running: Vec::new(),
+            threads: HashMap::new(),
+            rows: Rows::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Says that no event ends a ubatch.
+    pub(super) fn close_ubatches_with_decodes(&mut self) {
+        self.ubatch_ends = false;
+    }
+
+    /// Takes one event. Events of a thread come in order.
+    pub(super) fn handle(&mut self, event: &Event, describe: &mut dyn DescribeGraph) {
+        self.counts.events += 1;
+        let head = event.head();
+        let (time, tid) = (head.time.saturating_sub(self.start), head.tid);
+        match event {
+            Event::DecodeBegin(event) => self.decode_begin(time, tid, event.tokens, event.is_encode),
+            Event::DecodeEnd(event) => self.decode_end(time, tid, event.result),
+            Event::UbatchBegin(event) => self.ubatch_begin(time, tid, event.tokens, event.sequences),
+            Event::UbatchEnd(_) => self.ubatch_end(time, tid),
+            Event::GraphBegin(event) => self.graph_begin(time, tid, event, describe),
+            Event::GraphEnd(_) => self.graph_end(time, tid),
+            Event::OpBegin(event) => {
+                self.op_begin(time, tid, event.ith, event.tensor, event.tensor, event.head.cpu.into());
+            }
+            Event::FusedBegin(event) => {
+                self.op_begin(time, tid, event.ith, event.tensor, event.last_tensor, event.head.cpu.into());
+            }
+            Event::Barrier(_) => self.barrier(time, tid),
+        }
+    }
+
+    /// Marks what runs, or ran since the rows were taken, as touched by loss.
+    pub(super) fn mark_loss(&mut self, range: TimeRange) {
+        for graph in &mut self.running {
+            graph.span.touched_by_loss = 1;
+        }
+        for graph in &mut self.rows.graphs {
+            if TimeRange::new(graph.span.begin, graph.span.end).overlaps(range) {
+                graph.span.touched_by_loss = 1;
+                for span in graph.lanes.iter_mut().flat_map(|(_, spans)| spans) {
+                    span.touched_by_loss |= TimeRange::new(span.begin, span.end() + 1).overlaps(range);
+                }
+            }
+        }
+    }
+
+    /// Closes what is open: the target is gone or the recording ends. Unfinished
+    /// calls and graphs are counted as orphans, not given an invented end.
+    pub(super) fn finish(&mut self) {
+        let steps =
+            |graph: &RunningGraph| graph.lanes.iter().map(|lane| lane.steps.len() as u64).sum::<u64>();
+        self.counts.orphans += self.running.iter().map(steps).sum::<u64>();
+        self.running.clear();
+    }
+
+    fn decode_begin(&mut self, time: u64, tid: u32, tokens: u32, is_encode: u32) {
+        if let Some(open) = self.decodes.get_mut(&tid) {
+            open.depth += 1;
+            open.row.tokens = open.row.tokens.max(tokens);
+            return;
+        }
+        let row = Decode {
+            id: self.next_decode,
+            begin: time,
+            tid,
+            tokens,
+            is_encode: is_encode.min(1) as u8,
+            ..Decode::default()
+        };
+        self.next_decode += 1;
+        self.decodes.insert(tid, OpenDecode { row, depth: 0 });
+    }
+
+    fn decode_end(&mut self, time: u64, tid: u32, result: i32) {
+        if !self.ubatch_ends {
+            self.ubatch_end(time, tid);
+        }
+        let Some(open) = self.decodes.get_mut(&tid) else {
+            self.counts.orphans += 1;
+            return;
+        };
+        if let Some(depth) = open.depth.checked_sub(1) {
+            open.depth = depth;
+            return;
+        }
+        if let Some(OpenDecode { mut row, .. }) = self.decodes.remove(&tid) {
+            row.end = time;
+            row.result = result as u32;
+            self.rows.decodes.push(row);
+        }
+    }
+
+    fn ubatch_begin(&mut self, time: u64, tid: u32, tokens: u32, sequences: u32) {
+        if !self.ubatch_ends && self.ubatches.contains_key(&tid) {
+            self.ubatch_end(time, tid);
+        }
+        let decode = self.decodes.get_mut(&tid);
+        let phase = match &decode {
+            Some(open) if open.row.is_encode == 1 => Phase::Encode,
+            _ if tokens == 0 || sequences == 0 => Phase::Unknown,
+            _ if tokens > sequences => Phase::Prefill,
+            _ => Phase::Decode,
+        };
+        let decode = decode.map_or(NONE, |open| open.row.id);
+        let row = Ubatch {
+            id: self.next_ubatch,
+            begin: time,
+            decode,
+            tokens,
+            sequences,
+            phase: phase as u8,
+            ..Ubatch::default()
+        };
+        self.next_ubatch += 1;
+        self.ubatches.insert(tid, row);
+    }
+
+    fn ubatch_end(&mut self, time: u64, tid: u32) {
+        let Some(mut row) = self.ubatches.remove(&tid) else {
+            self.counts.orphans += 1;
+            return;
+        };
+        row.end = time;
+        match Phase::from_u8(row.phase) {
+            Phase::Decode => {
+                self.counts.decode_tokens += u64::from(row.tokens);
+                self.counts.decode_nanos += row.end - row.begin;
+            }
+            _ => self.counts.prefill_tokens += u64::from(row.tokens),
+        }
+        self.rows.ubatches.push(row);
+    }
+
+    fn graph_begin(
+        &mut self,
+        time: u64,
+        tid: u32,
+        event: &event_graph_begin,
+        describe: &mut dyn DescribeGraph,
+    ) {
+        // A thread computes one graph at a time: an end was lost.
+        self.running.retain(|graph| graph.span.tid != tid);
+        let known = describe.describe(event);
+        self.counts.unknown_graphs += u64::from(known.is_none());
+        let span = GraphSpan {
+            id: self.next_graph,
+            begin: time,
+            end: time,
+            graph: known.as_ref().map_or(NONE, |known| known.id),
+            ubatch: self.ubatches.get(&tid).map_or(NONE, |ubatch| ubatch.id),
+            threads: event.threads,
+            tid,
+            touched_by_loss: 0,
+        };
+        self.next_graph += 1;
+        let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
+        let slot = (0..).find(free).unwrap_or(0);
+        self.running.push(RunningGraph { span, slot, known, lanes: Vec::new() });
+    }
+
+    fn op_begin(&mut self, time: u64, tid: u32, ith: u32, tensor: u64, last_tensor: u64, cpu: u32) {
+        for graph in &mut self.running {
+            let Some(known) = &graph.known else { continue };
+            let lane = graph.lanes.iter_mut().find(|lane| lane.tid == tid);
+            let after = lane.as_ref().and_then(|lane| lane.steps.last()).map_or(0, |step| step.node + 1);
+            let Some(node) = known.node(tensor, after) else { continue };
+            let last = if last_tensor == tensor { Some(node) } else { known.node(last_tensor, node + 1) };
+            let fused = last.map_or(0, |last| last.saturating_sub(node));
+            let step = Step { node, fused, cpu, begin: time, arrival: 0 };
+            match lane {
+                Some(lane) => lane.steps.push(step),
+                None => graph.lanes.push(LaneRun { tid, ith: ith % LANES_PER_SLOT, steps: vec![step] }),
+            }
+            return;
+        }
+        self.counts.orphans += 1;
+    }
+
+    fn barrier(&mut self, time: u64, tid: u32) {
+        for graph in &mut self.running {
+            if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
+                if let Some(step) = lane.steps.last_mut() {
+                    step.arrival = time;
+                }
+                return;
+            }
+        }
+        // Barriers outside of graphs, or of a thread whose first begin is yet to
+        // come, belong to nothing.
+    }
+
+    fn graph_end(&mut self, time: u64, tid: u32) {
+        let Some(at) = self.running.iter().position(|graph| graph.span.tid == tid) else {
+            self.counts.orphans += 1;
+            return;
+        };
+        let mut graph = self.running.remove(at);
+        graph.span.end = time;
+        let release = releases(&graph);
+        let mut lanes = Vec::with_capacity(graph.lanes.len());
+        graph.lanes.sort_by_key(|lane| lane.ith);
+        for lane in &graph.lanes {
+            let thread = self.thread(lane.ith, lane.tid);
+            let spans = op_spans(lane, &graph.span, &release, thread);
+            self.counts.op_spans += spans.len() as u64;
+            lanes.push((graph.slot * LANES_PER_SLOT + lane.ith, spans));
+        }
+        self.rows.graphs.push(FinishedGraph { span: graph.span, lanes });
+    }
+
+    fn thread(&mut self, ith: u32, tid: u32) -> u32 {
+        let next = self.threads.len() as u32;
+        let id = *self.threads.entry((ith, tid)).or_insert(next);
+        if id == next {
+            self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
+        }
+        id
+    }
+}
+
+/// When the last thread arrived at the barrier that closes each node.
+fn releases(graph: &RunningGraph) -> Vec<u64> {
+    let nodes = graph.known.as_ref().map_or(0, |known| known.len());
+    let mut release = vec![0; nodes];
+    for step in graph.lanes.iter().flat_map(|lane| &lane.steps) {
+        if let Some(release) = release.get_mut(step.node as usize) {
+            *release = step.arrival.max(*release);
+        }
+    }
+    release
+}
+
+fn op_spans(lane: &LaneRun, graph: &GraphSpan, release: &[u64], thread: u32) -> Vec<OpSpan> {
+    let nexts = lane.steps.iter().skip(1).map(|step| step.begin).chain([graph.end]);
+    let steps = lane.steps.iter().zip(nexts);
+    steps
+        .map(|(step, next)| {
+            // Without barriers (level `op`) a node ends where the next begins.
+            let compute_end = if step.arrival == 0 { next } else { step.arrival }.max(step.begin);
+            let released = release.get(step.node as usize).copied().unwrap_or(0);
+            let wait_end = released.min(next).max(compute_end);
+            OpSpan {
+                begin: step.begin,
+                compute: compute_end - step.begin,
+                wait: wait_end - compute_end,
+                node: step.node,
+                fused: step.fused,
+                graph_span: graph.id,
+                thread,
+                cpu: step.cpu,
+                touched_by_loss: graph.touched_by_loss != 0,
+            }
+        })
+        .collect()
+}

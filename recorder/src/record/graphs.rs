@@ -1,0 +1,231 @@
+//! Reads a graph's nodes from the target's memory, once for each graph.
+//!
+//! Nothing is believed that does not validate: an operator or type outside of
+//! the target's own tables, a name that is no text, a dimension below zero make
+//! the graph unknown. A graph with the same content as an earlier one gets its
+//! id, wherever it lies in memory.
+
+use super::assemble::DescribeGraph;
+use super::memory::ProcessMemory;
+use crate::binary::Learned;
+use llmtrace_bpf::types::event_graph_begin;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// More nodes than any real graph has; keeps a wrong read from costing memory.
+const MAX_NODES: u32 = 1 << 17;
+/// Bytes of `struct ggml_tensor` that we read: up to the end of its name.
+const TENSOR_BYTES: usize = 320;
+const NAME_BYTES: usize = 64;
+/// Graphs remembered by address; engines alternate between very few.
+const MAX_REMEMBERED: usize = 256;
+
+/// Field offsets of `struct ggml_tensor`, the same since November 2024; those
+/// that the target's own code tells come from there.
+mod offset {
+    pub(super) const TYPE: usize = 0;
+    pub(super) const NE: usize = 16;
+    pub(super) const NB: usize = 48;
+    pub(super) const FLAGS: usize = 148;
+    pub(super) const SRC: usize = 152;
+    pub(super) const VIEW_SRC: usize = 232;
+    pub(super) const VIEW_OFFS: usize = 240;
+}
+const SOURCES: usize = 10;
+
+/// A graph whose nodes are known by address.
+#[derive(Debug)]
+pub(super) struct KnownGraph {
+    /// Its id in the file.
+    pub(super) id: u32,
+    /// Address of each node, in order of execution.
+    order: Vec<u64>,
+    by_address: HashMap<u64, u32>,
+}
+
+impl KnownGraph {
+    pub(super) fn new(id: u32, order: Vec<u64>) -> Self {
+        let by_address = order.iter().enumerate().map(|(index, &address)| (address, index as u32)).collect();
+        Self { id, order, by_address }
+    }
+
+    /// Number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The node at `tensor`; it is probably `expected` or one of the next, as
+    /// only views lie between nodes that are computed.
+    pub(super) fn node(&self, tensor: u64, expected: u32) -> Option<u32> {
+        let near = self.order.get(expected as usize..)?.iter().take(6).position(|&address| address == tensor);
+        match near {
+            Some(near) => Some(expected + near as u32),
+            None => self.by_address.get(&tensor).copied(),
+        }
+    }
+}
+
+/// A graph as read, with text in place of string ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct RawGraph {
+    pub(super) tensors: Vec<RawTensor>,
+    pub(super) nodes: u32,
+}
+
+/// A tensor as read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct RawTensor {
+    pub(super) name: String,
+    pub(super) op: u32,
+    pub(super) tensor_type: u32,
+    pub(super) ne: [i64; 4],
+    pub(super) nb: [u64; 4],
+    pub(super) flags: i32,
+    pub(super) op_params: [i32; 16],
+    pub(super) sources: Vec<u32>,
+    pub(super) view_of: Option<u32>,
+    pub(super) view_offset: u64,
+}
+
+/// Reads and remembers graphs.
+pub(super) struct GraphReader {
+    memory: ProcessMemory,
+    /// The target's tables; `None` until they are known to be readable.
+    pub(super) learned: Option<Rc<Learned>>,
+    /// Whether the build numbers its graphs, so that an equal number is an
+    /// equal graph.
+    pub(super) has_uid: bool,
+    remembered: HashMap<(u64, u64, u64, u32), Rc<KnownGraph>>,
+    ids: HashMap<RawGraph, u32>,
+    /// Graphs not yet written, with their ids.
+    pub(super) fresh: Vec<(u32, RawGraph)>,
+}
+
+impl GraphReader {
+    pub(super) fn new(memory: ProcessMemory) -> Self {
+        Self {
+            memory,
+            learned: None,
+            has_uid: false,
+            remembered: HashMap::new(),
+            ids: HashMap::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, begin: &event_graph_begin) -> Option<KnownGraph> {
+        if begin.node_count == 0 || begin.node_count > MAX_NODES {
+            return None;
+        }
+        let learned = self.learned.clone()?;
+        let order = self.memory.read_words(begin.nodes, begin.node_count as usize)?;
+        let raw = read_graph(&self.memory, &learned, &order)?;
+        let next = self.ids.len() as u32;
+        let id = match self.ids.get(&raw) {
+            Some(&id) => id,
+            None => {
+                self.ids.insert(raw.clone(), next);
+                self.fresh.push((next, raw));
+                next
+            }
+        };
+        Some(KnownGraph::new(id, order))
+    }
+}
+
+impl DescribeGraph for GraphReader {
+    fn describe(&mut self, begin: &event_graph_begin) -> Option<Rc<KnownGraph>> {
+        let key = (begin.graph, begin.nodes, begin.uid, begin.node_count);
+        if self.has_uid
+            && let Some(known) = self.remembered.get(&key)
+        {
+            return Some(known.clone());
+        }
+        let known = Rc::new(self.read(begin)?);
+        if self.has_uid {
+            if self.remembered.len() >= MAX_REMEMBERED {
+                self.remembered.clear();
+            }
+            self.remembered.insert(key, known.clone());
+        }
+        Some(known)
+    }
+}
+
+/// Reads the nodes, then the weights and inputs that they refer to.
+fn read_graph(memory: &ProcessMemory, learned: &Learned, order: &[u64]) -> Option<RawGraph> {
+    let mut bytes = memory.read_records(order, TENSOR_BYTES)?;
+    let mut index: HashMap<u64, u32> = HashMap::with_capacity(order.len() * 2);
+    for (at, &address) in order.iter().enumerate() {
+        index.insert(address, at as u32);
+    }
+    let mut leaves = Vec::new();
+    let mut seen: HashSet<u64> = order.iter().copied().collect();
+    for record in bytes.chunks_exact(TENSOR_BYTES) {
+        for address in references(record) {
+            if address != 0 && seen.insert(address) {
+                index.insert(address, (order.len() + leaves.len()) as u32);
+                leaves.push(address);
+            }
+        }
+    }
+    bytes.extend(memory.read_records(&leaves, TENSOR_BYTES)?);
+    let tensors: Option<Vec<RawTensor>> =
+        bytes.chunks_exact(TENSOR_BYTES).map(|record| parse_tensor(record, learned, &index)).collect();
+    Some(RawGraph { tensors: tensors?, nodes: order.len() as u32 })
+}
+
+fn references(record: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    (0..SOURCES).map(|i| word(record, offset::SRC + 8 * i)).chain([word(record, offset::VIEW_SRC)])
+}
+
+fn parse_tensor(record: &[u8], learned: &Learned, index: &HashMap<u64, u32>) -> Option<RawTensor> {
+    let int =
+        |at: usize| record.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);
+    let op = u32::try_from(int(learned.tensor_op_offset as usize)).ok()?;
+    let tensor_type = u32::try_from(int(offset::TYPE)).ok()?;
+    learned.ops.get(op as usize)?;
+    learned.types.get(tensor_type as usize).filter(|known| !known.name.is_empty())?;
+    let ne: [i64; 4] = std::array::from_fn(|i| word(record, offset::NE + 8 * i) as i64);
+    if ne.iter().any(|&n| n < 0) {
+        return None;
+    }
+    let name = record.get(learned.tensor_name_offset as usize..)?;
+    let name = name.get(..NAME_BYTES).unwrap_or(name);
+    let name = name.split(|&byte| byte == 0).next()?;
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.chars().any(char::is_control))?;
+    let params = learned.op_params_offset as usize;
+    // Sources of a node are all in the index; those of weights are not read.
+    let sources = (0..SOURCES).map(|i| word(record, offset::SRC + 8 * i)).take_while(|&address| address != 0);
+    Some(RawTensor {
+        name: name.to_owned(),
+        op,
+        tensor_type,
+        ne,
+        nb: std::array::from_fn(|i| word(record, offset::NB + 8 * i)),
+        flags: int(offset::FLAGS),
+        op_params: std::array::from_fn(|i| int(params + 4 * i)),
+        sources: sources.filter_map(|address| index.get(&address).copied()).collect(),
+        view_of: index.get(&word(record, offset::VIEW_SRC)).copied(),
+        view_offset: word(record, offset::VIEW_OFFS),
+    })
+}
+
+fn word(record: &[u8], at: usize) -> u64 {
+    record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_found_near_and_far() {
+        let graph = KnownGraph::new(0, (0..100).map(|i| 1000 + i * 336).collect());
+        assert_eq!(graph.node(1000 + 5 * 336, 3), Some(5));
+        assert_eq!(graph.node(1000 + 50 * 336, 3), Some(50));
+        assert_eq!(graph.node(1000, 99), Some(0));
+        assert_eq!(graph.node(1001, 0), None);
+        assert_eq!(graph.len(), 100);
+    }
+}

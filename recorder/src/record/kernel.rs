@@ -1,0 +1,144 @@
+//! The kernel side: loads the BPF object, attaches, drains, counts losses.
+
+use super::plan::{Point, Program};
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{
+    Link, MapCore as _, MapFlags, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder, UprobeMultiOpts,
+};
+use llmtrace_bpf::{Event, LlmtraceSkel, LlmtraceSkelBuilder, parse};
+use llmtrace_format::tables::EVENT_KINDS;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Bytes of the ring between kernel and recorder: half a second at a million
+/// events a second.
+pub(super) const RING_BYTES: u32 = 16 << 20;
+
+/// Programs loaded for one target.
+pub(super) struct Kernel {
+    // Links go first: no probe outlives the programs.
+    links: Vec<(Program, Link)>,
+    skel: LlmtraceSkel<'static>,
+    pid: u32,
+}
+
+impl Kernel {
+    /// Loads the programs for one process.
+    pub(super) fn load(pid: u32) -> Result<Self> {
+        // The open object must outlive the skeleton, which lives as long as we do.
+        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
+        open.maps.events.set_max_entries(RING_BYTES).context("cannot size the ring buffer")?;
+        open.maps
+            .rodata_data
+            .as_mut()
+            .ok_or_else(|| anyhow!("the BPF object has no settings"))?
+            .target_tgid = pid;
+        let skel =
+            open.load().context("the kernel refuses the BPF programs (Linux 6.6 or later is needed)")?;
+        Ok(Self { links: Vec::new(), skel, pid })
+    }
+
+    /// Attaches to points of one file.
+    pub(super) fn attach(&mut self, file: &Path, points: &[Point]) -> Result<()> {
+        let mut by_program: BTreeMap<Program, Vec<&Point>> = BTreeMap::new();
+        for point in points {
+            by_program.entry(point.program).or_default().push(point);
+        }
+        // Ends before begins, and barriers before ops: nothing is seen to begin
+        // whose end would be missed.
+        for (program, points) in by_program.into_iter().rev() {
+            let options = UprobeMultiOpts {
+                offsets: points.iter().map(|point| point.file_offset as usize).collect(),
+                cookies: points.iter().map(|point| point.cookie).collect(),
+                retprobe: program.on_return(),
+                ..UprobeMultiOpts::default()
+            };
+            let pid = self.pid as i32;
+            let attached = self.program(program).attach_uprobe_multi_with_opts(pid, file, "", options);
+            let link = attached.with_context(|| {
+                let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
+                format!("cannot attach {} to {}", program.purpose(), symbols.join(", "))
+            })?;
+            self.links.push((program, link));
+        }
+        Ok(())
+    }
+
+    /// Removes all probes.
+    pub(super) fn detach_all(&mut self) {
+        self.links.clear();
+    }
+
+    /// Removes the probes of some programs.
+    pub(super) fn detach(&mut self, programs: &[Program]) {
+        self.links.retain(|(program, _)| !programs.contains(program));
+    }
+
+    fn program(&mut self, program: Program) -> &mut ProgramMut<'static> {
+        let programs = &mut self.skel.progs;
+        match program {
+            Program::DecodeBegin => &mut programs.decode_begin,
+            Program::DecodeEnd => &mut programs.decode_end,
+            Program::UbatchBegin => &mut programs.ubatch_begin,
+            Program::UbatchEnd => &mut programs.ubatch_end,
+            Program::GraphBegin => &mut programs.graph_begin,
+            Program::GraphEnd => &mut programs.graph_end,
+            Program::OpBegin => &mut programs.op_begin,
+            Program::FusedBegin => &mut programs.fused_begin,
+            Program::Barrier => &mut programs.barrier_arrive,
+        }
+    }
+
+    /// A consumer of the ring.
+    pub(super) fn ring(&self) -> Result<Ring> {
+        let batch: Rc<RefCell<Vec<Event>>> = Rc::default();
+        let mut builder = RingBufferBuilder::new();
+        let into = batch.clone();
+        builder.add(&self.skel.maps.events, move |bytes| {
+            if let Some(event) = parse(bytes) {
+                into.borrow_mut().push(event);
+            }
+            0
+        })?;
+        Ok(Ring { ring: builder.build()?, batch })
+    }
+
+    /// Events lost since the programs were loaded, by kind.
+    pub(super) fn lost(&self) -> [u64; EVENT_KINDS.len()] {
+        std::array::from_fn(|kind| {
+            let key = (kind as u32).to_ne_bytes();
+            let by_cpu =
+                self.skel.maps.lost.lookup_percpu(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
+            let count = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            by_cpu.iter().map(count).sum()
+        })
+    }
+}
+
+/// Most events taken from the ring at once; bounds the consumer's memory.
+const BATCH: usize = 1 << 14;
+
+/// The consumer's end of the ring.
+pub(super) struct Ring {
+    ring: RingBuffer<'static>,
+    batch: Rc<RefCell<Vec<Event>>>,
+}
+
+impl Ring {
+    /// Passes on all events that are there now.
+    pub(super) fn drain(&mut self, mut handle: impl FnMut(&Event)) {
+        loop {
+            let taken = self.ring.consume_raw_n(BATCH);
+            self.batch.borrow().iter().for_each(&mut handle);
+            self.batch.borrow_mut().clear();
+            if taken < BATCH as i32 {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `llmtrace record`: attaches to a process and writes what it does.
+//!
+//! ```text
+//! target ─► kernel (BPF, ring) ─► assemble (pure) ─► format::Writer ─► file
+//!              ▲                      ▲
+//! objects ─► plan                  graphs (reads node descriptions, once a graph)
+//! ```
+//!
+//! One thread does all: it drains the ring every two milliseconds, and writes
+//! what is complete. Under pressure the ring fills and the kernel counts what
+//! it drops, so memory is bounded by the ring (16 MiB), one block of rows a
+//! lane, and the dictionaries. Whatever happens to the recorder, the target goes
+//! on: links die with the process, and nothing in the target is changed.
+
+mod assemble;
+mod graphs;
+mod host;
+mod kernel;
+mod maps;
+mod memory;
+mod objects;
+mod output;
+mod plan;
+mod session;
+mod status;
+mod target;
+
+pub(crate) use target::launch;
+
+use anyhow::{Result, bail};
+use llmtrace_format::meta::Level;
+use session::{Recorded, Session};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use target::{Caller, Target};
+
+const DRAIN_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What to record and where to.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) name: Option<String>,
+    pub(crate) command: Vec<OsString>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) level: Level,
+    pub(crate) quiet: bool,
+}
+
+/// Records until the target exits, the time is up, or somebody interrupts.
+/// Returns the exit code: that of a launched command, else 0.
+///
+/// # Errors
+/// When recording cannot begin, or the file cannot be written. A launched
+/// command that has not begun to run is ended; any other target goes on.
+pub(crate) fn run(options: &Options) -> Result<i32> {
+    host::check()?;
+    // From here on an interrupt ends the recording, not the recorder.
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP])?;
+    let caller = Caller::from_env();
+    let target = match (options.pid, &options.name) {
+        (Some(pid), _) => Target::running(pid)?,
+        (None, Some(name)) => Target::named(name)?,
+        (None, None) => Target::launch(&options.command, caller)?,
+    };
+    let session = Session::begin(options, caller, &target);
+    let mut session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            target.abandon();
+            return Err(error);
+        }
+    };
+    if target.launched {
+        target.go()?;
+    }
+    let ended = record(options, &target, &mut session, &mut signals);
+    let (reason, exit_code) = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            // What is written opens; say what stopped us and leave the target alone.
+            session.abort();
+            return Err(error);
+        }
+    };
+    let recorded = session.finish(reason, exit_code)?;
+    report(options, &recorded);
+    match (target.launched, exit_code) {
+        (true, Some(code)) => Ok(code),
+        (true, None) if reason == DURATION => Ok(target.wait().unwrap_or(0)),
+        (true, None) => Ok(130),
+        (false, _) => Ok(0),
+    }
+}
+
+const DURATION: &str = "duration reached";
+const INTERRUPTED: &str = "interrupted";
+const EXITED: &str = "target exited";
+
+/// The loop; returns why it ended, and a launched target's exit code.
+fn record(
+    options: &Options,
+    target: &Target,
+    session: &mut Session,
+    signals: &mut SignalsInfo<WithOrigin>,
+) -> Result<(&'static str, Option<i32>)> {
+    let begin = Instant::now();
+    let mut looked = begin;
+    let mut interrupts = 0;
+    loop {
+        std::thread::sleep(DRAIN_EVERY);
+        session.step()?;
+        for signal in signals.pending() {
+            interrupts += 1;
+            let from_terminal = signal.cause == Cause::Kernel;
+            // The terminal signals the whole foreground group by itself.
+            if target.launched && !from_terminal {
+                target.signal(signal.signal);
+            }
+        }
+        // A launched command gets the chance to end by itself first.
+        if interrupts > i32::from(target.launched) {
+            return Ok((INTERRUPTED, None));
+        }
+        if options.duration.is_some_and(|duration| begin.elapsed() >= duration) {
+            return Ok((DURATION, None));
+        }
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            if let Some(code) = target.exited() {
+                return Ok((EXITED, code));
+            }
+        }
+    }
+}
+
+fn report(options: &Options, recorded: &Recorded) {
+    if options.quiet {
+        return;
+    }
+    for warning in &recorded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
+        eprintln!("warning: no summary: {error:#}");
+    }
+    eprintln!("written: {}", recorded.path.display());
+}
+
+impl Options {
+    /// Checks what clap cannot.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.pid.is_none() && self.name.is_none() && self.command.is_empty() {
+            bail!("nothing to record: give a process with -p PID or -n NAME, or a command after `--`");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Which functions of an object to probe, and where.
+//!
+//! The one table of probe points. Functions are found by symbol in every object
+//! the target maps; nothing depends on the names of files.
+
+use crate::binary::{Arg, Object, Site, Symbol, probe_site, return_site};
+use llmtrace_format::meta::Level;
+
+/// Twins of `enum cookie` in events.h.
+mod cookie {
+    pub(super) const ENCODE: u64 = 1;
+    pub(super) const BATCH: u64 = 2;
+    pub(super) const UBATCH_OLD: u64 = 4;
+    pub(super) const BATCH_ON_STACK: u64 = 8;
+}
+
+/// A BPF program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Program {
+    DecodeBegin,
+    DecodeEnd,
+    UbatchBegin,
+    UbatchEnd,
+    GraphBegin,
+    GraphEnd,
+    OpBegin,
+    FusedBegin,
+    Barrier,
+}
+
+impl Program {
+    /// Name for people.
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Self::DecodeBegin => "decode begin",
+            Self::DecodeEnd => "decode end",
+            Self::UbatchBegin => "ubatch begin",
+            Self::UbatchEnd => "ubatch end",
+            Self::GraphBegin => "graph begin",
+            Self::GraphEnd => "graph end",
+            Self::OpBegin => "op begin",
+            Self::FusedBegin => "fused op begin",
+            Self::Barrier => "barrier",
+        }
+    }
+
+    pub(super) fn on_return(self) -> bool {
+        matches!(self, Self::DecodeEnd | Self::UbatchEnd | Self::GraphEnd)
+    }
+}
+
+/// One place to attach to.
+#[derive(Clone, Debug)]
+pub(super) struct Point {
+    pub(super) program: Program,
+    pub(super) symbol: String,
+    /// Offset of the probed instruction in the file.
+    pub(super) file_offset: u64,
+    pub(super) cookie: u64,
+    pub(super) site: Site,
+}
+
+/// A function worth probing.
+struct Function {
+    /// The symbol, or how it begins when `prefix` is set.
+    symbol: &'static str,
+    prefix: bool,
+    level: Level,
+    begin: Program,
+    end: Option<Program>,
+    args: &'static [Arg],
+    cookie: u64,
+}
+
+const fn function(symbol: &'static str, level: Level, begin: Program, args: &'static [Arg]) -> Function {
+    Function { symbol, prefix: false, level, begin, end: None, args, cookie: 0 }
+}
+
+const TWO: &[Arg] = &[Arg::Rdi, Arg::Rsi];
+const DECODE: Function = function("", Level::Token, Program::DecodeBegin, TWO);
+
+/// Decode calls: the methods that every way in passes through, since 2025-04.
+const DECODE_METHODS: &[Function] = &[
+    Function {
+        symbol: "_ZN13llama_context6decodeERK11llama_batch",
+        end: Some(Program::DecodeEnd),
+        cookie: cookie::BATCH,
+        ..DECODE
+    },
+    Function {
+        symbol: "_ZN13llama_context6encodeERK11llama_batch",
+        end: Some(Program::DecodeEnd),
+        cookie: cookie::BATCH | cookie::ENCODE,
+        ..DECODE
+    },
+    Function { symbol: "_ZN13llama_context6decodeE", prefix: true, end: Some(Program::DecodeEnd), ..DECODE },
+    Function {
+        symbol: "_ZN13llama_context6encodeE",
+        prefix: true,
+        end: Some(Program::DecodeEnd),
+        cookie: cookie::ENCODE,
+        ..DECODE
+    },
+];
+
+/// Before that, the C functions; the batch is passed by value.
+const DECODE_FUNCTIONS: &[Function] = &[
+    Function {
+        symbol: "llama_decode",
+        end: Some(Program::DecodeEnd),
+        cookie: cookie::BATCH_ON_STACK,
+        ..DECODE
+    },
+    Function {
+        symbol: "llama_encode",
+        end: Some(Program::DecodeEnd),
+        cookie: cookie::BATCH_ON_STACK | cookie::ENCODE,
+        ..DECODE
+    },
+];
+
+const UBATCH_METHODS: &[Function] = &[Function {
+    prefix: true,
+    end: Some(Program::UbatchEnd),
+    ..function("_ZN13llama_context14process_ubatchE", Level::Token, Program::UbatchBegin, TWO)
+}];
+
+/// Called once for each ubatch, before it is computed.
+const UBATCH_FUNCTIONS: &[Function] = &[Function {
+    prefix: true,
+    cookie: cookie::UBATCH_OLD,
+    ..function("_Z16llama_set_inputsR13llama_context", Level::Token, Program::UbatchBegin, TWO)
+}];
+
+const COMPUTE: &[Function] = &[
+    Function {
+        end: Some(Program::GraphEnd),
+        ..function("ggml_graph_compute", Level::Graph, Program::GraphBegin, TWO)
+    },
+    function("ggml_cpu_extra_compute_forward", Level::Op, Program::OpBegin, TWO),
+    function(
+        "ggml_compute_forward_rms_norm_mul_fused",
+        Level::Op,
+        Program::FusedBegin,
+        &[Arg::Rdi, Arg::Rsi, Arg::Rdx],
+    ),
+    function("ggml_barrier", Level::Thread, Program::Barrier, &[]),
+];
+
+/// Accessors from which the target's tables are learned.
+const ACCESSOR_PREFIXES: &[&str] = &["ggml_", "llama_version"];
+
+/// Functions looked for, for messages.
+pub(super) const LOOKED_FOR: &str =
+    "llama_decode, ggml_graph_compute, ggml_cpu_extra_compute_forward, ggml_barrier";
+
+/// Which symbols of an object to keep.
+pub(super) fn keep(symbol: &str) -> bool {
+    ACCESSOR_PREFIXES.iter().any(|prefix| symbol.starts_with(prefix))
+        || functions().any(|f| f.matches(symbol))
+}
+
+fn functions() -> impl Iterator<Item = &'static Function> {
+    [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE].into_iter().flatten()
+}
+
+impl Function {
+    fn matches(&self, symbol: &str) -> bool {
+        if self.prefix { symbol.starts_with(self.symbol) } else { symbol == self.symbol }
+    }
+}
+
+/// The points of one object, up to `level`.
+pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
+    let mut points: Vec<Point> = Vec::new();
+    let either = |first: &'static [Function], second: &'static [Function]| {
+        let found = object.symbols_matching_unsorted(|symbol| first.iter().any(|f| f.matches(symbol))).next();
+        if found.is_some() { first } else { second }
+    };
+    let decode = either(DECODE_METHODS, DECODE_FUNCTIONS);
+    let ubatch = either(UBATCH_METHODS, UBATCH_FUNCTIONS);
+    for function in [decode, ubatch, COMPUTE].into_iter().flatten().filter(|function| function.level <= level)
+    {
+        let mut found: Vec<(&str, Symbol)> =
+            object.symbols_matching_unsorted(|symbol| function.matches(symbol)).collect();
+        found.sort_unstable_by_key(|(_, symbol)| symbol.vaddr);
+        for (name, symbol) in found {
+            // Two names of one function, or a prefix that an earlier entry named whole.
+            if points.iter().any(|point| point.program == function.begin && point.symbol == name) {
+                continue;
+            }
+            points.extend(function_points(object, function, name, symbol));
+        }
+    }
+    points.sort_by_key(|point| (point.program, point.file_offset));
+    points.dedup_by_key(|point| (point.program, point.file_offset));
+    points
+}
+
+fn function_points(object: &Object, function: &Function, name: &str, symbol: Symbol) -> Vec<Point> {
+    let Some(code) = object.code(symbol) else { return Vec::new() };
+    let point = |program: Program, site: Site| {
+        let file_offset = object.file_offset(symbol.vaddr + u64::from(site.offset_in_function))?;
+        Some(Point { program, symbol: name.to_owned(), file_offset, cookie: function.cookie, site })
+    };
+    let mut site = probe_site(&code, symbol.vaddr, function.args);
+    if site.stack_moved && function.cookie & cookie::BATCH_ON_STACK != 0 {
+        site = return_site(&code, symbol.vaddr);
+    }
+    let begin = point(function.begin, site);
+    let end = function.end.and_then(|program| point(program, return_site(&code, symbol.vaddr)));
+    begin.into_iter().chain(end).collect()
+}
+
+/// The level that these points give, and why it is not the one asked for.
+pub(super) fn level_given(asked: Level, points: &[Point]) -> (Level, String) {
+    let has = |program| points.iter().any(|point| point.program == program);
+    let missing = |symbol: &str, level: Level| (level, format!("the target has no function {symbol}"));
+    if asked >= Level::Graph && !has(Program::GraphBegin) {
+        return missing("ggml_graph_compute", Level::Token);
+    }
+    if asked >= Level::Op && !has(Program::OpBegin) {
+        return missing("ggml_cpu_extra_compute_forward (llama.cpp before December 2024?)", Level::Graph);
+    }
+    if asked >= Level::Thread && !has(Program::Barrier) {
+        return missing("ggml_barrier", Level::Op);
+    }
+    (asked, String::new())
+}

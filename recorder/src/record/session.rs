@@ -1,0 +1,397 @@
+//! One recording: kernel side, assembler and writer, and what ties them.
+
+use super::assemble::{Assembler, FinishedGraph};
+use super::graphs::{GraphReader, RawGraph, RawTensor};
+use super::kernel::{Kernel, Ring};
+use super::memory::ProcessMemory;
+use super::objects::Objects;
+use super::plan::{self, Point, Program};
+use super::status::StatusLine;
+use super::target::{Caller, Target, default_output};
+use super::{Options, host, maps, output};
+use crate::binary::Learned;
+use anyhow::{Context as _, Result, bail};
+use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
+use llmtrace_format::tables::{EVENT_KINDS, Loss};
+use llmtrace_format::{Header, TimeRange, Writer};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+const FLUSH_EVERY: Duration = Duration::from_millis(900);
+/// Until code that computes graphs is found, a launch looks often: the library
+/// is loaded shortly before its first use.
+const SCAN_OFTEN: Duration = Duration::from_millis(20);
+const SCAN_SELDOM: Duration = Duration::from_millis(500);
+
+pub(super) struct Session {
+    start: u64,
+    path: PathBuf,
+    kernel: Kernel,
+    ring: Ring,
+    objects: Objects,
+    points: Vec<(Point, String)>,
+    graphs: GraphReader,
+    assembler: Assembler,
+    writer: Writer<File>,
+    recording: Recording,
+    op_names: Vec<(StrId, Vec<StrId>)>,
+    lost: [u64; EVENT_KINDS.len()],
+    lost_checked: u64,
+    learn_failure: Option<String>,
+    described_models: bool,
+    scanned: Instant,
+    flushed: Instant,
+    status: StatusLine,
+}
+
+/// What there is to say after a recording.
+pub(super) struct Recorded {
+    pub(super) path: PathBuf,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Session {
+    /// Loads, creates the file, and attaches to what is mapped already.
+    pub(super) fn begin(options: &Options, caller: Caller, target: &Target) -> Result<Self> {
+        let name = options.command.first().map(|command| PathBuf::from(command));
+        let name =
+            name.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_else(|| target.exe_name());
+        let mut kernel = Kernel::load(target.pid)?;
+        let mut objects = Objects::new(target.pid);
+        objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
+        if !target.launched && objects.loaded.is_empty() {
+            bail!(
+                "process {} ({name}) has no ggml: none of its {} mapped files defines {}. \
+                 If it loads its library later, record it from the start with `llmtrace record -- COMMAND`",
+                target.pid,
+                objects.seen(),
+                plan::LOOKED_FOR,
+            );
+        }
+        let path = options.output.clone().unwrap_or_else(|| default_output(&name));
+        let file = output::create(&path, caller)?;
+        let start = monotonic_nanos()?;
+        let unix =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
+        let ring = kernel.ring()?;
+        let mut recording = Recording {
+            recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
+            level_asked: options.level,
+            level: options.level,
+            level_reason: String::new(),
+            host: host::describe(),
+            target: llmtrace_format::meta::Target {
+                pid: target.pid,
+                exe: name,
+                launched: target.launched,
+                ..Default::default()
+            },
+            probes: Vec::new(),
+            types: Vec::new(),
+        };
+        let mut writer =
+            Writer::new(file, Header::new(unix, start)).context("cannot write the output file")?;
+        let mut points = Vec::new();
+        attach(&mut kernel, &objects, 0, target.pid, options.level, &mut points)?;
+        if !target.launched && points.is_empty() {
+            bail!("no function of process {} can be probed; looked for {}", target.pid, plan::LOOKED_FOR);
+        }
+        recording.target.objects = described_objects(&objects);
+        writer.write_recording(&recording)?;
+        let mut session = Self {
+            start,
+            path,
+            kernel,
+            ring,
+            objects,
+            points,
+            graphs: GraphReader::new(ProcessMemory::new(target.pid)),
+            assembler: Assembler::new(start, target.pid),
+            writer,
+            recording,
+            op_names: Vec::new(),
+            lost: [0; EVENT_KINDS.len()],
+            lost_checked: 0,
+            learn_failure: None,
+            described_models: false,
+            scanned: Instant::now(),
+            flushed: Instant::now(),
+            status: StatusLine::new(options.quiet),
+        };
+        session.learn();
+        session.points_changed()?;
+        Ok(session)
+    }
+
+    /// Takes what the kernel has, and writes what is complete.
+    pub(super) fn step(&mut self) -> Result<()> {
+        let computes = self.points.iter().any(|(point, _)| point.program == Program::GraphBegin);
+        if self.scanned.elapsed() >= if computes { SCAN_SELDOM } else { SCAN_OFTEN } {
+            self.scanned = Instant::now();
+            self.rescan()?;
+        }
+        self.drain()?;
+        if !self.described_models && self.assembler.counts.op_spans + self.assembler.counts.decode_tokens > 0
+        {
+            // By now everything is loaded: models, and the library that knows its version.
+            self.described_models = true;
+            self.relearn();
+            self.points_changed()?;
+        }
+        if self.flushed.elapsed() >= FLUSH_EVERY {
+            self.flushed = Instant::now();
+            self.writer.flush().context("cannot write the output file")?;
+        }
+        let lost = self.lost.iter().sum();
+        self.status.update(&self.assembler.counts, lost, self.writer.bytes());
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let Self { ring, assembler, graphs, .. } = self;
+        ring.drain(|event| assembler.handle(event, graphs));
+        self.count_losses()?;
+        for (id, raw) in std::mem::take(&mut self.graphs.fresh) {
+            let graph = self.graph_from_raw(id, &raw);
+            self.writer.write_graph(&graph).context("cannot write the output file")?;
+        }
+        let rows = std::mem::take(&mut self.assembler.rows);
+        rows.threads.into_iter().for_each(|row| self.writer.push_thread(row));
+        rows.decodes.into_iter().for_each(|row| self.writer.push_decode(row));
+        rows.ubatches.into_iter().for_each(|row| self.writer.push_ubatch(row));
+        for FinishedGraph { span, lanes } in rows.graphs {
+            self.writer.push_graph_span(span);
+            for (lane, spans) in lanes {
+                for span in spans {
+                    self.writer.push_op_span(lane, span).context("cannot write the output file")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count_losses(&mut self) -> Result<()> {
+        let now = monotonic_nanos()?.saturating_sub(self.start);
+        let lost = self.kernel.lost();
+        let range = TimeRange::new(self.lost_checked, now);
+        self.lost_checked = now;
+        if lost == self.lost {
+            return Ok(());
+        }
+        for (event, (after, before)) in lost.iter().zip(self.lost).enumerate() {
+            let count = after.saturating_sub(before);
+            if count > 0 {
+                let (begin, end) = (range.begin, range.end);
+                self.writer.push_loss(Loss { begin, end, event: event as u32, count });
+            }
+        }
+        self.lost = lost;
+        self.assembler.mark_loss(range);
+        Ok(())
+    }
+
+    /// Attaches to objects that were loaded since.
+    fn rescan(&mut self) -> Result<()> {
+        // A process that is going away cannot be read; its exit is noticed elsewhere.
+        let Ok(first_new) = self.objects.scan() else { return Ok(()) };
+        if first_new == self.objects.loaded.len() {
+            return Ok(());
+        }
+        let (pid, level) = (self.recording.target.pid, self.recording.level_asked);
+        attach(&mut self.kernel, &self.objects, first_new, pid, level, &mut self.points)?;
+        self.learn();
+        self.points_changed()
+    }
+
+    fn learn(&mut self) {
+        if self.graphs.learned.is_some() || !self.objects.has("ggml_op_name") {
+            return;
+        }
+        let memory = ProcessMemory::new(self.recording.target.pid);
+        match self.objects.learn(&memory) {
+            Ok(learned) => {
+                self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
+                self.take(learned);
+            }
+            Err(error) => self.learn_failure = Some(error.to_string()),
+        }
+    }
+
+    /// Asks again for what was not loaded when the tables were.
+    fn relearn(&mut self) {
+        let memory = ProcessMemory::new(self.recording.target.pid);
+        if let Ok(learned) = self.objects.learn(&memory) {
+            self.recording.target.llama_version = learned.llama_version.unwrap_or_default();
+        }
+        self.recording.target.models = maps::models(self.recording.target.pid);
+    }
+
+    fn take(&mut self, learned: Learned) {
+        self.learn_failure = None;
+        let type_of = |known: &crate::binary::TypeInfo| TensorType {
+            name: known.name.clone(),
+            block_elements: known.block_size,
+            block_bytes: known.type_size,
+        };
+        self.recording.types = learned.types.iter().map(type_of).collect();
+        self.recording.target.ggml_version = learned.ggml_version.clone().unwrap_or_default();
+        let variants = |op: usize| match op as u32 {
+            op if Some(op) == learned.unary_op => &learned.unary[..],
+            op if Some(op) == learned.glu_op => &learned.glu[..],
+            _ => &[],
+        };
+        self.op_names = learned
+            .ops
+            .iter()
+            .enumerate()
+            .map(|(op, name)| {
+                let variants = variants(op).iter().map(|name| self.writer.string(name)).collect();
+                (self.writer.string(name), variants)
+            })
+            .collect();
+        self.graphs.learned = Some(Rc::new(learned));
+    }
+
+    /// Brings the description of the recording up to date, and the level to
+    /// what the probes and tables give.
+    fn points_changed(&mut self) -> Result<()> {
+        let points: Vec<Point> = self.points.iter().map(|(point, _)| point.clone()).collect();
+        let (mut level, mut reason) = plan::level_given(self.recording.level_asked, &points);
+        if let Some(failure) = &self.learn_failure
+            && level > Level::Graph
+        {
+            level = Level::Graph;
+            reason = format!("the target's operators cannot be named: {failure}");
+            // Nobody could tell which node a begin belongs to.
+            self.kernel.detach(&[Program::OpBegin, Program::FusedBegin, Program::Barrier]);
+        }
+        let ends = points.iter().any(|point| point.program == Program::UbatchEnd);
+        let begins = points.iter().any(|point| point.program == Program::UbatchBegin);
+        if begins && !ends {
+            self.assembler.close_ubatches_with_decodes();
+        }
+        self.recording.level = level;
+        self.recording.level_reason = reason;
+        self.recording.target.objects = described_objects(&self.objects);
+        self.recording.probes =
+            self.points.iter().map(|(point, object)| described_probe(point, object)).collect();
+        self.writer.write_recording(&self.recording).context("cannot write the output file")
+    }
+
+    fn graph_from_raw(&mut self, id: u32, raw: &RawGraph) -> Graph {
+        let mut tensor = |raw: &RawTensor| {
+            let (op, variants) = self.op_names.get(raw.op as usize).cloned().unwrap_or_default();
+            let variant = raw.op_params.first().and_then(|&index| variants.get(usize::try_from(index).ok()?));
+            Tensor {
+                name: self.writer.string(&raw.name),
+                op,
+                variant: variant.copied().unwrap_or_default(),
+                tensor_type: raw.tensor_type,
+                ne: raw.ne,
+                nb: raw.nb,
+                flags: raw.flags,
+                op_params: raw.op_params,
+                sources: raw.sources.clone(),
+                view_of: raw.view_of,
+                view_offset: raw.view_offset,
+            }
+        };
+        Graph { id, tensors: raw.tensors.iter().map(&mut tensor).collect(), nodes: raw.nodes }
+    }
+
+    /// Detaches, takes what is left, and closes the file.
+    pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
+        self.kernel.detach_all();
+        self.drain()?;
+        self.assembler.finish();
+        self.status.clear();
+        let counts = self.assembler.counts;
+        let warnings = self.warnings();
+        let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
+        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+        let ending = Ending {
+            reason: reason.to_owned(),
+            end_nanos: monotonic_nanos()?.saturating_sub(self.start),
+            events: counts.events,
+            lost: self.lost.iter().sum(),
+            orphans: counts.orphans,
+            exit_code,
+            recorder_cpu_nanos: (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000,
+            recorder_peak_bytes: usage.max_rss() as u64 * 1024,
+        };
+        self.writer.finish(&ending).context("cannot write the output file")?;
+        Ok(Recorded { path: self.path, warnings })
+    }
+
+    /// Detaches at once; the file stays as it is, without a footer.
+    pub(super) fn abort(&mut self) {
+        self.kernel.detach_all();
+        self.status.clear();
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.points.is_empty() {
+            warnings.push(format!(
+                "nothing was recorded: no file that the command mapped defines {}",
+                plan::LOOKED_FOR
+            ));
+        } else if self.recording.level < self.recording.level_asked {
+            let Recording { level, level_reason, .. } = &self.recording;
+            warnings.push(format!("recorded at level {}: {level_reason}", level.name()));
+        }
+        let unknown = self.assembler.counts.unknown_graphs;
+        if unknown > 0 && self.recording.level > Level::Graph {
+            warnings.push(format!(
+                "{unknown} graphs have no operators: their nodes could not be read or did not validate"
+            ));
+        }
+        warnings
+    }
+}
+
+fn attach(
+    kernel: &mut Kernel,
+    objects: &Objects,
+    first: usize,
+    pid: u32,
+    level: Level,
+    points: &mut Vec<(Point, String)>,
+) -> Result<()> {
+    for loaded in objects.loaded.iter().skip(first) {
+        let found = plan::points(&loaded.object, level);
+        kernel.attach(&loaded.mapping.exact_path(pid), &found)?;
+        points.extend(found.into_iter().map(|point| (point, loaded.mapping.base_name())));
+    }
+    Ok(())
+}
+
+fn described_objects(objects: &Objects) -> Vec<Object> {
+    let describe = |loaded: &super::objects::Loaded| Object {
+        name: loaded.mapping.base_name(),
+        build_id: loaded.object.build_id().unwrap_or_default().to_owned(),
+    };
+    objects.loaded.iter().map(describe).collect()
+}
+
+fn described_probe(point: &Point, object: &str) -> Probe {
+    Probe {
+        purpose: point.program.purpose().to_owned(),
+        symbol: point.symbol.clone(),
+        object: object.to_owned(),
+        offset: point.site.offset_in_function,
+        instruction: point.site.instruction.clone(),
+        emulated: point.site.emulated,
+        on_return: point.program.on_return(),
+    }
+}
+
+fn monotonic_nanos() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
+    Ok(Duration::from(now).as_nanos() as u64)
+}

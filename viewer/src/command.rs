@@ -1,0 +1,344 @@
+//! Everything a user can do. Menus, keys and the list of keys come from
+//! [`TABLE`]; [`apply`] carries a command out.
+
+use crate::state::{Document, Page, State};
+use crate::theme::ThemeChoice;
+use crate::timeline::view::View;
+use egui::{Key, KeyboardShortcut, Modifiers};
+use llmtrace_analysis::TimeRange;
+use llmtrace_analysis::search::{Place, next_occurrence, previous_occurrence};
+use std::path::PathBuf;
+
+/// How much one press of a zoom key shows less.
+const ZOOM_STEP: f64 = 1.5;
+/// What part of the window one press of a pan key moves.
+const PAN_STEP: f32 = 0.15;
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Ask which file to open.
+    Open,
+    /// Open a file.
+    OpenPath(PathBuf),
+    /// Stop loading.
+    Cancel,
+    /// Close the trace.
+    Close,
+    /// Forget the files opened before.
+    ForgetRecent,
+    /// Close the app.
+    Quit,
+    /// Show a page.
+    Show(Page),
+    /// Show a theme.
+    Theme(ThemeChoice),
+    /// Show the find panel and give it the keyboard.
+    Find,
+    /// Look for a name.
+    FindFor(String),
+    /// Close the find panel.
+    CloseFind,
+    /// Show or hide the list of keys.
+    Keys,
+    /// Show less of the trace.
+    ZoomIn,
+    /// Show more of it.
+    ZoomOut,
+    /// Show what is earlier.
+    PanLeft,
+    /// Show what is later.
+    PanRight,
+    /// Show all of it.
+    WholeTrace,
+    /// Fill the window with the selection.
+    FrameSelection,
+    /// Select the same node's execution before this one.
+    PreviousOccurrence,
+    /// Select the same node's next execution.
+    NextOccurrence,
+    /// Select the span before this one on its lane.
+    PreviousSpan,
+    /// Select the next span on the lane.
+    NextSpan,
+    /// Select nothing.
+    ClearSelection,
+    /// Show a window of the trace.
+    Look(View),
+    /// Fill the window with a range.
+    ZoomTo(TimeRange),
+    /// Select a span.
+    Select(Place),
+    /// Select a span and bring it into sight.
+    GoTo(Place),
+    /// Select a range.
+    SelectRange(TimeRange),
+}
+
+/// What a command needs from outside the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Show the system's dialog.
+    AskForFile,
+    /// Start the loader.
+    Load(PathBuf),
+    /// Stop the loader.
+    StopLoading,
+    /// Remember the settings and show the theme.
+    SaveSettings,
+    /// Close the window.
+    Quit,
+}
+
+/// Which menu shows a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Menu {
+    /// Files.
+    File,
+    /// What is shown.
+    View,
+    /// Moving about.
+    Go,
+    /// Help.
+    Help,
+}
+
+/// One command for menus, keys and the list of keys.
+pub struct Entry {
+    /// What it does.
+    pub command: Command,
+    /// Its name.
+    pub name: &'static str,
+    /// One line about it.
+    pub help: &'static str,
+    /// Its menu.
+    pub menu: Menu,
+    /// Its keys.
+    pub keys: &'static [KeyboardShortcut],
+    /// Whether it works only on an open trace.
+    pub needs_trace: bool,
+}
+
+const fn key(key: Key) -> KeyboardShortcut {
+    KeyboardShortcut::new(Modifiers::NONE, key)
+}
+
+const fn with_command(key: Key) -> KeyboardShortcut {
+    KeyboardShortcut::new(Modifiers::COMMAND, key)
+}
+
+macro_rules! entry {
+    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+        Entry {
+            command: $command,
+            name: $name,
+            help: $help,
+            menu: Menu::$menu,
+            keys: &[$($key),*],
+            needs_trace: $needs_trace,
+        }
+    };
+}
+
+/// All commands that have a name.
+pub static TABLE: &[Entry] = &[
+    entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
+    entry!(File, Command::Close, "Close", "Close the trace", [with_command(Key::W)], true),
+    entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
+    entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
+    entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
+    entry!(Go, Command::Find, "Find…", "Find nodes by name or operator", [with_command(Key::F), key(Key::Slash)], true),
+    entry!(Go, Command::NextOccurrence, "Next occurrence", "Same node, next time", [key(Key::CloseBracket)], true),
+    entry!(Go, Command::PreviousOccurrence, "Previous occurrence", "Same node, time before", [key(Key::OpenBracket)], true),
+    entry!(Go, Command::NextSpan, "Next span", "Next span on the lane", [key(Key::ArrowRight)], true),
+    entry!(Go, Command::PreviousSpan, "Previous span", "Span before on the lane", [key(Key::ArrowLeft)], true),
+    entry!(Go, Command::FrameSelection, "Frame selection", "Fill the window with the selection", [key(Key::F)], true),
+    entry!(Go, Command::WholeTrace, "Whole trace", "Show all of the trace", [key(Key::Num0), key(Key::Home)], true),
+    entry!(Go, Command::ZoomIn, "Zoom in", "Show less (hold W)", [key(Key::Plus), key(Key::Equals)], true),
+    entry!(Go, Command::ZoomOut, "Zoom out", "Show more (hold S)", [key(Key::Minus)], true),
+    entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times (hold A)", [key(Key::PageUp)], true),
+    entry!(Go, Command::PanRight, "Later", "Move to later times (hold D)", [key(Key::PageDown)], true),
+    entry!(Go, Command::ClearSelection, "Clear selection", "Select nothing", [key(Key::Escape)], true),
+    entry!(Help, Command::Keys, "Keys and mouse", "How to move about", [key(Key::Questionmark), key(Key::F1)], false),
+];
+
+/// The command of a key that was just pressed; consumes the key.
+pub fn pressed(context: &egui::Context) -> Option<Command> {
+    let typing = context.egui_wants_keyboard_input();
+    context.input_mut(|input| {
+        let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
+            keys.iter().any(|key| !(typing && key.modifiers.is_none()) && input.consume_shortcut(key))
+        };
+        TABLE.iter().find(|entry| hit(entry.keys, input)).map(|entry| entry.command.clone())
+    })
+}
+
+/// Carries a command out.
+pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
+    match command {
+        Command::Open => return Some(Effect::AskForFile),
+        Command::OpenPath(path) => {
+            state.document = Document::Loading { path: path.clone(), progress: 0.0 };
+            state.find.visible = false;
+            return Some(Effect::Load(path));
+        }
+        Command::Cancel | Command::Close => {
+            state.document = Document::Empty;
+            state.find.visible = false;
+            return Some(Effect::StopLoading);
+        }
+        Command::ForgetRecent => {
+            state.settings.recent.clear();
+            return Some(Effect::SaveSettings);
+        }
+        Command::Theme(theme) => {
+            state.settings.theme = theme;
+            return Some(Effect::SaveSettings);
+        }
+        Command::Quit => return Some(Effect::Quit),
+        Command::Keys => state.keys_visible = !state.keys_visible,
+        Command::Show(page) => state.page = page,
+        Command::Find => find(state, None),
+        Command::FindFor(query) => find(state, Some(query)),
+        Command::CloseFind => state.find.visible = false,
+        Command::ClearSelection => clear(state),
+        Command::GoTo(place) => {
+            state.page = Page::Timeline;
+            go_to(state, Some(place));
+        }
+        other => navigate(state, other),
+    }
+    None
+}
+
+fn find(state: &mut State, query: Option<String>) {
+    if state.open().is_none() {
+        return;
+    }
+    state.page = Page::Timeline;
+    state.find.visible = true;
+    state.find.wants_focus = true;
+    if let Some(query) = query {
+        state.find.query = query;
+    }
+}
+
+/// Escape: closes what is on top.
+fn clear(state: &mut State) {
+    if std::mem::take(&mut state.keys_visible) || std::mem::take(&mut state.find.visible) {
+        return;
+    }
+    if let Some(open) = state.open_mut() {
+        open.selected = None;
+        open.range = None;
+    }
+}
+
+fn go_to(state: &mut State, place: Option<Place>) {
+    let Some(open) = state.open_mut() else { return };
+    let Some(place) = place else { return };
+    let Some(span) = open.span(place) else { return };
+    let range = TimeRange::new(span.begin, span.end());
+    open.selected = Some(place);
+    open.range = None;
+    open.view.reveal(range);
+}
+
+/// Commands that need an open trace.
+fn navigate(state: &mut State, command: Command) {
+    let Some(open) = state.open_mut() else { return };
+    let middle = open.view.width() / 2.0;
+    match command {
+        Command::ZoomIn => open.view.zoom(ZOOM_STEP, middle),
+        Command::ZoomOut => open.view.zoom(1.0 / ZOOM_STEP, middle),
+        Command::PanLeft => open.view.pan(-open.view.width() * PAN_STEP),
+        Command::PanRight => open.view.pan(open.view.width() * PAN_STEP),
+        Command::WholeTrace => open.view = View::whole(open.trace.range(), open.view.width()),
+        Command::Look(view) => open.view = view,
+        Command::ZoomTo(range) => open.view.show(range, 0.05),
+        Command::Select(place) => {
+            open.selected = Some(place);
+            open.range = None;
+        }
+        Command::SelectRange(range) => {
+            open.range = Some(range);
+            open.selected = None;
+        }
+        Command::FrameSelection => {
+            let selected = open.selected_span().map(|span| TimeRange::new(span.begin, span.end()));
+            if let Some(range) = open.range.or(selected) {
+                open.view.show(range, 0.1);
+            }
+        }
+        Command::NextOccurrence => {
+            let place = open.selected.and_then(|place| next_occurrence(&open.trace, place));
+            go_to(state, place);
+        }
+        Command::PreviousOccurrence => {
+            let place = open.selected.and_then(|place| previous_occurrence(&open.trace, place));
+            go_to(state, place);
+        }
+        Command::NextSpan => {
+            let place = open.selected.map(|place| Place { index: place.index.saturating_add(1), ..place });
+            go_to(state, place);
+        }
+        Command::PreviousSpan => {
+            let before = |place: Place| Some(Place { index: place.index.checked_sub(1)?, ..place });
+            let place = open.selected.and_then(before);
+            go_to(state, place);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    #[test]
+    fn keys_are_unique() {
+        let mut seen = HashSet::new();
+        for key in TABLE.iter().flat_map(|entry| entry.keys) {
+            assert!(seen.insert(format!("{key:?}")), "{key:?} twice");
+        }
+    }
+
+    #[test]
+    fn opening_shows_the_loading_page() {
+        let mut state = State::default();
+        let effect = apply(&mut state, Command::OpenPath("/a".into()));
+        assert_eq!(effect, Some(Effect::Load("/a".into())));
+        assert!(matches!(&state.document, Document::Loading { path, .. } if path == Path::new("/a")));
+        assert_eq!(apply(&mut state, Command::Cancel), Some(Effect::StopLoading));
+        assert!(matches!(state.document, Document::Empty));
+    }
+
+    #[test]
+    fn commands_without_a_trace_do_nothing() {
+        let mut state = State::default();
+        for entry in TABLE.iter().filter(|entry| entry.needs_trace) {
+            apply(&mut state, entry.command.clone());
+        }
+        assert!(!state.find.visible);
+        assert!(matches!(state.document, Document::Empty));
+    }
+
+    #[test]
+    fn themes_are_remembered() {
+        let mut state = State::default();
+        assert_eq!(apply(&mut state, Command::Theme(ThemeChoice::Dark)), Some(Effect::SaveSettings));
+        assert_eq!(state.settings.theme, ThemeChoice::Dark);
+    }
+
+    #[test]
+    fn escape_closes_what_is_on_top_first() {
+        let mut state = State { keys_visible: true, ..State::default() };
+        state.find.visible = true;
+        apply(&mut state, Command::ClearSelection);
+        assert!(!state.keys_visible && state.find.visible);
+        apply(&mut state, Command::ClearSelection);
+        assert!(!state.find.visible);
+    }
+}

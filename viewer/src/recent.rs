@@ -1,0 +1,105 @@
+//! Settings and recent files, as JSON in the user's data folder. Losing them
+//! is no reason to fail: errors are logged for developers and forgotten.
+
+use crate::theme::ThemeChoice;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Most recent files that are remembered.
+const MAX_RECENT: usize = 10;
+
+/// What is remembered between runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Light, dark or as the system says.
+    pub theme: ThemeChoice,
+    /// Files opened before, the last one first.
+    pub recent: Vec<PathBuf>,
+    /// Size of the window in points.
+    pub window: Option<[f32; 2]>,
+}
+
+impl Settings {
+    /// Puts a file first.
+    pub fn add_recent(&mut self, path: &Path) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.recent.retain(|known| *known != path);
+        self.recent.insert(0, path);
+        self.recent.truncate(MAX_RECENT);
+    }
+}
+
+/// Where settings are kept; nowhere in tests and screenshots.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    path: Option<PathBuf>,
+}
+
+impl Store {
+    /// The user's own.
+    pub fn of_user() -> Self {
+        let path = directories::ProjectDirs::from("", "", "llmtrace")
+            .map(|folders| folders.data_dir().join("viewer.json"));
+        Self { path }
+    }
+
+    /// A given file.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path: Some(path) }
+    }
+
+    /// Reads the settings.
+    pub fn load(&self) -> Settings {
+        let bytes = self.path.as_ref().and_then(|path| std::fs::read(path).ok());
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Writes them.
+    pub fn save(&self, settings: &Settings) {
+        let Some(path) = &self.path else { return };
+        let write = || -> std::io::Result<()> {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let whole = path.with_extension("json.new");
+            std::fs::write(&whole, serde_json::to_vec_pretty(settings)?)?;
+            std::fs::rename(&whole, path)
+        };
+        if let Err(error) = write() {
+            log::debug!("settings not saved: {error}: {}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_files_are_unique_and_bounded() {
+        let mut settings = Settings::default();
+        for number in 0..30 {
+            settings.add_recent(Path::new(&format!("/traces/{}", number % 15)));
+        }
+        assert_eq!(settings.recent.len(), MAX_RECENT);
+        assert_eq!(settings.recent.first().unwrap(), Path::new("/traces/14"));
+    }
+
+    #[test]
+    fn settings_survive_a_restart_and_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/viewer.json");
+        let store = Store::at(path.clone());
+        assert_eq!(store.load(), Settings::default());
+        let mut settings = Settings { theme: ThemeChoice::Dark, ..Settings::default() };
+        settings.add_recent(Path::new("/a"));
+        store.save(&settings);
+        assert_eq!(store.load(), settings);
+        std::fs::write(&path, "{ not json").unwrap();
+        assert_eq!(store.load(), Settings::default());
+        std::fs::write(&path, r#"{"theme":"light","from_the_future":1}"#).unwrap();
+        assert_eq!(store.load().theme, ThemeChoice::Light);
+    }
+}

@@ -1,0 +1,200 @@
+//! What the app knows: the open document and the settings. Panels read it;
+//! only [`crate::command::apply`] and the loader's messages change it.
+
+use crate::recent::Settings;
+use crate::theme::OpClass;
+use crate::timeline::view::View;
+use llmtrace_analysis::fold::span_at;
+use llmtrace_analysis::format::meta::StrId;
+use llmtrace_analysis::search::Place;
+use llmtrace_analysis::summary::Summary;
+use llmtrace_analysis::{NodeKey, OpSpan, TimeRange, Trace, node};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Everything outside the panels.
+#[derive(Default)]
+pub struct State {
+    /// Which page is shown.
+    pub page: Page,
+    /// What is open.
+    pub document: Document,
+    /// What is remembered.
+    pub settings: Settings,
+    /// Whether the find panel is shown, and what it looks for.
+    pub find: Find,
+    /// Whether the list of keys is shown.
+    pub keys_visible: bool,
+}
+
+/// A page of an open trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Page {
+    /// The run on one page.
+    #[default]
+    Overview,
+    /// Lanes over time.
+    Timeline,
+}
+
+/// What is open.
+///
+/// ```text
+/// Empty ─open─► Loading ─first picture─► Open ─close─► Empty
+///                  │ └─cancel─► Empty       └─open─► Loading
+///                  └─error─► Failed ─open─► Loading
+/// ```
+#[derive(Default)]
+pub enum Document {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A file whose first picture has not come yet.
+    Loading {
+        /// The file.
+        path: PathBuf,
+        /// From 0 to 1.
+        progress: f32,
+    },
+    /// A trace.
+    Open(Box<Open>),
+    /// A file that could not be opened.
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// An open trace and where the user is in it.
+pub struct Open {
+    /// The file.
+    pub path: PathBuf,
+    /// The trace.
+    pub trace: Arc<Trace>,
+    /// How far its op spans are loaded, from 0 to 1; `None` when all are.
+    pub loading: Option<f32>,
+    /// The run in numbers; without operators until spans are loaded.
+    pub summary: Arc<Summary>,
+    /// Classes of operators, by string.
+    classes: Vec<OpClass>,
+    /// Visible window of the timeline.
+    pub view: View,
+    /// Selected op span.
+    pub selected: Option<Place>,
+    /// Selected range.
+    pub range: Option<TimeRange>,
+}
+
+/// The find panel.
+#[derive(Clone, Debug, Default)]
+pub struct Find {
+    /// Whether it is shown.
+    pub visible: bool,
+    /// Whether its text field should take the keyboard.
+    pub wants_focus: bool,
+    /// What to look for.
+    pub query: String,
+}
+
+impl Open {
+    /// A trace that was just opened.
+    pub fn new(path: PathBuf, trace: Arc<Trace>, summary: Arc<Summary>) -> Self {
+        let classes = trace.file.strings.iter().map(|text| OpClass::of(text)).collect();
+        let view = View::whole(trace.range(), 1000.0);
+        let loading = (!trace.is_loaded()).then_some(0.0);
+        Self { path, trace, loading, summary, classes, view, selected: None, range: None }
+    }
+
+    /// The class of an operator.
+    pub fn class(&self, op: StrId) -> OpClass {
+        self.classes.get(op.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// The class of the operator that a span ran.
+    pub fn class_of(&self, span: &OpSpan) -> OpClass {
+        self.trace.node_of(span).map_or(OpClass::Other, |(_, tensor)| self.class(tensor.op))
+    }
+
+    /// The span of a selection.
+    pub fn span(&self, selected: Place) -> Option<&OpSpan> {
+        self.trace.lane(selected.lane)?.spans.get(selected.index)
+    }
+
+    /// The selected span.
+    pub fn selected_span(&self) -> Option<&OpSpan> {
+        self.span(self.selected?)
+    }
+
+    /// The name of what a span computed.
+    pub fn name(&self, span: &OpSpan) -> &str {
+        let tensor = self.trace.node_of(span).and_then(|(graph, _)| node::result(graph, span.node, span.fused));
+        tensor.map_or("?", |tensor| self.trace.file.string(tensor.name))
+    }
+
+    /// The operator of a span, for a label.
+    pub fn op(&self, span: &OpSpan) -> &str {
+        self.trace.node_of(span).map_or("?", |(_, tensor)| node::op_name(&self.trace.file, tensor))
+    }
+
+    /// Name and operator of a span, with the operators fused into it.
+    pub fn key(&self, span: &OpSpan) -> NodeKey {
+        let unknown = || NodeKey { name: format!("node {}", span.node), op: "?".into() };
+        NodeKey::of(&self.trace, span).unwrap_or_else(unknown)
+    }
+
+    /// Executions of the same node in the same graph computation, one a lane.
+    pub fn on_each_lane(&self, span: &OpSpan) -> Vec<Place> {
+        let around = self.trace.graph_span(span.graph_span).map(|graph| (graph.begin, graph.end));
+        let lanes = self.trace.lanes().iter();
+        lanes
+            .filter_map(|lane| {
+                if let Some(index) = span_at(lane, span.begin)
+                    && same_execution(lane.spans.get(index)?, span)
+                {
+                    return Some(Place { lane: lane.id, index });
+                }
+                let (begin, end) = around?;
+                let from = lane.spans.partition_point(|other| other.end() <= begin);
+                let within = lane.spans.get(from..)?.iter().take_while(|other| other.begin < end);
+                let found = within.enumerate().find(|(_, other)| same_execution(other, span));
+                found.map(|(offset, _)| Place { lane: lane.id, index: from + offset })
+            })
+            .collect()
+    }
+
+    /// The file's name.
+    pub fn file_name(&self) -> String {
+        file_name(&self.path)
+    }
+}
+
+fn same_execution(a: &OpSpan, b: &OpSpan) -> bool {
+    a.graph_span == b.graph_span && a.node == b.node
+}
+
+/// A file's name for people.
+pub fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+impl State {
+    /// The open trace.
+    pub fn open(&self) -> Option<&Open> {
+        match &self.document {
+            Document::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The open trace, to change where the user is.
+    pub fn open_mut(&mut self) -> Option<&mut Open> {
+        match &mut self.document {
+            Document::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Every colour and size of the app.
+//!
+//! Operators have one colour per class, the same in every view. The hues are
+//! apart for people who do not see red and green alike (after Okabe and Ito),
+//! and lightness differs as well.
+
+use egui::{Color32, CornerRadius, FontFamily, FontId, Stroke, TextStyle, Theme, Visuals};
+use serde::{Deserialize, Serialize};
+
+/// Height of the minimap.
+pub const MINIMAP_HEIGHT: f32 = 52.0;
+/// Height of the time ruler.
+pub const RULER_HEIGHT: f32 = 22.0;
+/// Width of the column of lane names.
+pub const GUTTER_WIDTH: f32 = 84.0;
+/// Height of the lane of tokens.
+pub const TOKENS_HEIGHT: f32 = 26.0;
+/// Height of the lane of graph computations.
+pub const GRAPHS_HEIGHT: f32 = 18.0;
+/// Least height of a thread's lane.
+pub const LANE_MIN_HEIGHT: f32 = 20.0;
+/// Greatest height of a thread's lane.
+pub const LANE_MAX_HEIGHT: f32 = 64.0;
+/// Space between lanes.
+pub const LANE_GAP: f32 = 5.0;
+/// Narrowest bar that may carry text.
+pub const MIN_TEXT_BAR: f32 = 24.0;
+/// Bars merge until they are this wide.
+pub const MIN_BAR: f32 = 1.5;
+/// Least distance between two marks of the ruler.
+pub const RULER_STEP: f32 = 110.0;
+/// Width of the details panel when the app starts.
+pub const DETAILS_WIDTH: f32 = 340.0;
+/// Size of labels inside bars.
+pub const BAR_TEXT: f32 = 11.5;
+
+/// What an operator does, as far as colours tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpClass {
+    /// Matrix multiplication.
+    Matmul,
+    /// Attention and its softmax.
+    Attention,
+    /// Normalisation.
+    Norm,
+    /// Positional encoding.
+    Position,
+    /// One element at a time.
+    Elementwise,
+    /// Moves rows or copies.
+    Copy,
+    /// Sorts and picks (routing of experts, sampling).
+    Routing,
+    /// State-space and convolution.
+    Recurrent,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+impl OpClass {
+    /// All classes, in the order of the legend.
+    pub const ALL: [Self; 9] = [
+        Self::Matmul,
+        Self::Attention,
+        Self::Norm,
+        Self::Position,
+        Self::Elementwise,
+        Self::Copy,
+        Self::Routing,
+        Self::Recurrent,
+        Self::Other,
+    ];
+
+    /// The class of an operator's name, such as `MUL_MAT` or `RMS_NORM+MUL`.
+    pub fn of(op: &str) -> Self {
+        let first = op.split('+').next().unwrap_or(op);
+        match first {
+            "OUT_PROD" => Self::Matmul,
+            "SOFT_MAX" | "SOFT_MAX_BACK" | "DIAG_MASK_INF" | "DIAG_MASK_ZERO" => Self::Attention,
+            "CPY" | "CONT" | "DUP" | "GET_ROWS" | "SET_ROWS" | "CONCAT" | "PAD" | "REPEAT" | "VIEW"
+            | "RESHAPE" | "PERMUTE" | "TRANSPOSE" | "SET" | "ROLL" | "FILL" => Self::Copy,
+            "ARGSORT" | "ARGMAX" | "TOP_K" | "SUM_ROWS" | "CUMSUM" | "COUNT_EQUAL" => Self::Routing,
+            "ADD" | "ADD1" | "ADD_ID" | "SUB" | "MUL" | "DIV" | "SCALE" | "SQR" | "SQRT" | "LOG" | "SIN"
+            | "COS" | "SUM" | "MEAN" | "CLAMP" | "UNARY" | "GLU" | "EXP" | "TANH" | "ABS" | "SGN" | "NEG"
+            | "STEP" | "ELU" | "SIGMOID" | "HARDSWISH" | "HARDSIGMOID" | "SOFTPLUS" | "ACC" | "XIELU" => {
+                Self::Elementwise
+            }
+            _ if first.starts_with("MUL_MAT") => Self::Matmul,
+            _ if first.starts_with("FLASH_ATTN") => Self::Attention,
+            _ if first.ends_with("NORM") => Self::Norm,
+            _ if first.starts_with("ROPE") => Self::Position,
+            _ if first.ends_with("LU") || first.contains("GLU") || first.starts_with("GELU") => {
+                Self::Elementwise
+            }
+            _ if ["SSM", "CONV", "RWKV", "GATED", "WKV", "POOL", "IM2COL"]
+                .iter()
+                .any(|p| first.starts_with(p)) =>
+            {
+                Self::Recurrent
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// Name for the legend.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Matmul => "matmul",
+            Self::Attention => "attention",
+            Self::Norm => "norm",
+            Self::Position => "position",
+            Self::Elementwise => "elementwise",
+            Self::Copy => "copy and rows",
+            Self::Routing => "sort and pick",
+            Self::Recurrent => "recurrent",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The colours of one theme.
+#[derive(Clone, Debug)]
+pub struct Colors {
+    /// Whether it is the dark theme.
+    pub dark: bool,
+    /// Behind panels.
+    pub background: Color32,
+    /// Behind lanes.
+    pub lane: Color32,
+    /// Behind cards and headers.
+    pub card: Color32,
+    /// Fine lines.
+    pub line: Color32,
+    /// Text.
+    pub text: Color32,
+    /// Secondary text.
+    pub weak: Color32,
+    /// Selection and links.
+    pub accent: Color32,
+    /// Prefill.
+    pub prefill: Color32,
+    /// Decoded tokens, alternating.
+    pub decode: [Color32; 2],
+    /// Graph computations.
+    pub graph: Color32,
+    /// Losses and errors.
+    pub loss: Color32,
+    /// Warnings.
+    pub warning: Color32,
+    ops: [Color32; OpClass::ALL.len()],
+}
+
+const fn rgb(hex: u32) -> Color32 {
+    Color32::from_rgb((hex >> 16) as u8, (hex >> 8) as u8, hex as u8)
+}
+
+/// The dark theme.
+pub static DARK: Colors = Colors {
+    dark: true,
+    background: rgb(0x17191d),
+    lane: rgb(0x1e2126),
+    card: rgb(0x23272d),
+    line: rgb(0x3a4049),
+    text: rgb(0xe3e6ea),
+    weak: rgb(0x9aa3ae),
+    accent: rgb(0x6cb6ff),
+    prefill: rgb(0x8a7bd8),
+    decode: [rgb(0x4b5563), rgb(0x5f6b7b)],
+    graph: rgb(0x39434f),
+    loss: rgb(0xff6b6b),
+    warning: rgb(0xf0b429),
+    ops: [
+        rgb(0x4a90d9),
+        rgb(0xe8983a),
+        rgb(0x35a97f),
+        rgb(0xb07fd6),
+        rgb(0x7fa3a8),
+        rgb(0xa98660),
+        rgb(0xd9739f),
+        rgb(0xd6c84a),
+        rgb(0x7d8590),
+    ],
+};
+
+/// The light theme.
+pub static LIGHT: Colors = Colors {
+    dark: false,
+    background: rgb(0xf7f8fa),
+    lane: rgb(0xeceff3),
+    card: rgb(0xffffff),
+    line: rgb(0xd2d8df),
+    text: rgb(0x1d2229),
+    weak: rgb(0x5f6b78),
+    accent: rgb(0x0b63c5),
+    prefill: rgb(0xa99ce8),
+    decode: [rgb(0xc3ccd6), rgb(0xaeb9c5)],
+    graph: rgb(0xd5dce4),
+    loss: rgb(0xc81e1e),
+    warning: rgb(0x9a6700),
+    ops: [
+        rgb(0x2f7bc8),
+        rgb(0xe08a1e),
+        rgb(0x1f9a70),
+        rgb(0x9a62c7),
+        rgb(0x6d959b),
+        rgb(0x94714a),
+        rgb(0xc75a8a),
+        rgb(0xb3a324),
+        rgb(0x8b949e),
+    ],
+};
+
+impl Colors {
+    /// The colours in force for `ui`.
+    pub fn of(visuals: &Visuals) -> &'static Self {
+        if visuals.dark_mode { &DARK } else { &LIGHT }
+    }
+
+    /// The colour of a class of operators.
+    pub fn op(&self, class: OpClass) -> Color32 {
+        let index = OpClass::ALL.iter().position(|&known| known == class).unwrap_or(OpClass::ALL.len() - 1);
+        self.ops[index]
+    }
+
+    /// The same, for time spent waiting.
+    pub fn waiting(&self, class: OpClass) -> Color32 {
+        self.lane.lerp_to_gamma(self.op(class), if self.dark { 0.30 } else { 0.26 })
+    }
+
+    /// The stripes over it.
+    pub fn stripes(&self, class: OpClass) -> Color32 {
+        self.lane.lerp_to_gamma(self.op(class), if self.dark { 0.62 } else { 0.58 })
+    }
+
+    /// Black or white, whichever reads better on `background`.
+    pub fn text_on(&self, background: Color32) -> Color32 {
+        let [r, g, b, _] = background.to_array().map(f32::from);
+        if 0.299 * r + 0.587 * g + 0.114 * b > 128.0 { rgb(0x10141a) } else { Color32::WHITE }
+    }
+
+    /// The accent colour as a veil.
+    pub fn veil(&self) -> Color32 {
+        self.accent.gamma_multiply(if self.dark { 0.22 } else { 0.18 })
+    }
+}
+
+/// Which theme to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ThemeChoice {
+    /// As the system says.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+impl From<ThemeChoice> for egui::ThemePreference {
+    fn from(choice: ThemeChoice) -> Self {
+        match choice {
+            ThemeChoice::System => Self::System,
+            ThemeChoice::Light => Self::Light,
+            ThemeChoice::Dark => Self::Dark,
+        }
+    }
+}
+
+/// Gives a context our looks, in both themes.
+pub fn install(context: &egui::Context) {
+    for (theme, colors) in [(Theme::Dark, &DARK), (Theme::Light, &LIGHT)] {
+        context.style_mut_of(theme, |style| {
+            style.visuals = visuals(colors);
+            style.text_styles = [
+                (TextStyle::Small, FontId::new(11.0, FontFamily::Proportional)),
+                (TextStyle::Body, FontId::new(13.0, FontFamily::Proportional)),
+                (TextStyle::Button, FontId::new(13.0, FontFamily::Proportional)),
+                (TextStyle::Heading, FontId::new(18.0, FontFamily::Proportional)),
+                (TextStyle::Monospace, FontId::new(12.5, FontFamily::Monospace)),
+            ]
+            .into();
+            style.spacing.item_spacing = egui::vec2(8.0, 5.0);
+            style.spacing.button_padding = egui::vec2(8.0, 3.0);
+            style.interaction.tooltip_delay = 0.15;
+        });
+    }
+}
+
+fn visuals(colors: &Colors) -> Visuals {
+    let mut visuals = if colors.dark { Visuals::dark() } else { Visuals::light() };
+    visuals.panel_fill = colors.background;
+    visuals.window_fill = colors.card;
+    visuals.extreme_bg_color = if colors.dark { rgb(0x101215) } else { Color32::WHITE };
+    visuals.faint_bg_color = if colors.dark { rgb(0x1c1f24) } else { rgb(0xf0f2f5) };
+    visuals.window_stroke = Stroke::new(1.0, colors.line);
+    visuals.widgets.noninteractive.bg_stroke = Stroke::new(1.0, colors.line);
+    visuals.widgets.noninteractive.fg_stroke = Stroke::new(1.0, colors.text);
+    visuals.weak_text_color = Some(colors.weak);
+    visuals.hyperlink_color = colors.accent;
+    visuals.selection.bg_fill = if colors.dark { rgb(0x24507a) } else { rgb(0xbcd9f7) };
+    visuals.selection.stroke = Stroke::new(1.0, if colors.dark { Color32::WHITE } else { rgb(0x0a3f7d) });
+    visuals.warn_fg_color = colors.warning;
+    visuals.error_fg_color = colors.loss;
+    visuals.window_corner_radius = CornerRadius::same(6);
+    visuals.menu_corner_radius = CornerRadius::same(6);
+    visuals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_have_their_class() {
+        for (op, class) in [
+            ("MUL_MAT", OpClass::Matmul),
+            ("MUL_MAT_ID", OpClass::Matmul),
+            ("FLASH_ATTN_EXT", OpClass::Attention),
+            ("RMS_NORM+MUL", OpClass::Norm),
+            ("L2_NORM", OpClass::Norm),
+            ("ROPE", OpClass::Position),
+            ("MUL", OpClass::Elementwise),
+            ("GEGLU", OpClass::Elementwise),
+            ("SILU", OpClass::Elementwise),
+            ("GELU_QUICK", OpClass::Elementwise),
+            ("GET_ROWS", OpClass::Copy),
+            ("ARGSORT", OpClass::Routing),
+            ("SSM_SCAN", OpClass::Recurrent),
+            ("SOMETHING_NEW", OpClass::Other),
+        ] {
+            assert_eq!(OpClass::of(op), class, "{op}");
+        }
+    }
+
+    #[test]
+    fn text_contrasts_with_every_bar() {
+        let luminance = |color: Color32| {
+            let linear = |c: u8| (f32::from(c) / 255.0).powf(2.2);
+            0.2126 * linear(color.r()) + 0.7152 * linear(color.g()) + 0.0722 * linear(color.b())
+        };
+        for colors in [&DARK, &LIGHT] {
+            for class in OpClass::ALL {
+                let (bar, text) = (luminance(colors.op(class)), luminance(colors.text_on(colors.op(class))));
+                let contrast = (bar.max(text) + 0.05) / (bar.min(text) + 0.05);
+                assert!(contrast > 3.2, "{} {contrast}", class.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Draws the lanes. Every lane is one mesh, plus text in bars that have room.
+
+use super::paint::Quads;
+use super::rows::{Kind, Row};
+use super::view::View;
+use crate::state::Open;
+use crate::text;
+use crate::theme::{BAR_TEXT, Colors, MIN_BAR, MIN_TEXT_BAR, OpClass};
+use egui::{Align2, Color32, FontId, Painter, Rect, Stroke, StrokeKind, pos2};
+use llmtrace_analysis::fold::{Bar, What, fold, fold_summary};
+use llmtrace_analysis::{Phase, TimeRange, Token};
+
+/// Folding begins at multiples of this many shortest bars, so that bars do not
+/// flicker while panning.
+const ANCHOR_BARS: u64 = 512;
+/// Lanes at least this high have a second line of text in their bars.
+const TWO_LINES: f32 = 44.0;
+
+/// Fills `bars` with what a lane shows in `view`.
+pub(crate) fn bars(open: &Open, lane: u32, view: &View, bars: &mut Vec<Bar>) {
+    bars.clear();
+    let min_nanos = view.nanos_from_pixels(MIN_BAR);
+    let range = view.range();
+    let anchor = min_nanos.saturating_mul(ANCHOR_BARS).max(1);
+    let range = TimeRange::new(range.begin / anchor * anchor, range.end);
+    if let Some(lane) = open.trace.lane(lane) {
+        fold(lane, range, min_nanos, bars);
+    } else if let Some(summary) = open.trace.file.summaries.iter().find(|summary| summary.lane == lane) {
+        fold_summary(summary, range, min_nanos, bars);
+    }
+}
+
+/// The class whose colour a bar has.
+pub(crate) fn class(open: &Open, lane: u32, bar: &Bar) -> OpClass {
+    match bar.what {
+        What::Summary(op) => open.class(op),
+        What::Span(index) | What::Folded(index) => {
+            let span = open.trace.lane(lane).and_then(|lane| lane.spans.get(index));
+            span.map_or(OpClass::Other, |span| open.class_of(span))
+        }
+    }
+}
+
+/// Where and with what to draw.
+pub(crate) struct Canvas<'a> {
+    pub(crate) painter: &'a Painter,
+    pub(crate) colors: &'static Colors,
+    pub(crate) view: &'a View,
+    /// The lane's rectangle, right of its name.
+    pub(crate) rect: Rect,
+}
+
+impl Canvas<'_> {
+    fn x(&self, time: u64) -> f32 {
+        self.rect.left() + self.view.x_from_time(time)
+    }
+
+    /// The rectangle of a range, at least a pixel wide, and with a gap to its
+    /// neighbour if there is room.
+    pub(crate) fn bar(&self, range: TimeRange) -> Rect {
+        let (left, right) = (self.x(range.begin), self.x(range.end));
+        let right = if right - left > 4.0 { right - 1.0 } else { right.max(left + 1.0) };
+        Rect::from_x_y_ranges(left..=right, self.rect.y_range())
+    }
+
+    /// Text in a bar, if there is room for one of `candidates` (the first that
+    /// fits is shown).
+    fn label(&self, bar: Rect, candidates: &[&str], y: f32, color: Color32) -> bool {
+        let visible = bar.intersect(self.rect);
+        let room = visible.width() - 8.0;
+        if visible.width() < MIN_TEXT_BAR {
+            return false;
+        }
+        for candidate in candidates {
+            // Do not lay out what is far too long.
+            if candidate.is_empty() || candidate.len() as f32 * 4.0 > room {
+                continue;
+            }
+            let font = FontId::proportional(BAR_TEXT);
+            let galley = self.painter.layout_no_wrap((*candidate).to_owned(), font, color);
+            if galley.size().x <= room {
+                let at = pos2(visible.left() + 4.0, y - galley.size().y / 2.0);
+                self.painter.galley(at, galley, color);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An outline that is visible around the thinnest bar.
+    pub(crate) fn outline(&self, range: TimeRange, stroke: Stroke) {
+        let bar = self.bar(range);
+        let bar = if bar.width() < 4.0 { Rect::from_center_size(bar.center(), egui::vec2(4.0, bar.height())) } else { bar };
+        if bar.right() < self.rect.left() || bar.left() > self.rect.right() {
+            return;
+        }
+        // Keep the corners in sight of the clip rectangle, or far outside it.
+        let sides = self.rect.x_range().expand(50.0);
+        let bar = Rect::from_x_y_ranges(bar.left().max(sides.min)..=bar.right().min(sides.max), bar.y_range());
+        self.painter.rect_stroke(bar, 2.0, stroke, StrokeKind::Outside);
+    }
+
+    /// A thread's lane.
+    pub(crate) fn thread(&self, open: &Open, lane: u32, bars: &[Bar], hovered: Option<usize>) {
+        let mut quads = Quads::new(self.rect, bars.len() * 2 + 8);
+        for (index, bar) in bars.iter().enumerate() {
+            self.thread_bar(&mut quads, open, lane, bar, hovered == Some(index));
+        }
+        self.painter.add(quads.into_shape());
+        let lines = self.rect.height() >= TWO_LINES;
+        for bar in bars {
+            if let What::Span(index) = bar.what
+                && self.bar(bar.range).intersect(self.rect).width() >= MIN_TEXT_BAR
+                && let Some(span) = open.trace.lane(lane).and_then(|lane| lane.spans.get(index))
+            {
+                let computing = self.bar(TimeRange::new(span.begin, span.compute_end()));
+                let background = self.colors.op(open.class_of(span));
+                let (name, op) = (open.name(span), open.op(span));
+                let color = self.colors.text_on(background);
+                let y = self.rect.center().y;
+                if lines {
+                    let duration = text::nanos(span.compute);
+                    let both = format!("{op}  {duration}");
+                    if self.label(computing, &[name, op], y - 8.0, color) {
+                        self.label(computing, &[&both, &duration], y + 8.0, color.gamma_multiply(0.8));
+                    }
+                } else {
+                    self.label(computing, &[name, op], y, color);
+                }
+            }
+        }
+    }
+
+    fn thread_bar(&self, quads: &mut Quads, open: &Open, lane: u32, bar: &Bar, hovered: bool) {
+        let class = class(open, lane, bar);
+        let lighten = |color: Color32| {
+            if hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color }
+        };
+        let computing = lighten(self.colors.op(class));
+        let waiting = lighten(self.colors.waiting(class));
+        let rect = self.bar(bar.range);
+        let single = match bar.what {
+            What::Span(index) => open.trace.lane(lane).and_then(|lane| lane.spans.get(index)),
+            _ => None,
+        };
+        if let Some(span) = single {
+            let until = self.x(span.compute_end()).clamp(rect.left(), rect.right());
+            if span.wait > 0 {
+                let rect = Rect::from_x_y_ranges(until..=rect.right(), rect.y_range());
+                quads.rect(rect, waiting);
+                quads.stripes(rect, self.colors.stripes(class));
+            }
+            quads.rect(Rect::from_x_y_ranges(rect.left()..=until, rect.y_range()), computing);
+            return;
+        }
+        // Several spans: the height says which part was computing.
+        let nanos = bar.range.nanos().max(1) as f32;
+        let share = |part: u64| (part as f32 / nanos).min(1.0) * rect.height();
+        let busy = rect.bottom() - share(bar.compute);
+        let until = (busy - share(bar.wait)).max(rect.top());
+        quads.rect(Rect::from_x_y_ranges(rect.x_range(), until..=busy), waiting);
+        quads.rect(Rect::from_x_y_ranges(rect.x_range(), busy..=rect.bottom()), computing);
+    }
+
+    /// The lane of tokens.
+    pub(crate) fn tokens(&self, tokens: &[Token], hovered: Option<u64>) {
+        let mut quads = Quads::new(self.rect, 256);
+        let mut labels = Vec::new();
+        self.each_in_sight(tokens, |token| token.range, |bar, token| {
+            let color = self.token_color(token);
+            let is_hovered = hovered.is_some_and(|time| token.range.contains(time));
+            let color = if is_hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color };
+            quads.rect(bar, color);
+            labels.push((bar, token, color));
+        });
+        self.painter.add(quads.into_shape());
+        for (bar, token, color) in labels.into_iter().filter(|(bar, ..)| bar.width() >= 18.0) {
+            let [long, short] = token_names(token);
+            let color = self.colors.text_on(color);
+            self.label(bar.expand2(egui::vec2(3.0, 0.0)), &[&long, &short], self.rect.center().y, color);
+        }
+    }
+
+    pub(crate) fn token_color(&self, token: &Token) -> Color32 {
+        match token.phase {
+            Phase::Decode => self.colors.decode[token.number as usize % 2],
+            _ => self.colors.prefill,
+        }
+    }
+
+    /// The lane of graph computations.
+    pub(crate) fn graphs(&self, open: &Open) {
+        let mut quads = Quads::new(self.rect, 256);
+        let mut labels = Vec::new();
+        let range = |span: &llmtrace_analysis::format::tables::GraphSpan| TimeRange::new(span.begin, span.end);
+        self.each_in_sight(&open.trace.graph_spans, range, |bar, span| {
+            quads.rect(bar, self.colors.graph);
+            if bar.width() >= 40.0 {
+                labels.push((bar, span));
+            }
+        });
+        self.painter.add(quads.into_shape());
+        for (bar, span) in labels {
+            let long = match open.trace.graph(span.graph) {
+                Some(graph) => format!("graph {} · {} nodes", span.graph, graph.nodes),
+                None => "graph not read".into(),
+            };
+            let short = format!("{}", span.graph);
+            self.label(bar, &[&long, &short], self.rect.center().y, self.colors.weak);
+        }
+    }
+
+    /// Calls `draw` for items in sight, at most about one a pixel; `items` are
+    /// sorted by begin.
+    fn each_in_sight<T>(&self, items: &[T], range: impl Fn(&T) -> TimeRange, mut draw: impl FnMut(Rect, &T)) {
+        let window = self.view.range();
+        let pixel = self.view.nanos_from_pixels(MIN_BAR);
+        // The one before may reach into the window.
+        let mut at = items.partition_point(|item| range(item).begin < window.begin).saturating_sub(1);
+        while let Some(item) = items.get(at) {
+            let item_range = range(item);
+            if item_range.begin >= window.end {
+                break;
+            }
+            draw(self.bar(item_range), item);
+            let next_pixel = item_range.begin.saturating_add(pixel);
+            let rest = items.get(at + 1..).unwrap_or_default();
+            at += 1 + rest.partition_point(|item| range(item).begin < next_pixel);
+        }
+    }
+
+    /// A lane's name, left of it.
+    pub(crate) fn name(&self, row: &Row, gutter: Rect) {
+        let strong = matches!(row.kind, Kind::Thread(_));
+        let color = if strong { self.colors.text } else { self.colors.weak };
+        let at = pos2(gutter.left() + 8.0, gutter.center().y);
+        self.painter.text(at, Align2::LEFT_CENTER, row.name(), FontId::proportional(12.0), color);
+    }
+}
+
+/// A token's name, long and short.
+pub(crate) fn token_names(token: &Token) -> [String; 2] {
+    match token.phase {
+        Phase::Decode => {
+            let number = token.number;
+            [format!("d{number}"), number.to_string()]
+        }
+        phase => [format!("{} {} tokens", phase.name(), token.tokens), phase.name().to_owned()],
+    }
+}

@@ -1,0 +1,313 @@
+//! The timeline page: minimap, ruler, tokens, graphs and threads over time.
+//!
+//! ```text
+//! │ minimap: the whole trace, with the visible window
+//! │ ruler ───┬──────────┬──────────┬──────
+//! │ tokens   │ prefill 128 tokens  │ d0 │ d1 │ d2
+//! │ graph    │ graph 0 · 727 nodes ────
+//! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
+//! ```
+
+mod input;
+mod lanes;
+mod minimap;
+mod paint;
+mod rows;
+mod ruler;
+mod tooltip;
+pub mod view;
+
+use crate::command::Command;
+use crate::panel::Cx;
+use crate::state::Open;
+use crate::text;
+use crate::theme::{Colors, GUTTER_WIDTH, MINIMAP_HEIGHT, RULER_HEIGHT};
+use egui::accesskit::Role;
+use egui::{Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use input::Drag;
+use lanes::Canvas;
+use llmtrace_analysis::fold::{Bar, What};
+use llmtrace_analysis::search::Place;
+use llmtrace_analysis::{Nanos, TimeRange};
+use minimap::Minimap;
+use rows::{Kind, Row};
+use tooltip::Hit;
+use view::View;
+
+/// The page's own state.
+#[derive(Default)]
+pub struct Timeline {
+    minimap: Minimap,
+    drag: Option<Drag>,
+    ruler_drag: Option<Drag>,
+    /// Bars of each row, kept for their memory.
+    bars: Vec<Vec<Bar>>,
+}
+
+impl Timeline {
+    /// Draws the page and handles its input.
+    pub fn timeline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+        let full = ui.available_rect_before_wrap();
+        let left = full.left() + GUTTER_WIDTH;
+        let mut view = cx.open.view.with_width(full.right() - left);
+        let strip = |top: f32, height: f32| Rect::from_min_max(pos2(left, top), pos2(full.right(), top + height));
+        let minimap = strip(full.top(), MINIMAP_HEIGHT);
+        let ruler = strip(minimap.bottom() + 4.0, RULER_HEIGHT);
+        let lanes = Rect::from_min_max(pos2(full.left(), ruler.bottom()), full.max);
+
+        let response = ui.interact(minimap, ui.id().with("minimap"), Sense::click_and_drag());
+        announce(&response, Role::ScrollBar, "minimap");
+        self.minimap.input(&response, &mut view);
+        input::wheel(&response, &mut view, left, false);
+        let response = ui.interact(ruler, ui.id().with("ruler"), Sense::click_and_drag());
+        announce(&response, Role::Label, "ruler");
+        self.ruler_input(&response, &mut view, left);
+        let pointer = ui.input(|input| input.pointer.hover_pos());
+        let pointer = pointer.filter(|pointer| lanes.contains(*pointer) && pointer.x >= left);
+        input::held_keys(ui.ctx(), &mut view, pointer.map(|pointer| pointer.x - left));
+
+        self.lanes_ui(ui, lanes, &mut view, cx);
+
+        let painter = ui.painter().clone();
+        gutter_text(&painter, minimap, "whole trace", cx.colors);
+        gutter_text(&painter, ruler, "time", cx.colors);
+        self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
+        let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
+        ruler::paint(&painter, ruler, &view, cx.colors);
+        paint_range(&painter.with_clip_rect(ruler.union(below)), ruler.union(below), cx.open, &view, cx.colors);
+        if let Some(pointer) = pointer {
+            paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
+        }
+        if view != cx.open.view {
+            cx.commands.push(Command::Look(view));
+        }
+    }
+
+    fn ruler_input(&mut self, response: &Response, view: &mut View, left: f32) {
+        if response.drag_started() {
+            self.ruler_drag = Some(Drag::Pan);
+        }
+        if response.dragged() && self.ruler_drag.is_some() {
+            view.pan(-response.drag_delta().x);
+        }
+        if response.double_clicked() {
+            *view = View::whole(view.trace(), view.width());
+        }
+        input::wheel(response, view, left, false);
+    }
+
+    fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>) {
+        let rows = rows::rows(cx.open, rect.height());
+        let height = rows::height(&rows).max(rect.height());
+        let scrolls = rows::height(&rows) > rect.height() + 0.5;
+        let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect).id_salt("lanes"));
+        ui.spacing_mut().scroll = egui::style::ScrollStyle::floating();
+        let source = egui::scroll_area::ScrollSource { mouse_wheel: false, drag: egui::scroll_area::DragScroll::Never, scroll_bar: true };
+        let area = ScrollArea::vertical().auto_shrink(false).scroll_source(source);
+        area.show(&mut ui, |ui| {
+            let (all, response) = ui.allocate_exact_size(vec2(rect.width(), height), Sense::click_and_drag());
+            announce(&response, Role::Pane, "lanes");
+            let left = rect.left() + GUTTER_WIDTH;
+            let over_gutter = response.hover_pos().is_some_and(|pointer| pointer.x < left);
+            if over_gutter && scrolls {
+                let scroll = ui.input(|input| input.smooth_scroll_delta());
+                ui.scroll_with_delta(vec2(0.0, scroll.y));
+            }
+            input::wheel(&response, view, left, over_gutter && scrolls);
+            input::drag(&response, &mut self.drag, view, left, cx.commands);
+            self.bars.resize_with(rows.len(), Vec::new);
+            for (row, bars) in rows.iter().zip(&mut self.bars) {
+                if let Kind::Thread(lane) = row.kind {
+                    lanes::bars(cx.open, lane, view, bars);
+                }
+            }
+            let hit = self.hit(&response, &rows, all, left, view, cx.open);
+            clicks(&response, hit.as_ref(), cx);
+            self.paint_rows(ui, &rows, all, view, hit.as_ref(), cx);
+            if let Some((hit, pointer)) = hit.zip(response.hover_pos())
+                && self.drag.is_none()
+            {
+                let time = view.time_from_x(pointer.x - left);
+                response.on_hover_ui_at_pointer(|ui| tooltip::hit_ui(ui, cx.open, &hit, time));
+            }
+        });
+    }
+
+    /// What is under the pointer.
+    fn hit(&self, response: &Response, rows: &[Row], all: Rect, left: f32, view: &View, open: &Open) -> Option<Hit> {
+        let pointer = response.hover_pos().or(response.interact_pointer_pos()).filter(|pointer| pointer.x >= left)?;
+        let y = pointer.y - all.top();
+        let (index, row) = rows.iter().enumerate().find(|(_, row)| row.contains(y))?;
+        let time = view.time_from_x(pointer.x - left);
+        match row.kind {
+            Kind::Tokens => open.trace.token_at(time).copied().map(Hit::Token),
+            Kind::Graphs => {
+                let spans = &open.trace.graph_spans;
+                let after = spans.partition_point(|span| span.begin <= time);
+                spans.get(after.checked_sub(1)?).filter(|span| time < span.end).copied().map(Hit::Graph)
+            }
+            Kind::Thread(lane) => {
+                let bars = self.bars.get(index)?;
+                bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar { lane, index, bar })
+            }
+        }
+    }
+
+    fn paint_rows(&self, ui: &Ui, rows: &[Row], all: Rect, view: &View, hit: Option<&Hit>, cx: &Cx<'_>) {
+        let left = all.left() + GUTTER_WIDTH;
+        let everywhere = ui.painter().clone();
+        let marked = cx.open.selected_span().map(|span| cx.open.on_each_lane(span)).unwrap_or_default();
+        let grid = Rect::from_min_max(pos2(left, all.top()), all.max);
+        for (row, bars) in rows.iter().zip(&self.bars) {
+            let rect = Rect::from_min_max(
+                pos2(left, all.top() + row.top),
+                pos2(all.right(), all.top() + row.top + row.height),
+            );
+            if !ui.is_rect_visible(rect) {
+                continue;
+            }
+            let painter = everywhere.with_clip_rect(rect.expand2(vec2(0.0, 2.0)).intersect(everywhere.clip_rect()));
+            painter.rect_filled(rect, 0.0, cx.colors.lane);
+            let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect };
+            let hovered = match hit {
+                Some(Hit::Token(token)) => Some(token.range.begin),
+                _ => None,
+            };
+            match row.kind {
+                Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered),
+                Kind::Graphs => canvas.graphs(cx.open),
+                Kind::Thread(lane) => {
+                    let hovered = hit.and_then(|hit| match hit {
+                        Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
+                        _ => None,
+                    });
+                    canvas.thread(cx.open, lane, bars, hovered);
+                    outline_selected(&canvas, lane, &marked, cx);
+                }
+            }
+            let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
+            let canvas = Canvas { painter: &everywhere, ..canvas };
+            canvas.name(row, gutter);
+            announce_row(ui, row, rect, cx.open);
+        }
+        paint_losses(&everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())), grid, cx.open, view, cx.colors);
+    }
+}
+
+/// The bar at a time, or the one that ends or begins within `slack`.
+fn bar_at(bars: &[Bar], time: Nanos, slack: u64) -> Option<(usize, Bar)> {
+    let after = bars.partition_point(|bar| bar.range.begin <= time);
+    let near = |index: usize| {
+        let bar = bars.get(index)?;
+        let inside = bar.range.begin <= time.saturating_add(slack) && time < bar.range.end.saturating_add(slack);
+        inside.then_some((index, *bar))
+    };
+    after.checked_sub(1).and_then(near).or_else(|| near(after))
+}
+
+fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
+    if response.double_clicked() {
+        let range = match hit {
+            Some(Hit::Token(token)) => token.range,
+            Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
+            Some(Hit::Bar { bar, .. }) => bar.range,
+            None => return,
+        };
+        cx.commands.push(Command::ZoomTo(range));
+    } else if response.clicked() {
+        match hit {
+            Some(Hit::Token(token)) => cx.commands.push(Command::SelectRange(token.range)),
+            Some(Hit::Graph(span)) => cx.commands.push(Command::SelectRange(TimeRange::new(span.begin, span.end))),
+            Some(Hit::Bar { lane, bar, .. }) => {
+                if let What::Span(index) | What::Folded(index) = bar.what {
+                    cx.commands.push(Command::Select(Place { lane: *lane, index }));
+                }
+            }
+            None => cx.commands.push(Command::ClearSelection),
+        }
+    }
+}
+
+fn outline_selected(canvas: &Canvas<'_>, lane: u32, marked: &[Place], cx: &Cx<'_>) {
+    for place in marked.iter().filter(|place| place.lane == lane) {
+        let Some(span) = cx.open.span(*place) else { continue };
+        let chosen = cx.open.selected == Some(*place);
+        let stroke = Stroke::new(if chosen { 2.5 } else { 1.25 }, cx.colors.text);
+        canvas.outline(TimeRange::new(span.begin, span.end()), stroke);
+    }
+}
+
+fn announce(response: &Response, role: Role, name: &str) {
+    response.widget_info(|| WidgetInfo::labeled(role, true, name));
+}
+
+/// A lane's name and what is selected on it, for those who do not see it.
+fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
+    let response = ui.interact(rect, ui.id().with(("row", row.name())), Sense::hover());
+    let selected = open.selected.filter(|place| row.kind == Kind::Thread(place.lane));
+    response.widget_info(|| {
+        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name());
+        if let Some(span) = selected.and_then(|place| open.span(place)) {
+            let key = open.key(span);
+            info.current_text_value = Some(format!("selected {} {}", key.op, key.name));
+        }
+        info
+    });
+}
+
+fn gutter_text(painter: &Painter, rect: Rect, name: &str, colors: &Colors) {
+    let at = pos2(rect.left() - GUTTER_WIDTH + 8.0, rect.center().y);
+    painter.text(at, Align2::LEFT_CENTER, name, FontId::proportional(12.0), colors.weak);
+}
+
+fn paint_range(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &Colors) {
+    let Some(range) = open.range else { return };
+    let left = (rect.left() + view.x_from_time(range.begin)).clamp(rect.left() - 5.0, rect.right() + 5.0);
+    let right = (rect.left() + view.x_from_time(range.end)).clamp(left, rect.right() + 5.0);
+    let band = Rect::from_x_y_ranges(left..=right.max(left + 1.0), rect.y_range());
+    painter.rect_filled(band, 0.0, colors.veil());
+    let stroke = Stroke::new(1.0, colors.accent);
+    painter.vline(band.left(), rect.y_range(), stroke);
+    painter.vline(band.right(), rect.y_range(), stroke);
+    let visible = band.intersect(rect);
+    let label = text::nanos(range.nanos());
+    let galley = painter.layout_no_wrap(label, FontId::proportional(11.5), colors.text_on(colors.accent));
+    let size = galley.size() + vec2(8.0, 2.0);
+    if visible.is_positive() {
+        let x = visible.center().x.clamp(rect.left() + size.x / 2.0, rect.right() - size.x / 2.0);
+        let tag = Rect::from_center_size(pos2(x, rect.top() + RULER_HEIGHT - size.y / 2.0), size);
+        painter.rect_filled(tag, 3.0, colors.accent);
+        painter.galley(tag.min + vec2(4.0, 1.0), galley, colors.text_on(colors.accent));
+    }
+}
+
+/// A line at the pointer and the time there.
+fn paint_pointer(painter: &Painter, ruler: Rect, lanes: Rect, pointer: Pos2, view: &View, colors: &Colors) {
+    let x = painter.round_to_pixel_center(pointer.x);
+    painter.vline(x, lanes.y_range(), Stroke::new(1.0, colors.weak.gamma_multiply(0.6)));
+    let step = ruler::step(view, 4.0);
+    let time = view.time_from_x(pointer.x - ruler.left());
+    let label = text::time_at_step((time / step * step) as i64, step);
+    let galley = painter.layout_no_wrap(label, FontId::proportional(11.0), colors.text);
+    let size = galley.size() + vec2(8.0, 2.0);
+    let left = (x - size.x / 2.0).clamp(ruler.left(), (ruler.right() - size.x).max(ruler.left()));
+    let tag = Rect::from_min_size(pos2(left, ruler.top()), size);
+    painter.rect_filled(tag, 3.0, colors.card);
+    painter.galley(tag.min + vec2(4.0, 1.0), galley, colors.text);
+}
+
+/// Where events were lost: one mark a pixel at most.
+fn paint_losses(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &Colors) {
+    let losses = &open.trace.losses;
+    let window = view.range();
+    let pixel = view.nanos_from_pixels(2.0);
+    let mut at = losses.partition_point(|loss| loss.begin < window.begin).saturating_sub(1);
+    while let Some(loss) = losses.get(at).filter(|loss| loss.begin < window.end) {
+        let left = (rect.left() + view.x_from_time(loss.begin)).max(rect.left() - 2.0);
+        let right = (rect.left() + view.x_from_time(loss.end)).clamp(left + 2.0, rect.right() + 4.0);
+        let band = Rect::from_x_y_ranges(left..=right, rect.y_range());
+        painter.rect_filled(band, 0.0, colors.loss.gamma_multiply(0.35));
+        let next = loss.begin.saturating_add(pixel);
+        at += 1 + losses.get(at + 1..).unwrap_or_default().partition_point(|loss| loss.begin < next);
+    }
+}

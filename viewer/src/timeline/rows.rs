@@ -1,0 +1,68 @@
+//! Which lanes there are, and where.
+
+use crate::state::Open;
+use crate::theme::{GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, TOKENS_HEIGHT};
+
+/// What a lane shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Prefills and decoded tokens.
+    Tokens,
+    /// Graph computations.
+    Graphs,
+    /// One place in the thread pool.
+    Thread(u32),
+}
+
+/// A lane's place below the ruler.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) kind: Kind,
+    pub(crate) top: f32,
+    pub(crate) height: f32,
+}
+
+impl Row {
+    /// Its name, as shown and as announced.
+    pub(crate) fn name(&self) -> String {
+        match self.kind {
+            Kind::Tokens => "tokens".into(),
+            Kind::Graphs => "graph".into(),
+            Kind::Thread(ith) => format!("thread {ith}"),
+        }
+    }
+
+    pub(crate) fn contains(&self, y: f32) -> bool {
+        self.top <= y && y < self.top + self.height
+    }
+}
+
+/// All lanes of a trace in a window `available` points high, from the top.
+pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
+    let threads = open.trace.lane_ids();
+    let mut rows = Vec::with_capacity(threads.len() + 2);
+    let mut top = LANE_GAP;
+    let mut add = |kind: Kind, height: f32| {
+        rows.push(Row { kind, top, height });
+        top += height + LANE_GAP;
+        top
+    };
+    let mut used = LANE_GAP;
+    if !open.trace.tokens.is_empty() {
+        used = add(Kind::Tokens, TOKENS_HEIGHT);
+    }
+    if !open.trace.graph_spans.is_empty() {
+        used = add(Kind::Graphs, GRAPHS_HEIGHT);
+    }
+    let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
+    let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
+    for thread in threads {
+        add(Kind::Thread(thread), height);
+    }
+    rows
+}
+
+/// Height of all lanes together.
+pub(crate) fn height(rows: &[Row]) -> f32 {
+    rows.last().map_or(0.0, |row| row.top + row.height + LANE_GAP)
+}
