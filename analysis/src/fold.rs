@@ -41,6 +41,9 @@ pub enum What {
 pub(crate) struct LaneIndex {
     /// Sums of compute and wait over all spans before each index.
     sums: Vec<(u64, u64)>,
+    /// Compute time of each span, close together: walking the spans themselves
+    /// misses the cache at each.
+    computes: Vec<u32>,
     /// `longest[level][i]`: the longest span among `FAN.pow(level + 1)` from
     /// `i * FAN.pow(level + 1)`.
     longest: Vec<Vec<u32>>,
@@ -57,8 +60,10 @@ impl LaneIndex {
             sum = (sum.0.saturating_add(span.compute), sum.1.saturating_add(span.wait));
             sums.push(sum);
         }
+        let saturated = |span: &OpSpan| u32::try_from(span.compute).unwrap_or(u32::MAX);
+        let computes: Vec<u32> = spans.iter().map(saturated).collect();
         let longest_of = |candidates: &[u32]| {
-            candidates.iter().copied().max_by_key(|&i| spans.get(i as usize).map_or(0, |span| span.compute))
+            candidates.iter().copied().max_by_key(|&i| computes.get(i as usize).copied().unwrap_or(0))
         };
         let all: Vec<u32> = (0..spans.len() as u32).collect();
         let mut longest = vec![];
@@ -67,7 +72,7 @@ impl LaneIndex {
             below = below.chunks(FAN).filter_map(longest_of).collect();
             longest.push(below.clone());
         }
-        Self { sums, longest }
+        Self { sums, computes, longest }
     }
 
     fn sum(&self, from: usize, to: usize) -> (u64, u64) {
@@ -75,10 +80,11 @@ impl LaneIndex {
         (at(to).0 - at(from).0, at(to).1 - at(from).1)
     }
 
-    /// The longest of `spans[from..to]`, in time logarithmic in its length.
-    fn longest(&self, spans: &[OpSpan], mut from: usize, to: usize) -> usize {
+    /// The longest span of those from `from` to `to`, in time logarithmic in
+    /// their number.
+    fn longest(&self, mut from: usize, to: usize) -> usize {
         let mut best = from;
-        let compute = |index: usize| spans.get(index).map_or(0, |span| span.compute);
+        let compute = |index: usize| self.computes.get(index).copied().unwrap_or(0);
         let mut consider = |index: usize| {
             if compute(index) > compute(best) {
                 best = index;
@@ -108,6 +114,7 @@ pub fn fold(lane: &Lane, range: TimeRange, min_nanos: u64, bars: &mut Vec<Bar>) 
     let spans = &lane.spans;
     let min_nanos = min_nanos.max(1);
     let mut at = spans.partition_point(|span| span.end() <= range.begin);
+    let mut merged = 1;
     while let Some(span) = spans.get(at) {
         if span.begin >= range.end {
             break;
@@ -121,8 +128,8 @@ pub fn fold(lane: &Lane, range: TimeRange, min_nanos: u64, bars: &mut Vec<Bar>) 
         // Merge the short spans that begin within one pixel of here; a long
         // one ends the merging and gets its own bar.
         let limit = span.begin.saturating_add(min_nanos);
-        let rest = spans.get(at + 1..).unwrap_or_default();
-        let mut next = at + 1 + rest.partition_point(|span| span.begin < limit);
+        let mut next = first_from(spans, at + 1, limit, merged);
+        merged = next - at;
         let last_is_long = spans.get(next - 1).is_some_and(|span| span.end() - span.begin >= min_nanos);
         if last_is_long && next - 1 > at {
             next -= 1;
@@ -132,6 +139,22 @@ pub fn fold(lane: &Lane, range: TimeRange, min_nanos: u64, bars: &mut Vec<Bar>) 
     }
 }
 
+/// The first span from `from` on that does not begin before `limit`. Looks near
+/// `guess` spans further first: neighbouring bars hold similar numbers, and a
+/// search through all spans would miss the cache at each step.
+fn first_from(spans: &[OpSpan], from: usize, limit: Nanos, guess: usize) -> usize {
+    let before = |index: usize| spans.get(index).is_some_and(|span| span.begin < limit);
+    let (mut low, mut step) = (from, (guess / 8).max(1));
+    let mut high = from.saturating_add(guess.saturating_sub(step));
+    while before(high) {
+        low = high + 1;
+        high = high.saturating_add(step);
+        step = step.saturating_mul(2);
+    }
+    let between = spans.get(low..high.min(spans.len())).unwrap_or_default();
+    low + between.partition_point(|span| span.begin < limit)
+}
+
 fn bar(lane: &Lane, from: usize, to: usize) -> Bar {
     let begin = lane.spans.get(from).map_or(0, |span| span.begin);
     let end = to.checked_sub(1).and_then(|last| lane.spans.get(last)).map_or(begin, OpSpan::end);
@@ -139,7 +162,7 @@ fn bar(lane: &Lane, from: usize, to: usize) -> Bar {
     let what = if to - from == 1 {
         What::Span(from)
     } else {
-        What::Folded(lane.index.longest(&lane.spans, from, to))
+        What::Folded(lane.index.longest(from, to))
     };
     Bar { range: TimeRange::new(begin, end), count: (to - from) as u32, compute, wait, what }
 }
@@ -223,7 +246,7 @@ mod tests {
         let lane = random_lane(7, 5000);
         for (from, to) in [(0, 5000), (1, 2), (15, 17), (16, 272), (3, 4097), (255, 4999)] {
             let slow = (from..to).max_by_key(|&i| (lane.spans[i].compute, usize::MAX - i));
-            let fast = lane.index.longest(&lane.spans, from, to);
+            let fast = lane.index.longest(from, to);
             assert_eq!(Some(lane.spans[fast].compute), slow.map(|i| lane.spans[i].compute));
         }
     }

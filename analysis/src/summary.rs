@@ -274,10 +274,10 @@ mod tests {
         assert_eq!((prefill.tokens, prefill.tokens_per_second), (Some(100), Some(2000.0)));
         let decode = decode(&calls);
         assert_eq!((decode.phase.tokens, decode.phase.tokens_per_second), (Some(2), Some(50.0)));
-        let tpot = decode.tpot_ms.expect("there are calls");
-        assert_eq!((tpot.min, tpot.p50, tpot.p95, tpot.max, tpot.mean), (10.0, 10.0, 30.0, 30.0, 20.0));
-        let between = decode.between_ms.expect("there are gaps");
-        assert_eq!((between.min, between.max), (1.0, 10.0));
+        let tpot = Spread { min: 10.0, p50: 10.0, p95: 30.0, max: 30.0, mean: 20.0 };
+        assert_eq!(decode.tpot_ms, Some(tpot));
+        let between = Spread { min: 1.0, p50: 1.0, p95: 10.0, max: 10.0, mean: 5.5 };
+        assert_eq!(decode.between_ms, Some(between));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use gemma::gemma;
 pub use model::{Model, ModelGraph};
 
 use llmtrace_format::constants::NONE;
-use llmtrace_format::meta::{Ending, Host, Level, Recording, Target};
+use llmtrace_format::meta::{Ending, Host, Level, Object, Probe, Recording, Target};
 use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
 use llmtrace_format::{Header, Nanos, OpSpan, Result, Writer};
 use std::io::Write;
@@ -231,9 +231,18 @@ fn recording(model: &Model, threads: u32) -> Recording {
             pid: 4242,
             exe: "synth".into(),
             models: vec![model.name.clone()],
+            objects: vec![Object { name: "libsynth.so".into(), build_id: "00".into() }],
             ..Target::default()
         },
-        probes: Vec::new(),
+        probes: vec![Probe {
+            purpose: "op begin".into(),
+            symbol: "ggml_cpu_extra_compute_forward".into(),
+            object: "libsynth.so".into(),
+            offset: 4,
+            instruction: "push rbp".into(),
+            emulated: true,
+            on_return: false,
+        }],
         types: model.types.clone(),
     }
 }

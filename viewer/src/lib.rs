@@ -1,1 +1,32 @@
-//! wip
+//! The desktop app that opens `.llmtrace` files.
+//!
+//! ```text
+//! loader (thread) ──messages──► ViewerApp::receive ─┐
+//! keys, mouse, menus ──Command──► command::apply ───┴─► State ──► panels
+//! ```
+//!
+//! Panels read [`state::State`] and own what only they need; they change the
+//! world by sending a [`command::Command`]. Nothing blocks the interface: files
+//! load and slow answers are computed on other threads ([`memo`]). What is
+//! drawn is bounded by pixels, not by events: `llmtrace_analysis::fold` says
+//! which bars. The crate has no opinion about what a trace means; numbers come
+//! from `llmtrace_analysis`.
+
+pub mod app;
+pub mod command;
+pub mod details;
+mod dialog;
+pub mod find;
+pub mod loader;
+pub mod memo;
+mod menu;
+pub mod overview;
+mod pages;
+pub mod panel;
+pub mod raster;
+pub mod recent;
+pub mod screenshot;
+pub mod state;
+pub mod text;
+pub mod theme;
+pub mod timeline;

@@ -1,2 +1,110 @@
-//! wip
-fn main() {}
+//! Starts the app, or draws a picture of it.
+
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::memo::Jobs;
+use llmtrace_viewer::recent::Store;
+use llmtrace_viewer::screenshot::{self, Shot};
+use llmtrace_viewer::state::Page;
+use llmtrace_viewer::theme::ThemeChoice;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Opens .llmtrace files.
+#[derive(Parser)]
+#[command(name = "llmtrace-viewer", version)]
+struct Args {
+    /// Trace to open
+    file: Option<PathBuf>,
+    /// Page to show first
+    #[arg(long, value_enum)]
+    view: Option<Page>,
+    /// Theme, for this run
+    #[arg(long, value_enum)]
+    theme: Option<ThemeChoice>,
+    /// Draw a picture of the window into this PNG file instead, without a display
+    #[arg(long, value_name = "OUT.png", requires = "file")]
+    screenshot: Option<PathBuf>,
+    /// Size of the picture in points
+    #[arg(long, value_name = "WxH", default_value = "1600x900", value_parser = parse_size)]
+    size: [u32; 2],
+    /// Pixels per point of the picture
+    #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
+    scale: f32,
+    /// Part of the timeline in the picture: A..B with s, ms, us or ns, or token:N, prefill, all
+    #[arg(long, value_name = "RANGE")]
+    range: Option<String>,
+    /// Node to select in the picture, by a piece of its name
+    #[arg(long, value_name = "NAME")]
+    select: Option<String>,
+}
+
+fn parse_size(text: &str) -> Result<[u32; 2]> {
+    screenshot::parse_size(text)
+}
+
+fn parse_scale(text: &str) -> Result<f32> {
+    let scale: f32 = text.parse().context("not a number")?;
+    if (0.5..=4.0).contains(&scale) { Ok(scale) } else { Err(anyhow!("between 0.5 and 4")) }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.screenshot {
+        Some(out) => write_screenshot(&args, out.clone()),
+        None => run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llmtrace-viewer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_screenshot(args: &Args, out: PathBuf) -> Result<()> {
+    let file = args.file.as_ref().context("a picture needs a trace")?;
+    let timeline = args.range.is_some() || args.select.is_some();
+    let shot = Shot {
+        page: args.view.unwrap_or(if timeline { Page::Timeline } else { Page::Overview }),
+        size: args.size,
+        scale: args.scale,
+        theme: args.theme.unwrap_or(ThemeChoice::Light),
+        range: args.range.clone(),
+        select: args.select.clone(),
+    };
+    let image = screenshot::render(file, &shot)?;
+    image
+        .save_with_format(&out, image::ImageFormat::Png)
+        .with_context(|| format!("cannot write the picture: {}", out.display()))
+}
+
+fn run(args: Args) -> Result<()> {
+    let store = Store::of_user();
+    let size = store.load().window.unwrap_or([1360.0, 820.0]);
+    let viewport = egui::ViewportBuilder::default()
+        .with_title("llmtrace")
+        .with_app_id("llmtrace-viewer")
+        .with_inner_size(size)
+        .with_min_inner_size([640.0, 400.0])
+        .with_drag_and_drop(true);
+    let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
+    let start = move |creation: &eframe::CreationContext<'_>| {
+        let mut app = ViewerApp::new(&creation.egui_ctx, store, Jobs::Threads);
+        if let Some(page) = args.view {
+            app.state.page = page;
+        }
+        if let Some(theme) = args.theme {
+            creation.egui_ctx.set_theme(egui::ThemePreference::from(theme));
+        }
+        if let Some(file) = args.file {
+            app.open(&creation.egui_ctx, file);
+        }
+        Ok(Box::new(app) as Box<dyn eframe::App>)
+    };
+    eframe::run_native("llmtrace-viewer", options, Box::new(start)).map_err(|error| {
+        anyhow!("cannot open a window: {error}\nWithout a display, use --screenshot OUT.png")
+    })
+}

@@ -102,7 +102,8 @@ impl ModelGraph {
                     .filter(|slow| result.name.contains(&slow.name) || node.op.contains(&slow.name))
                     .map(|slow| slow.factor)
                     .product();
-                let nanos = (self.nanos(node) / f64::from(threads) * factor) as u64;
+                let nanos =
+                    (self.nanos(node).max(900.0 * f64::from(threads)) / f64::from(threads) * factor) as u64;
                 kernels.push(Kernel { node: at as u32, fused: fused.into(), nanos });
             }
             at += 1 + usize::from(fused);
@@ -110,7 +111,7 @@ impl ModelGraph {
         kernels
     }
 
-    /// Nanoseconds on one thread, of a machine that reads 8 bytes and computes
+    /// Nanoseconds on one thread, of a machine that reads 12 bytes and computes
     /// 60 operations each nanosecond.
     fn nanos(&self, node: &ModelTensor) -> f64 {
         let elements = |tensor: &Tensor| tensor.ne.iter().map(|&n| n.max(1) as f64).product::<f64>();
@@ -121,10 +122,12 @@ impl ModelGraph {
                 let used = weight.ne[2].clamp(1, 8) as f64;
                 let bytes = weight.nb[1] as f64 * weight.ne[1].max(1) as f64 * used;
                 let operations = 2.0 * weight.ne[0].max(1) as f64 * out;
-                (bytes / 8.0).max(operations / 60.0).clamp(300.0, 1e9)
+                (bytes / 12.0).max(operations / 60.0).clamp(300.0, 1e9)
             }
             ("FLASH_ATTN_EXT", _) => (2_000.0 + out * 4.0).min(1e9),
-            _ => (250.0 + out * 0.6).min(1e9),
+            // Writes its rows into a much larger cache.
+            ("SET_ROWS", Some(rows)) => (900.0 + elements(&rows.tensor) * 0.6).min(1e9),
+            _ => (900.0 + out * 0.6).min(1e9),
         }
     }
 }

@@ -10,6 +10,10 @@
 /* The process to record; set before load. */
 const volatile __u32 target_tgid = 0;
 
+/* Set once everything is attached and cleared before anything is detached, so
+ * that no graph is seen through half of the probes. */
+volatile __u32 recording = 0;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 * 1024 * 1024);	/* resized before load */
@@ -50,7 +54,7 @@ static __always_inline void fill_head(struct event_head *head, __u16 kind, __u64
 	__u64 id = bpf_get_current_pid_tgid();					\
 	struct type *event;							\
 										\
-	if (id >> 32 != target_tgid)						\
+	if (!recording || id >> 32 != target_tgid)				\
 		return 0;							\
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);		\
 	if (!event) {								\

@@ -1,6 +1,6 @@
 //! `llmtrace stats`: where the time went.
 
-use super::text::{Columns, clean, count, duration, known, percent, plural, three};
+use super::text::{Columns, clean, count, duration, known, percent, plural};
 use super::{Input, open, print_json};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -61,8 +61,19 @@ fn print(found: &Stats, all: usize, out: &mut dyn Write) -> std::io::Result<()> 
     if by_name {
         headings.push("op");
     }
-    headings
-        .extend(["time", "share", "wait", "wait %", "count", "mean", "p5", "median", "p95", "p99", "max"]);
+    headings.extend([
+        "time",
+        "share",
+        "wait",
+        "wait share",
+        "count",
+        "mean",
+        "p5",
+        "median",
+        "p95",
+        "p99",
+        "max",
+    ]);
     let mut columns = Columns::new(&headings, if by_name { 2 } else { 1 });
     for row in &found.rows {
         columns.row(cells(row));
@@ -91,7 +102,7 @@ fn cells(row: &Row) -> Vec<String> {
         duration(row.compute_nanos as f64),
         percent(row.share),
         known(row.wait_nanos, |nanos| duration(nanos as f64)),
-        known(row.wait_share, |share| three(share * 100.0)),
+        known(row.wait_share, percent),
         count(row.count),
     ]);
     let wall = &row.wall;

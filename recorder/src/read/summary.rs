@@ -46,9 +46,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 pub(crate) fn print_short_summary(path: &Path, out: &mut dyn Write) -> Result<()> {
     let found = summary(&open_quietly(path, false)?);
     let names = ["recorded", "prefill", "decode", "lost"];
-    let facts: Vec<_> = facts(&found).into_iter().filter(|(name, _)| names.contains(name)).collect();
+    let mut facts = facts(&found);
+    facts.retain(|(name, _)| names.contains(name));
+    facts.push(("file", clean(&path.display().to_string())));
     pairs(&facts, out)?;
-    pairs(&[("file    ", clean(&path.display().to_string()))], out)?;
     for warning in &found.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -98,14 +99,14 @@ fn spread(spread: Spread) -> String {
 }
 
 fn print_operators(found: &Summary, out: &mut dyn Write) -> std::io::Result<()> {
-    let mut columns = Columns::new(&["op", "time", "share", "wait", "wait %", "count"], 1);
+    let mut columns = Columns::new(&["op", "time", "share", "wait", "wait share", "count"], 1);
     for operator in &found.operators {
         columns.row([
             clean(&operator.op),
             duration(operator.compute_nanos as f64),
             percent(operator.share),
             known(operator.wait_nanos, |nanos| duration(nanos as f64)),
-            known(operator.wait_share, |share| three(share * 100.0)),
+            known(operator.wait_share, percent),
             count(operator.count),
         ]);
     }

@@ -69,6 +69,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// Lets all probes record, or none.
+    pub(super) fn set_recording(&mut self, on: bool) {
+        if let Some(bss) = self.skel.maps.bss_data.as_mut() {
+            bss.recording = on.into();
+        }
+    }
+
     /// Removes all probes.
     pub(super) fn detach_all(&mut self) {
         self.links.clear();

@@ -125,6 +125,7 @@ impl Session {
         };
         session.learn();
         session.points_changed()?;
+        session.kernel.set_recording(true);
         Ok(session)
     }
 
@@ -306,6 +307,7 @@ impl Session {
 
     /// Detaches, takes what is left, and closes the file.
     pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
+        self.kernel.set_recording(false);
         self.kernel.detach_all();
         self.drain()?;
         self.assembler.finish();

@@ -196,7 +196,7 @@ fn become_command(
 
 /// A file name for a recording of `name` begun now.
 pub(super) fn default_output(name: &str) -> PathBuf {
-    let now = jiff::Zoned::now();
+    let now = jiff::ZonedDateTime::now();
     let name: String = name
         .chars()
         .map(|c| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })

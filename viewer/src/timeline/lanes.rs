@@ -212,7 +212,7 @@ impl Canvas<'_> {
 
     /// Calls `draw` for items in sight, at most about one a pixel; `items` are
     /// sorted by begin.
-    fn each_in_sight<T>(&self, items: &[T], range: impl Fn(&T) -> TimeRange, mut draw: impl FnMut(Rect, &T)) {
+    fn each_in_sight<'a, T>(&self, items: &'a [T], range: impl Fn(&T) -> TimeRange, mut draw: impl FnMut(Rect, &'a T)) {
         let window = self.view.range();
         let pixel = self.view.nanos_from_pixels(MIN_BAR);
         // The one before may reach into the window.

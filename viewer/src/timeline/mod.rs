@@ -55,11 +55,11 @@ impl Timeline {
         let ruler = strip(minimap.bottom() + 4.0, RULER_HEIGHT);
         let lanes = Rect::from_min_max(pos2(full.left(), ruler.bottom()), full.max);
 
-        let response = ui.interact(minimap, ui.id().with("minimap"), Sense::click_and_drag());
+        let response = ui.interact(minimap, ui.scope_id().with("minimap"), Sense::click_and_drag());
         announce(&response, Role::ScrollBar, "minimap");
         self.minimap.input(&response, &mut view);
         input::wheel(&response, &mut view, left, false);
-        let response = ui.interact(ruler, ui.id().with("ruler"), Sense::click_and_drag());
+        let response = ui.interact(ruler, ui.scope_id().with("ruler"), Sense::click_and_drag());
         announce(&response, Role::Label, "ruler");
         self.ruler_input(&response, &mut view, left);
         let pointer = ui.input(|input| input.pointer.hover_pos());
@@ -243,7 +243,7 @@ fn announce(response: &Response, role: Role, name: &str) {
 
 /// A lane's name and what is selected on it, for those who do not see it.
 fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
-    let response = ui.interact(rect, ui.id().with(("row", row.name())), Sense::hover());
+    let response = ui.interact(rect, ui.scope_id().with(("row", row.name())), Sense::hover());
     let selected = open.selected.filter(|place| row.kind == Kind::Thread(place.lane));
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name());

@@ -1,0 +1,105 @@
+//! What holds for every recording at level `thread` in which nothing was lost.
+
+use llmtrace_analysis::{OpSpan, Phase, TimeRange, Trace};
+use llmtrace_format::meta::Level;
+use std::collections::{HashMap, HashSet};
+
+pub(crate) fn check_whole(trace: &Trace, threads: usize) {
+    let warnings: Vec<String> = trace.all_warnings().map(ToString::to_string).collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let recording = trace.file.recording.as_ref().expect("described");
+    assert_eq!((recording.level, recording.level_reason.as_str()), (Level::Thread, ""));
+    assert_eq!(trace.file.ending.as_ref().expect("closed").lost, 0);
+    assert!(trace.losses.is_empty());
+    assert_eq!(trace.lanes().len(), threads);
+    names_come_from_the_target(trace);
+    spans_nest_and_do_not_overlap(trace);
+    every_node_has_a_span_on_each_thread(trace, threads);
+    decodes_have_the_same_nodes(trace);
+    spans_fit_into_wall_time(trace);
+}
+
+fn names_come_from_the_target(trace: &Trace) {
+    let ops: HashSet<&str> = trace
+        .file
+        .graphs
+        .iter()
+        .flat_map(|graph| &graph.tensors)
+        .map(|tensor| trace.file.string(tensor.op))
+        .collect();
+    for op in ["NONE", "MUL_MAT", "RMS_NORM", "ROPE", "GLU", "ADD", "GET_ROWS"] {
+        assert!(ops.contains(op), "{op} is not among {ops:?}");
+    }
+    let variants =
+        trace.file.graphs.iter().flat_map(|graph| &graph.tensors).map(|t| trace.file.string(t.variant));
+    assert!(variants.into_iter().any(|variant| variant == "GEGLU"));
+    let types = &trace.file.recording.as_ref().expect("described").types;
+    let q4_k = types.iter().find(|known| known.name == "q4_K").expect("q4_K");
+    assert_eq!((q4_k.block_elements, q4_k.block_bytes), (256, 144));
+}
+
+fn spans_nest_and_do_not_overlap(trace: &Trace) {
+    for lane in trace.lanes() {
+        assert!(lane.spans.is_sorted_by(|a, b| a.end() <= b.begin), "lane {} overlaps", lane.id);
+        for span in &lane.spans {
+            let graph = trace.graph_span(span.graph_span).expect("a span has its graph");
+            assert!(graph.begin <= span.begin && span.end() <= graph.end, "{span:?} leaves {graph:?}");
+            assert!(trace.node_of(span).is_some());
+            assert_eq!(trace.thread_of(span).expect("a span has its thread").ith, lane.id);
+        }
+    }
+    for graph in &trace.graph_spans {
+        let Some(ubatch) = trace.ubatches.iter().find(|ubatch| ubatch.id == graph.ubatch) else { continue };
+        assert!(ubatch.begin <= graph.begin && graph.end <= ubatch.end);
+        if let Some(decode) = trace.decodes.iter().find(|decode| decode.id == ubatch.decode) {
+            assert!(decode.begin <= ubatch.begin && ubatch.end <= decode.end);
+        }
+    }
+}
+
+fn every_node_has_a_span_on_each_thread(trace: &Trace, threads: usize) {
+    let mut count: HashMap<(u32, u32), usize> = HashMap::new();
+    for span in trace.lanes().iter().flat_map(|lane| &lane.spans) {
+        *count.entry((span.graph_span, span.node)).or_default() += 1;
+    }
+    assert!(!count.is_empty());
+    for ((graph, node), count) in count {
+        assert_eq!(count, threads, "node {node} of graph span {graph}");
+    }
+}
+
+fn decodes_have_the_same_nodes(trace: &Trace) {
+    let mut nodes: HashMap<u32, usize> = HashMap::new();
+    for span in &trace.lanes()[0].spans {
+        *nodes.entry(span.graph_span).or_default() += 1;
+    }
+    let mut counts = HashSet::new();
+    let mut decodes = 0;
+    for token in trace.tokens.iter().filter(|token| token.phase == Phase::Decode) {
+        let graphs: Vec<_> = trace.graph_spans.iter().filter(|graph| graph.ubatch == token.ubatch).collect();
+        // The one that ran when the recorder attached or left is not whole.
+        if graphs.is_empty() {
+            continue;
+        }
+        decodes += 1;
+        counts.insert(graphs.iter().map(|graph| nodes.get(&graph.id).copied().unwrap_or(0)).sum::<usize>());
+    }
+    assert!(decodes > 2);
+    assert_eq!(counts.len(), 1, "node counts differ between decode tokens: {counts:?}");
+    assert!(counts.iter().all(|&count| count > 300), "{counts:?}");
+}
+
+fn spans_fit_into_wall_time(trace: &Trace) {
+    for lane in trace.lanes() {
+        let wall = TimeRange::new(
+            lane.spans.first().map_or(0, |span| span.begin),
+            lane.spans.last().map_or(0, OpSpan::end),
+        );
+        let sum: u64 = lane.spans.iter().map(|span| span.compute + span.wait).sum();
+        assert!(sum <= wall.nanos());
+        let inside: u64 = trace.graph_spans.iter().map(|graph| graph.end - graph.begin).sum();
+        // Graphs are hardly anything but nodes; a busy machine takes its share
+        // between a barrier and the next begin.
+        assert!(sum <= inside && sum * 2 > inside, "{sum} of {inside} ns");
+    }
+}

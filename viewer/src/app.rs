@@ -1,0 +1,270 @@
+//! The app: receives, draws, applies.
+
+use crate::command::{self, Command, Effect};
+use crate::details::Details;
+use crate::dialog::Dialog;
+use crate::find::FindPanel;
+use crate::loader::{Loader, Message};
+use crate::memo::Jobs;
+use crate::overview::Overview;
+use crate::panel::Cx;
+use crate::recent::Store;
+use crate::state::{Document, Open, Page, State, file_name};
+use crate::theme::{self, Colors, DETAILS_WIDTH};
+use crate::timeline::Timeline;
+use crate::{menu, pages};
+use egui::{CentralPanel, Context, Frame, Margin, Panel, RichText, Ui};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longest time that one frame receives messages.
+const RECEIVE_BUDGET: Duration = Duration::from_millis(2);
+
+/// The window's contents.
+pub struct ViewerApp {
+    /// What it knows.
+    pub state: State,
+    store: Store,
+    jobs: Jobs,
+    loader: Option<Loader>,
+    dialog: Option<Dialog>,
+    commands: Vec<Command>,
+    overview: Overview,
+    timeline: Timeline,
+    details: Details,
+    find: FindPanel,
+    title: String,
+}
+
+impl ViewerApp {
+    /// An app with nothing open.
+    pub fn new(context: &Context, store: Store, jobs: Jobs) -> Self {
+        theme::install(context);
+        let state = State { settings: store.load(), ..State::default() };
+        context.set_theme(egui::ThemePreference::from(state.settings.theme));
+        Self {
+            state,
+            store,
+            jobs,
+            loader: None,
+            dialog: None,
+            commands: Vec::new(),
+            overview: Overview::default(),
+            timeline: Timeline::default(),
+            details: Details::default(),
+            find: FindPanel::default(),
+            title: String::new(),
+        }
+    }
+
+    /// Starts to open a file.
+    pub fn open(&mut self, context: &Context, path: PathBuf) {
+        self.apply(context, Command::OpenPath(path));
+    }
+
+    /// Carries a command out.
+    pub fn apply(&mut self, context: &Context, command: Command) {
+        match command::apply(&mut self.state, command) {
+            None => {}
+            Some(Effect::AskForFile) => {
+                if self.dialog.is_none() {
+                    self.dialog = Some(Dialog::open(context.clone()));
+                }
+            }
+            Some(Effect::Load(path)) => {
+                self.forget_panels();
+                self.loader = Some(Loader::start(path, self.jobs, context.clone()));
+            }
+            Some(Effect::StopLoading) => {
+                self.forget_panels();
+                self.loader = None;
+            }
+            Some(Effect::SaveSettings) => {
+                context.set_theme(egui::ThemePreference::from(self.state.settings.theme));
+                self.store.save(&self.state.settings);
+            }
+            Some(Effect::Quit) => context.send_viewport_cmd(egui::ViewportCommand::Close),
+        }
+    }
+
+    /// What panels remember belongs to the trace that they showed.
+    fn forget_panels(&mut self) {
+        self.overview = Overview::default();
+        self.timeline = Timeline::default();
+        self.details = Details::default();
+        self.find = FindPanel::default();
+    }
+
+    /// Receives from other threads and from the system.
+    pub fn receive(&mut self, context: &Context) {
+        let begin = Instant::now();
+        while begin.elapsed() < RECEIVE_BUDGET {
+            let message = self.loader.as_ref().and_then(|loader| loader.messages.try_recv().ok());
+            let Some(message) = message else { break };
+            self.receive_message(message);
+        }
+        if let Some(dialog) = &self.dialog
+            && let Some(answer) = dialog.answer()
+        {
+            self.dialog = None;
+            if let Some(path) = answer {
+                self.open(context, path);
+            }
+        }
+        let dropped = context.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_owned()));
+        if let Some(path) = dropped {
+            self.open(context, path);
+        }
+        self.set_title(context);
+    }
+
+    fn receive_message(&mut self, message: Message) {
+        match (message, &mut self.state.document) {
+            (Message::Progress(new), Document::Loading { progress, .. }) => *progress = new,
+            (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => open.loading = Some(new),
+            (Message::Opened(trace, summary), Document::Loading { path, .. }) => {
+                let path = std::mem::take(path);
+                self.state.settings.add_recent(&path);
+                self.store.save(&self.state.settings);
+                self.state.document = Document::Open(Box::new(Open::new(path, trace, summary)));
+            }
+            (Message::Loaded(summary), Document::Open(open)) => {
+                open.loading = None;
+                open.summary = summary;
+            }
+            (Message::Failed { why, advice }, Document::Loading { path, .. }) => {
+                let path = std::mem::take(path);
+                self.state.document = Document::Failed { path, why, advice };
+            }
+            _ => {}
+        }
+    }
+
+    fn set_title(&mut self, context: &Context) {
+        let title = match &self.state.document {
+            Document::Empty => "llmtrace".to_owned(),
+            Document::Loading { path, .. } | Document::Failed { path, .. } => format!("{} – llmtrace", file_name(path)),
+            Document::Open(open) => format!("{} – llmtrace", open.file_name()),
+        };
+        if title != self.title {
+            context.send_viewport_cmd(egui::ViewportCommand::Title(title.clone()));
+            self.title = title;
+        }
+    }
+
+    /// Draws the window and applies what was asked for.
+    pub fn draw(&mut self, ui: &mut Ui) {
+        self.commands.extend(command::pressed(ui.ctx()));
+        let colors = Colors::of(ui.visuals());
+        let mut commands = std::mem::take(&mut self.commands);
+        Panel::top("menu").frame(bar_frame(colors)).show(ui, |ui| menu::bar_ui(ui, &self.state, &mut commands));
+        if let Document::Open(open) = &self.state.document {
+            banners_ui(ui, open, colors);
+            let mut cx = Cx { open, colors, jobs: self.jobs, commands: &mut commands };
+            match self.state.page {
+                Page::Overview => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.overview.overview_ui(ui, &mut cx));
+                }
+                Page::Timeline => {
+                    Panel::right("details")
+                        .default_size(DETAILS_WIDTH)
+                        .size_range(260.0..=640.0)
+                        .resizable(true)
+                        .frame(Frame::new().fill(colors.background).inner_margin(Margin::symmetric(12, 4)))
+                        .show(ui, |ui| self.details.details_ui(ui, &mut cx));
+                    hint_ui(ui, colors);
+                    let frame = Frame::new().fill(colors.background).inner_margin(Margin { top: 6, ..Margin::ZERO });
+                    CentralPanel::default().frame(frame).show(ui, |ui| {
+                        self.timeline.timeline_ui(ui, &mut cx);
+                        if self.state.find.visible {
+                            self.find.find_ui(ui, &self.state.find, &mut cx);
+                        }
+                    });
+                }
+            }
+        } else {
+            CentralPanel::default()
+                .frame(Frame::new().fill(colors.background))
+                .show(ui, |ui| pages::page_ui(ui, &self.state, &mut commands));
+        }
+        if self.state.keys_visible {
+            menu::keys_ui(ui, &mut commands);
+        }
+        drop_ui(ui, colors);
+        self.state.find.wants_focus = false;
+        if !commands.is_empty() {
+            ui.ctx().request_repaint();
+        }
+        for command in commands.drain(..) {
+            self.apply(ui.ctx(), command);
+        }
+        self.commands = commands;
+    }
+}
+
+impl eframe::App for ViewerApp {
+    fn logic(&mut self, context: &Context, _frame: &mut eframe::Frame) {
+        self.receive(context);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        self.draw(ui);
+        let size = ui.ctx().input(|input| input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]));
+        if size.is_some() {
+            self.state.settings.window = size;
+        }
+    }
+
+    fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
+        self.store.save(&self.state.settings);
+    }
+}
+
+fn bar_frame(colors: &Colors) -> Frame {
+    Frame::new().fill(colors.card).inner_margin(Margin::symmetric(8, 4))
+}
+
+/// What is wrong with the trace, if anything is.
+fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
+    let mut lines: Vec<String> = open.trace.all_warnings().map(ToString::to_string).collect();
+    let lost = open.summary.lost_events;
+    if lost > 0 {
+        lines.push(format!("{} events were lost while recording; times near the red marks may be wrong", crate::text::count(lost)));
+    }
+    if lines.is_empty() {
+        return;
+    }
+    let tint = colors.background.lerp_to_gamma(colors.warning, 0.16);
+    Panel::top("banner").frame(Frame::new().fill(tint).inner_margin(Margin::symmetric(12, 4))).show(ui, |ui| {
+        let more = lines.len().saturating_sub(2);
+        for line in lines.iter().take(2) {
+            ui.label(RichText::new(format!("⚠ {line}")).color(colors.text));
+        }
+        if more > 0 {
+            ui.weak(format!("and {more} more")).on_hover_text(lines.join("\n"));
+        }
+    });
+}
+
+fn hint_ui(ui: &mut Ui, colors: &Colors) {
+    let frame = Frame::new().fill(colors.background).inner_margin(Margin::symmetric(8, 2));
+    Panel::bottom("hint").frame(frame).show(ui, |ui| {
+        let hint = "wheel or W S zoom · Shift+wheel or A D move · drag selects a range · Shift or right drag moves · double click fills the window · [ ] same node · F frame · 0 all · ? keys";
+        ui.add(egui::Label::new(RichText::new(hint).size(11.5).color(colors.weak)).truncate());
+    });
+}
+
+/// While files hover over the window.
+fn drop_ui(ui: &Ui, colors: &Colors) {
+    if ui.ctx().input(|input| input.raw.hovered_files.is_empty()) {
+        return;
+    }
+    let layer = egui::LayerId::new(egui::Order::Foreground, egui::Id::unique("drop"));
+    let painter = ui.ctx().layer_painter(layer);
+    let rect = ui.ctx().viewport_rect();
+    painter.rect_filled(rect, 0.0, colors.background.gamma_multiply(0.85));
+    let font = egui::FontId::proportional(22.0);
+    painter.text(rect.center(), egui::Align2::CENTER_CENTER, "Drop to open", font, colors.text);
+}

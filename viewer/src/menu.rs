@@ -1,0 +1,126 @@
+//! The menu bar, the tabs, and the list of keys. All from the table of
+//! commands.
+
+use crate::command::{Command, Entry, Menu, TABLE};
+use crate::state::{Page, State, file_name};
+use crate::theme::ThemeChoice;
+use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
+
+/// Draws the bar at the top.
+pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    MenuBar::new().ui(ui, |ui| {
+        for (menu, name) in [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")] {
+            ui.menu_button(name, |ui| {
+                ui.set_min_width(200.0);
+                for entry in TABLE.iter().filter(|entry| entry.menu == menu) {
+                    item_ui(ui, state, entry, commands);
+                    if entry.command == Command::Open {
+                        recent_ui(ui, state, commands);
+                    }
+                }
+                if menu == Menu::View {
+                    ui.separator();
+                    themes_ui(ui, state, commands);
+                }
+            });
+        }
+        let Some(open) = state.open() else { return };
+        ui.separator();
+        for (page, name) in [(Page::Overview, "Overview"), (Page::Timeline, "Timeline")] {
+            if ui.add(Button::selectable(state.page == page, name)).clicked() {
+                commands.push(Command::Show(page));
+            }
+        }
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+            if ui.button("Find…").on_hover_text("Find nodes by name or operator").clicked() {
+                commands.push(Command::Find);
+            }
+            if let Some(progress) = open.loading {
+                ui.add(egui::ProgressBar::new(progress).desired_width(120.0).text("loading spans"));
+            }
+            ui.add(egui::Label::new(RichText::new(open.file_name()).weak()).truncate())
+                .on_hover_text(open.path.display().to_string());
+        });
+    });
+}
+
+fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
+    let keys = entry.keys.first().map(|key| ui.ctx().format_shortcut(key)).unwrap_or_default();
+    let enabled = !entry.needs_trace || state.open().is_some();
+    let item = ui.add_enabled(enabled, Button::new(entry.name).shortcut_text(keys));
+    if item.on_hover_text(entry.help).clicked() {
+        commands.push(entry.command.clone());
+        ui.close();
+    }
+}
+
+fn recent_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    ui.add_enabled_ui(!state.settings.recent.is_empty(), |ui| {
+        ui.menu_button("Open recent", |ui| {
+            for path in &state.settings.recent {
+                if ui.button(file_name(path)).on_hover_text(path.display().to_string()).clicked() {
+                    commands.push(Command::OpenPath(path.clone()));
+                    ui.close();
+                }
+            }
+            ui.separator();
+            if ui.button("Forget these").clicked() {
+                commands.push(Command::ForgetRecent);
+                ui.close();
+            }
+        });
+    });
+}
+
+fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    for (theme, name) in [
+        (ThemeChoice::System, "Theme of the system"),
+        (ThemeChoice::Light, "Light theme"),
+        (ThemeChoice::Dark, "Dark theme"),
+    ] {
+        if ui.radio(state.settings.theme == theme, name).clicked() {
+            commands.push(Command::Theme(theme));
+            ui.close();
+        }
+    }
+}
+
+/// What the mouse does, for the list of keys.
+const MOUSE: &[(&str, &str)] = &[
+    ("Wheel, pinch", "Zoom at the pointer"),
+    ("Shift+wheel", "Move sideways"),
+    ("Drag", "Select a range, see its totals"),
+    ("Shift+drag, right or middle drag", "Move sideways"),
+    ("Click", "Select a node, a token or a graph"),
+    ("Double click", "Fill the window with it"),
+    ("W A S D", "Hold to zoom and move"),
+];
+
+/// The list of keys.
+pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
+    let mut visible = true;
+    Window::new("Keys and mouse")
+        .open(&mut visible)
+        .collapsible(false)
+        .resizable(false)
+        .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+        .show(ui.ctx(), |ui| {
+            Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
+                for (keys, what) in MOUSE {
+                    ui.strong(*keys);
+                    ui.label(*what);
+                    ui.end_row();
+                }
+                for entry in TABLE.iter().filter(|entry| !entry.keys.is_empty()) {
+                    let keys: Vec<String> =
+                        entry.keys.iter().map(|key| ui.ctx().format_shortcut(key)).collect();
+                    ui.strong(keys.join(", "));
+                    ui.label(entry.help);
+                    ui.end_row();
+                }
+            });
+        });
+    if !visible {
+        commands.push(Command::Keys);
+    }
+}

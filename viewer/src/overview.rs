@@ -1,0 +1,128 @@
+//! The run on one page: figures, time per token, recording, operators.
+
+mod figures;
+mod operators;
+mod recording;
+
+use crate::command::Command;
+use crate::panel::Cx;
+use crate::state::Page;
+use crate::text;
+use crate::theme::OpClass;
+use egui::{Frame, RichText, ScrollArea, Stroke, Ui, vec2};
+use egui_plot::{HLine, HoverPosition, Line, Plot, PlotPoints};
+use llmtrace_analysis::{Phase, Token};
+use operators::Sort;
+
+/// Below this width the page has one column.
+const TWO_COLUMNS: f32 = 900.0;
+/// Height of the plot of time per token.
+const PLOT_HEIGHT: f32 = 200.0;
+
+/// The page's own state.
+#[derive(Default)]
+pub struct Overview {
+    sort: Sort,
+}
+
+impl Overview {
+    /// Draws the page.
+    pub fn overview_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            Frame::new().inner_margin(egui::Margin::symmetric(16, 12)).show(ui, |ui| {
+                title_ui(ui, cx);
+                ui.add_space(8.0);
+                figures::figures_ui(ui, cx);
+                ui.add_space(10.0);
+                if ui.available_width() >= TWO_COLUMNS {
+                    ui.columns(2, |columns| {
+                        if let [left, right] = columns {
+                            card_ui(left, cx, "Time per token", tokens_ui);
+                            card_ui(right, cx, "Recording", recording::recording_ui);
+                        }
+                    });
+                } else {
+                    card_ui(ui, cx, "Time per token", tokens_ui);
+                    ui.add_space(10.0);
+                    card_ui(ui, cx, "Recording", recording::recording_ui);
+                }
+                ui.add_space(10.0);
+                card_ui(ui, cx, "Operators", |ui, cx| self.sort.operators_ui(ui, cx));
+            });
+        });
+    }
+}
+
+fn title_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
+    ui.horizontal_wrapped(|ui| {
+        let recording = cx.open.trace.file.recording.as_ref();
+        let name = cx.open.summary.models.first().cloned().unwrap_or_else(|| cx.open.file_name());
+        ui.label(RichText::new(name).heading().strong());
+        if let Some(recording) = recording {
+            ui.weak(format!("{} on {}", recording.target.exe, recording.host.cpu_model));
+        }
+        ui.weak(format!("· {} recorded", text::nanos_f64(cx.open.summary.duration_s * 1e9)));
+    });
+}
+
+fn card_ui(ui: &mut Ui, cx: &mut Cx<'_>, title: &str, contents: impl FnOnce(&mut Ui, &mut Cx<'_>)) {
+    Frame::new()
+        .fill(cx.colors.card)
+        .stroke(Stroke::new(1.0, cx.colors.line))
+        .corner_radius(6)
+        .inner_margin(12)
+        .show(ui, |ui| {
+            ui.set_min_width(ui.available_width());
+            ui.label(RichText::new(title).strong().size(14.0));
+            ui.add_space(4.0);
+            contents(ui, cx);
+        });
+}
+
+/// Milliseconds of each decoded token.
+fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
+    let tokens: Vec<Token> = cx.open.trace.tokens.iter().filter(|token| token.phase == Phase::Decode).copied().collect();
+    if tokens.is_empty() {
+        ui.weak("no token was decoded during the recording");
+        return;
+    }
+    let colors = cx.colors;
+    let color = colors.op(OpClass::Matmul);
+    let points: Vec<[f64; 2]> =
+        tokens.iter().map(|token| [f64::from(token.number), token.range.nanos() as f64 / 1e6]).collect();
+    let median = cx.open.summary.decode.tpot_ms.map(|spread| spread.p50);
+    let top = points.iter().map(|point| point[1]).fold(0.0, f64::max);
+    let plot = Plot::new("time per token")
+        .height(PLOT_HEIGHT)
+        .allow_zoom(false)
+        .allow_drag(false)
+        .allow_scroll(false)
+        .allow_boxed_zoom(false)
+        .allow_double_click_reset(false)
+        .include_y(0.0)
+        .include_y(top * 1.1)
+        .y_axis_formatter(|mark, _| format!("{} ms", text::trim(mark.value)))
+        .x_axis_formatter(|mark, _| if mark.value.fract() == 0.0 { format!("d{}", mark.value) } else { String::new() })
+        .set_margin_fraction(vec2(0.01, 0.02))
+        .label_formatter(|at| match at {
+            HoverPosition::NearDataPoint { position, .. } => {
+                Some(format!("d{}: {}", position.x.round(), text::millis(position.y)))
+            }
+            HoverPosition::Elsewhere { .. } => None,
+        })
+        .show(ui, |plot| {
+            if let Some(median) = median {
+                plot.hline(HLine::new("median", median).color(colors.weak).width(1.0));
+            }
+            plot.line(Line::new("time per token", PlotPoints::from(points)).color(color).width(1.6));
+            plot.pointer_coordinate().map(|at| at.x.round())
+        });
+    if plot.response.clicked()
+        && let Some(number) = plot.inner
+        && let Some(token) = tokens.iter().find(|token| f64::from(token.number) == number)
+    {
+        cx.commands.push(Command::Show(Page::Timeline));
+        cx.commands.push(Command::ZoomTo(token.range));
+    }
+    ui.weak("Click a token to see it in the timeline. The level line is the median.");
+}
