@@ -8,15 +8,17 @@ use std::path::PathBuf;
 
 const SOURCE: &str = "src/bpf/llmtrace.bpf.c";
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=src/bpf");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
-        return;
+        return Ok(());
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("llmtrace.skel.rs");
-    let built =
-        SkeletonBuilder::new().source(SOURCE).clang_args(["-Wall", "-Werror"]).build_and_generate(&out);
-    if let Err(error) = built {
-        panic!("cannot compile {SOURCE}: {error:?}\nIs clang installed? `make setup` installs it.");
-    }
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("llmtrace.skel.rs");
+    SkeletonBuilder::new()
+        .source(SOURCE)
+        .clang_args(["-Wall", "-Werror"])
+        .build_and_generate(&out)
+        .map_err(|error| {
+            format!("cannot compile {SOURCE}: {error:?}\nIs clang installed? `make setup` installs it.").into()
+        })
 }

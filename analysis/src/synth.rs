@@ -231,7 +231,7 @@ fn recording(model: &Model, threads: u32) -> Recording {
             pid: 4242,
             exe: "synth".into(),
             models: vec![model.name.clone()],
-            objects: vec![Object { name: "libsynth.so".into(), build_id: "00".into() }],
+            objects: vec![Object { name: "libsynth.so".into(), build_id: "00".into(), stripped: false }],
             ..Target::default()
         },
         probes: vec![Probe {

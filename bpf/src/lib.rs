@@ -12,7 +12,14 @@
 #[cfg(target_os = "linux")]
 mod abi;
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, clippy::all, clippy::undocumented_unsafe_blocks, reason = "generated")]
+#[expect(
+    unsafe_code,
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated"
+)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/llmtrace.skel.rs"));
 }

@@ -75,6 +75,8 @@ pub struct Object {
     pub name: String,
     /// GNU build id in hexadecimal; empty when it has none.
     pub build_id: String,
+    /// Whether it lacks a full symbol table.
+    pub stripped: bool,
 }
 
 /// One attached probe.

@@ -1,5 +1,4 @@
 //! Numbers that may never change, and a file that must always open.
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::constants::*;
 

@@ -1,1 +1,122 @@
-fn main() {}
+//! CPU time of a frame while zooming and panning over a million op spans:
+//! the real interface on 1600×900 points, tessellated but not rasterised; and
+//! the time from opening a file to the first picture. `cargo bench -p
+//! llmtrace-viewer --bench frame [-- FILE]`.
+
+use egui::{Event, Modifiers, MouseWheelSource, MouseWheelUnit, Pos2, RawInput, Rect, TouchPhase, pos2, vec2};
+use llmtrace_analysis::synth::{Options, bytes};
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::command::Command;
+use llmtrace_viewer::memo::Jobs;
+use llmtrace_viewer::recent::Store;
+use llmtrace_viewer::state::Page;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const FRAMES: u32 = 300;
+const SIZE: egui::Vec2 = vec2(1600.0, 900.0);
+
+/// The app without a window.
+struct Bench {
+    context: egui::Context,
+    app: ViewerApp,
+    time: f64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let context = egui::Context::default();
+        let mut app = ViewerApp::new(&context, Store::default(), Jobs::Threads);
+        app.state.page = Page::Timeline;
+        Self { context, app, time: 0.0 }
+    }
+
+    /// One frame; its CPU time.
+    fn frame(&mut self, events: Vec<Event>) -> Duration {
+        self.time += 1.0 / 60.0;
+        let input = RawInput {
+            screen_rect: Some(Rect::from_min_size(Pos2::ZERO, SIZE)),
+            time: Some(self.time),
+            events,
+            ..RawInput::default()
+        };
+        let begin = Instant::now();
+        self.app.receive(&self.context);
+        let output = self.context.run_ui(input, |ui| self.app.draw(ui));
+        let mut textures = output.textures_delta;
+        let primitives = self.context.tessellate(output.shapes, output.pixels_per_point);
+        let elapsed = begin.elapsed();
+        assert!(!primitives.is_empty());
+        textures.clear();
+        elapsed
+    }
+
+    /// Opens a file; the time until the first frame that shows it, and until
+    /// its spans are loaded.
+    fn open(&mut self, path: &Path) -> (Duration, Duration) {
+        let begin = Instant::now();
+        self.app.open(&self.context, path.to_owned());
+        let mut first = None;
+        loop {
+            self.frame(Vec::new());
+            let open = self.app.state.open();
+            if open.is_some() && first.is_none() {
+                first = Some(begin.elapsed());
+            }
+            if let Some(first) = first
+                && open.is_some_and(|open| open.loading.is_none())
+            {
+                return (first, begin.elapsed());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+fn wheel(delta: egui::Vec2, modifiers: Modifiers) -> Event {
+    let (unit, phase, source) = (MouseWheelUnit::Point, TouchPhase::Move, MouseWheelSource::Wheel);
+    Event::MouseWheel { unit, delta, phase, source, modifiers }
+}
+
+/// In, out and sideways, with the pointer moving.
+fn gesture(frame: u32) -> Vec<Event> {
+    let x = 300.0 + (frame * 7 % 800) as f32;
+    let pointer = Event::PointerMoved(pos2(x, 300.0));
+    let move_wheel = match frame % 100 {
+        0..45 => wheel(vec2(0.0, 55.0), Modifiers::NONE),
+        45..60 => wheel(vec2(40.0, 0.0), Modifiers::NONE),
+        _ => wheel(vec2(0.0, -60.0), Modifiers::NONE),
+    };
+    vec![pointer, move_wheel]
+}
+
+fn main() {
+    let argument = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let temporary = std::env::temp_dir().join(format!("llmtrace-bench-{}.llmtrace", std::process::id()));
+    let path = argument.map_or_else(|| temporary.clone(), PathBuf::from);
+    if path == temporary {
+        let written = bytes(&Options::new(1_000_000, 4, 1)).map(|bytes| std::fs::write(&path, bytes));
+        if !matches!(written, Ok(Ok(()))) {
+            eprintln!("cannot write {}", path.display());
+            std::process::exit(1);
+        }
+    }
+    let mut bench = Bench::new();
+    let (first, all) = bench.open(&path);
+    let spans = bench.app.state.open().map_or(0, |open| open.trace.op_span_count());
+    println!("open: {spans} op spans, first picture {first:.1?}, all spans {all:.1?}");
+    for (name, events) in [("zoom and pan", true), ("at rest", false)] {
+        bench.app.apply(&bench.context, Command::WholeTrace);
+        bench.frame(Vec::new());
+        let mut times: Vec<Duration> =
+            (0..FRAMES).map(|frame| bench.frame(if events { gesture(frame) } else { Vec::new() })).collect();
+        times.sort_unstable();
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+        let max = times.last().copied().unwrap_or_default();
+        println!("frame, {name}: p50 {:.2?}, p99 {:.2?}, max {max:.2?} (CPU, {FRAMES} frames, 1600×900)", at(50), at(99));
+    }
+    if path == temporary {
+        // Left behind at worst; it is in the folder for temporary files.
+        let _ = std::fs::remove_file(&path);
+    }
+}

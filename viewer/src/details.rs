@@ -1,13 +1,14 @@
 //! The panel at the right: the selected node, or the totals of the selected
 //! range.
 
+mod insight;
 mod node;
 mod range;
 
 use crate::memo::Memo;
 use crate::panel::Cx;
-use crate::theme::OpClass;
-use egui::{RichText, ScrollArea, Ui};
+use egui::{ScrollArea, Ui};
+use insight::InSight;
 use llmtrace_analysis::stats::{Distribution, OpTotal};
 use llmtrace_analysis::{NodeKey, TimeRange};
 
@@ -16,6 +17,7 @@ use llmtrace_analysis::{NodeKey, TimeRange};
 pub struct Details {
     distribution: Memo<(NodeKey, Option<u32>), Distribution>,
     totals: Memo<TimeRange, Vec<OpTotal>>,
+    in_sight: InSight,
 }
 
 impl Details {
@@ -28,25 +30,9 @@ impl Details {
             } else if let Some((place, span)) = cx.open.selected.zip(cx.open.selected_span().copied()) {
                 node::node_ui(ui, cx, place, &span, &mut self.distribution);
             } else {
-                nothing_ui(ui, cx);
+                self.in_sight.in_sight_ui(ui, cx, &mut self.totals);
             }
             ui.add_space(8.0);
         });
     }
-}
-
-fn nothing_ui(ui: &mut Ui, cx: &Cx<'_>) {
-    ui.heading("Nothing selected");
-    ui.label("Click a bar for its node, drag over the lanes for the totals of a range.");
-    ui.add_space(10.0);
-    ui.strong("Colours");
-    for class in OpClass::ALL {
-        ui.horizontal(|ui| {
-            ui.spacing_mut().item_spacing.x = 6.0;
-            ui.label(RichText::new("■").color(cx.colors.op(class)));
-            ui.label(class.name());
-        });
-    }
-    ui.add_space(6.0);
-    ui.weak("Solid is computing; striped is waiting for the other threads at the barrier that ends a node.");
 }

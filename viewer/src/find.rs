@@ -2,11 +2,11 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::Cx;
+use crate::panel::{Cx, swatch_ui};
 use crate::state::Find;
 use crate::text;
 use crate::theme::OpClass;
-use egui::{Align2, Key, RichText, ScrollArea, TextEdit, Ui, Window, vec2};
+use egui::{Align2, Key, ScrollArea, TextEdit, Ui, Window, vec2};
 use llmtrace_analysis::search::{NodeMatch, matches};
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ fn results_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &[NodeMatch], chosen: usize) 
             let label = format!("{}  {}  ×{}", result.key.name, result.key.op, text::count(result.count));
             ui.horizontal(|ui| {
                 ui.set_height(ROW - 4.0);
-                ui.label(RichText::new("■").color(cx.colors.op(OpClass::of(&result.key.op))));
+                swatch_ui(ui, cx.colors.op(OpClass::of(&result.key.op)));
                 let row = ui.add(egui::Button::selectable(index == chosen, text::shorten(&label, 56)));
                 if row.clicked() {
                     cx.commands.push(Command::GoTo(result.first));

@@ -48,6 +48,12 @@ impl<K: PartialEq + Clone, V: Send + 'static> Memo<K, V> {
         self.answer.as_ref().map(|(answered, value)| (value, answered == key))
     }
 
+    /// The newest answer, whatever it answers.
+    pub fn last(&mut self) -> Option<&V> {
+        self.receive();
+        self.answer.as_ref().map(|(_, value)| value)
+    }
+
     fn receive(&mut self) {
         let Some((key, receiver)) = self.running.take() else { return };
         match receiver.try_recv() {

@@ -103,6 +103,7 @@ fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
         .include_y(top * 1.1)
         .y_axis_formatter(|mark, _| format!("{} ms", text::trim(mark.value)))
         .x_axis_formatter(|mark, _| if mark.value.fract() == 0.0 { format!("d{}", mark.value) } else { String::new() })
+        .grid_color(colors.line)
         .set_margin_fraction(vec2(0.01, 0.02))
         .label_formatter(|at| match at {
             HoverPosition::NearDataPoint { position, .. } => {

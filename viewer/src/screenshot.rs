@@ -11,7 +11,7 @@ use crate::theme::{Colors, ThemeChoice};
 use anyhow::{Context as _, Result, anyhow, bail};
 use egui::{Pos2, RawInput, Rect, vec2};
 use image::RgbaImage;
-use llmtrace_analysis::search::matches;
+use llmtrace_analysis::search::{Place, matches, next_occurrence};
 use llmtrace_analysis::{Phase, TimeRange, Trace};
 use std::path::Path;
 
@@ -61,7 +61,7 @@ pub fn render(path: &Path, shot: &Shot) -> Result<RgbaImage> {
     if let Some(name) = &shot.select {
         let found = matches(trace, name);
         let first = found.first().with_context(|| format!("no node is called {name}"))?;
-        commands.push(Command::Select(first.first));
+        commands.push(Command::Select(occurrence_in(&app, first.first, shot.range.as_deref())?));
     }
     if let Some(range) = &shot.range {
         commands.push(Command::ZoomTo(parse_range(range, trace)?));
@@ -97,6 +97,19 @@ fn draw(context: &egui::Context, app: &mut ViewerApp, shot: &Shot) -> RgbaImage 
     let mut canvas = Canvas::new(width, height, shot.scale, background);
     canvas.draw(&primitives, &textures);
     canvas.into_image()
+}
+
+/// The first occurrence in a range, on the first thread.
+fn occurrence_in(app: &ViewerApp, first: Place, range: Option<&str>) -> Result<Place> {
+    let open = app.state.open().context("nothing is open")?;
+    let begin = range.map_or(Ok(0), |range| parse_range(range, &open.trace).map(|range| range.begin))?;
+    let mut place = first;
+    while open.span(place).is_some_and(|span| span.begin < begin) {
+        let Some(next) = next_occurrence(&open.trace, place) else { break };
+        place = next;
+    }
+    let all = open.span(place).map(|span| open.on_each_lane(span)).unwrap_or_default();
+    Ok(all.first().copied().unwrap_or(place))
 }
 
 /// A range of a trace: `all`, `token:5`, `prefill`, or `A..B` with times such

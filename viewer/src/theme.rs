@@ -20,7 +20,7 @@ pub const GRAPHS_HEIGHT: f32 = 18.0;
 /// Least height of a thread's lane.
 pub const LANE_MIN_HEIGHT: f32 = 20.0;
 /// Greatest height of a thread's lane.
-pub const LANE_MAX_HEIGHT: f32 = 64.0;
+pub const LANE_MAX_HEIGHT: f32 = 130.0;
 /// Space between lanes.
 pub const LANE_GAP: f32 = 5.0;
 /// Narrowest bar that may carry text.
@@ -30,7 +30,7 @@ pub const MIN_BAR: f32 = 1.5;
 /// Least distance between two marks of the ruler.
 pub const RULER_STEP: f32 = 110.0;
 /// Width of the details panel when the app starts.
-pub const DETAILS_WIDTH: f32 = 340.0;
+pub const DETAILS_WIDTH: f32 = 360.0;
 /// Size of labels inside bars.
 pub const BAR_TEXT: f32 = 11.5;
 

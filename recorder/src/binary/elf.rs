@@ -113,14 +113,6 @@ impl Object {
         segment.offset.checked_add(delta)
     }
 
-    /// The inverse of [`Object::file_offset`].
-    pub(crate) fn vaddr_from_file_offset(&self, offset: u64) -> Option<u64> {
-        self.segments.iter().find_map(|segment| {
-            let delta = offset.checked_sub(segment.offset)?;
-            (delta < segment.file_size).then(|| segment.vaddr.checked_add(delta))?
-        })
-    }
-
     /// The number to add to a vaddr to get a runtime address, from one line of `/proc/PID/maps`.
     ///
     /// `executable` is the `x` of the line. It matters where the linker let segments share a page
@@ -313,13 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_map_both_ways() -> Result<(), BinaryError> {
+    fn addresses_map_to_the_file() -> Result<(), BinaryError> {
         let object = parse(&tiny_elf())?;
         assert_eq!(object.file_offset(0x400), Some(0x400));
         assert_eq!(object.file_offset(0x2010), Some(0x1010));
-        assert_eq!(object.vaddr_from_file_offset(0x1010), Some(0x2010));
         assert_eq!(object.file_offset(0x1800), None);
-        assert_eq!(object.vaddr_from_file_offset(0x1100), None);
         assert_eq!(object.bytes_at_vaddr(0x20ff, 2), None);
         assert_eq!(object.bytes_at_vaddr(0x2000, u64::MAX), None);
         Ok(())
@@ -383,7 +373,6 @@ mod tests {
             object.code(symbol);
             object.file_offset(symbol.vaddr);
         }
-        object.vaddr_from_file_offset(0x1008);
         object.load_bias(0x7000_0000, 0x1000, false);
         crate::binary::FileImage::new(&object);
     }

@@ -29,12 +29,6 @@ pub(crate) enum Arg {
     Rsi,
     /// Third argument.
     Rdx,
-    /// Fourth argument.
-    Rcx,
-    /// Fifth argument.
-    R8,
-    /// Sixth argument.
-    R9,
 }
 
 impl Arg {
@@ -43,9 +37,6 @@ impl Arg {
             Self::Rdi => Register::RDI,
             Self::Rsi => Register::RSI,
             Self::Rdx => Register::RDX,
-            Self::Rcx => Register::RCX,
-            Self::R8 => Register::R8,
-            Self::R9 => Register::R9,
         }
     }
 }
@@ -254,7 +245,7 @@ mod tests {
     #[test]
     fn random_code_never_panics() {
         for code in crate::binary::fixtures::random_code() {
-            entry_site(&code, &[Arg::Rcx, Arg::R8, Arg::R9]);
+            entry_site(&code, &[Arg::Rdi, Arg::Rsi, Arg::Rdx]);
             return_site(&code, u64::MAX - 20);
         }
     }

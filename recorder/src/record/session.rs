@@ -57,7 +57,7 @@ pub(super) struct Recorded {
 impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, target: &Target) -> Result<Self> {
-        let name = options.command.first().map(|command| PathBuf::from(command));
+        let name = options.command.first().map(PathBuf::from);
         let name =
             name.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| target.exe_name());
@@ -377,6 +377,7 @@ fn described_objects(objects: &Objects) -> Vec<Object> {
     let describe = |loaded: &super::objects::Loaded| Object {
         name: loaded.mapping.base_name(),
         build_id: loaded.object.build_id().unwrap_or_default().to_owned(),
+        stripped: loaded.object.stripped(),
     };
     objects.loaded.iter().map(describe).collect()
 }

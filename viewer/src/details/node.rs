@@ -3,7 +3,7 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::Cx;
+use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use egui::accesskit::Role;
 use egui::{Align2, CollapsingHeader, CornerRadius, FontId, Grid, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
@@ -19,7 +19,7 @@ type Answer = Memo<(NodeKey, Option<u32>), Distribution>;
 pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, place: Place, span: &OpSpan, memo: &mut Answer) {
     let key = cx.open.key(span);
     ui.horizontal(|ui| {
-        ui.label(RichText::new("■").size(18.0).color(cx.colors.op(cx.open.class_of(span))));
+        swatch_ui(ui, cx.colors.op(cx.open.class_of(span)));
         ui.add(egui::Label::new(RichText::new(&key.name).heading()).truncate());
     });
     ui.label(RichText::new(&key.op).strong().monospace());
@@ -206,6 +206,7 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
         .collect();
     let last = found.bins.last().map_or(1.0, |bin| bin.from_nanos as f64 + step);
     Plot::new("histogram")
+        .width(ui.available_width() - 14.0)
         .height(110.0)
         .show_grid([false, true])
         .allow_zoom(false)
@@ -213,6 +214,8 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
         .allow_scroll(false)
         .allow_boxed_zoom(false)
         .allow_double_click_reset(false)
+        .show_axes([true, false])
+        .grid_color(cx.colors.line)
         .show_y(false)
         .set_margin_fraction(vec2(0.02, 0.06))
         .x_axis_formatter(|mark, _| text::nanos_f64(mark.value))

@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::Cx;
+use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, RichText, Ui};
@@ -48,7 +48,7 @@ pub(crate) fn range_ui(ui: &mut Ui, cx: &mut Cx<'_>, range: TimeRange, totals: &
     });
 }
 
-fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
+pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
     let compute: u64 = rows.iter().map(|row| row.compute_nanos).sum();
     let wait: Option<u64> = rows.iter().map(|row| row.wait_nanos).sum();
     ui.strong("Totals by operator");
@@ -60,9 +60,8 @@ fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
         .vscroll(false)
         .cell_layout(right)
         .column(Column::remainder().clip(true))
-        .column(Column::exact(58.0))
-        .column(Column::exact(62.0))
-        .column(Column::exact(62.0))
+        .column(Column::exact(50.0))
+        .columns(Column::exact(60.0), 2)
         .header(ROW, |mut header| {
             for (name, hint) in [
                 ("operator", "What the nodes compute; fused operators together"),
@@ -71,7 +70,13 @@ fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
                 ("wait", "Time waiting at barriers inside the range, summed over threads"),
             ] {
                 header.col(|ui| {
-                    ui.label(RichText::new(name).small().color(cx.colors.weak)).on_hover_text(hint);
+                    let layout = match name {
+                        "operator" => Layout::left_to_right(Align::Center),
+                        _ => Layout::right_to_left(Align::Center),
+                    };
+                    ui.with_layout(layout, |ui| {
+                        ui.label(RichText::new(name).small().color(cx.colors.weak)).on_hover_text(hint);
+                    });
                 });
             }
         })
@@ -82,7 +87,7 @@ fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
                     ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                         let color = cx.colors.op(OpClass::of(&total.op));
                         ui.spacing_mut().item_spacing.x = 5.0;
-                        ui.label(RichText::new("■").color(color));
+                        swatch_ui(ui, color);
                         let label = ui.add(egui::Label::new(total.op.as_str()).truncate());
                         label.on_hover_text(format!("{} executions", text::count(total.count)));
                     });

@@ -89,7 +89,7 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
         Figure {
             name: "Tokens",
             value: number(decode.tokens),
-            more: format!("decoded, after {} of prompt", number(prefill.tokens)),
+            more: format!("decoded · {} prompt", number(prefill.tokens)),
             hint: "Tokens generated, and tokens of the prompts that were read.",
             alarm: false,
         },

@@ -1,7 +1,7 @@
 //! The table of operators.
 
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, Rect, RichText, Sense, Ui, vec2};
@@ -129,7 +129,7 @@ fn row_ui(row: &mut egui_extras::TableRow<'_, '_>, cx: &Cx<'_>, operator: &Opera
     let color = cx.colors.op(OpClass::of(&operator.op));
     row.col(|ui| {
         ui.spacing_mut().item_spacing.x = 6.0;
-        ui.label(RichText::new("■").color(color));
+        swatch_ui(ui, color);
         ui.add(egui::Label::new(operator.op.as_str()).selectable(false));
     });
     row.col(|ui| {

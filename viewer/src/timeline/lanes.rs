@@ -104,7 +104,8 @@ impl Canvas<'_> {
     pub(crate) fn thread(&self, open: &Open, lane: u32, bars: &[Bar], hovered: Option<usize>) {
         let mut quads = Quads::new(self.rect, bars.len() * 2 + 8);
         for (index, bar) in bars.iter().enumerate() {
-            self.thread_bar(&mut quads, open, lane, bar, hovered == Some(index));
+            let next = bars.get(index + 1).map(|next| self.x(next.range.begin));
+            self.thread_bar(&mut quads, open, lane, (bar, next), hovered == Some(index));
         }
         self.painter.add(quads.into_shape());
         let lines = self.rect.height() >= TWO_LINES;
@@ -131,14 +132,19 @@ impl Canvas<'_> {
         }
     }
 
-    fn thread_bar(&self, quads: &mut Quads, open: &Open, lane: u32, bar: &Bar, hovered: bool) {
+    /// A bar; `next` is where the next one begins.
+    fn thread_bar(&self, quads: &mut Quads, open: &Open, lane: u32, (bar, next): (&Bar, Option<f32>), hovered: bool) {
         let class = class(open, lane, bar);
         let lighten = |color: Color32| {
             if hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color }
         };
         let computing = lighten(self.colors.op(class));
         let waiting = lighten(self.colors.waiting(class));
-        let rect = self.bar(bar.range);
+        let mut rect = self.bar(bar.range);
+        // A gap thinner than a pixel would show now and then, as a slit.
+        if let Some(next) = next.filter(|&next| rect.width() < 4.0 && next > rect.right() && next < rect.right() + 1.0) {
+            rect.max.x = next;
+        }
         let single = match bar.what {
             What::Span(index) => open.trace.lane(lane).and_then(|lane| lane.spans.get(index)),
             _ => None,
@@ -163,7 +169,7 @@ impl Canvas<'_> {
     }
 
     /// The lane of tokens.
-    pub(crate) fn tokens(&self, tokens: &[Token], hovered: Option<u64>) {
+    pub(crate) fn tokens(&self, tokens: &[Token], hovered: Option<u64>, labelled: bool) {
         let mut quads = Quads::new(self.rect, 256);
         let mut labels = Vec::new();
         self.each_in_sight(tokens, |token| token.range, |bar, token| {
@@ -174,10 +180,11 @@ impl Canvas<'_> {
             labels.push((bar, token, color));
         });
         self.painter.add(quads.into_shape());
-        for (bar, token, color) in labels.into_iter().filter(|(bar, ..)| bar.width() >= 18.0) {
+        for (bar, token, color) in labels.into_iter().filter(|(bar, ..)| labelled && bar.width() >= 18.0) {
             let [long, short] = token_names(token);
             let color = self.colors.text_on(color);
-            self.label(bar.expand2(egui::vec2(3.0, 0.0)), &[&long, &short], self.rect.center().y, color);
+            let room = if bar.width() < 40.0 { 3.0 } else { 0.0 };
+            self.label(bar.expand2(egui::vec2(room, 0.0)), &[&long, &short], self.rect.center().y, color);
         }
     }
 

@@ -174,7 +174,7 @@ impl Timeline {
                 _ => None,
             };
             match row.kind {
-                Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered),
+                Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered, true),
                 Kind::Graphs => canvas.graphs(cx.open),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {

@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::text;
 use crate::theme::{Colors, RULER_STEP};
-use egui::{Align2, FontId, Painter, Rect, Stroke, pos2};
+use egui::{FontId, Painter, Rect, Stroke, pos2};
 
 /// Nanoseconds between marks so that they are at least `pixels` apart.
 pub(crate) fn step(view: &View, pixels: f32) -> u64 {
@@ -43,7 +43,10 @@ pub(crate) fn paint(painter: &Painter, rect: Rect, view: &View, colors: &Colors)
         painter.vline(x, rect.bottom() - 9.0..=rect.bottom(), Stroke::new(1.0, colors.weak));
         let label = text::time_at_step(mark as i64, step);
         let font = FontId::proportional(11.0);
-        painter.text(pos2(x + 4.0, rect.top() + 1.0), Align2::LEFT_TOP, label, font, colors.weak);
+        let galley = painter.layout_no_wrap(label, font, colors.weak);
+        if x + 4.0 + galley.size().x <= rect.right() {
+            painter.galley(pos2(x + 4.0, rect.top() + 1.0), galley, colors.weak);
+        }
     }
 }
 

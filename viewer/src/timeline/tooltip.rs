@@ -1,10 +1,11 @@
 //! What the pointer says about the bar under it.
 
 use super::lanes::token_names;
+use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
 use crate::theme::Colors;
-use egui::{RichText, Ui};
+use egui::Ui;
 use llmtrace_analysis::fold::{Bar, What};
 use llmtrace_analysis::format::tables::GraphSpan;
 use llmtrace_analysis::{Nanos, OpSpan, Token, node};
@@ -79,7 +80,7 @@ fn span_ui(ui: &mut Ui, open: &Open, span: &OpSpan) {
     let colors = Colors::of(ui.visuals());
     let key = open.key(span);
     ui.horizontal(|ui| {
-        ui.label(RichText::new("■").color(colors.op(open.class_of(span))));
+        swatch_ui(ui, colors.op(open.class_of(span)));
         ui.strong(key.name);
         ui.label(key.op);
     });

@@ -1,0 +1,72 @@
+//! What the panel shows while nothing is selected: the totals of what is in
+//! sight, and the colours.
+
+use super::range::totals_ui;
+use crate::memo::{Jobs, Memo};
+use crate::panel::{Cx, swatch_ui};
+use crate::text;
+use crate::theme::OpClass;
+use egui::Ui;
+use llmtrace_analysis::TimeRange;
+use llmtrace_analysis::stats::{OpTotal, totals_in_range};
+use std::sync::Arc;
+
+/// Seconds that the window must rest before its totals are computed.
+const REST: f64 = 0.15;
+
+/// When the window last moved, and where to.
+#[derive(Default)]
+pub(crate) struct InSight {
+    range: TimeRange,
+    since: f64,
+}
+
+impl InSight {
+    pub(crate) fn in_sight_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {
+        ui.heading("In sight");
+        let range = cx.open.view.range();
+        let now = ui.input(|input| input.time);
+        if range != self.range {
+            *self = Self { range, since: now };
+        }
+        ui.weak(format!("{} of the trace", text::nanos_f64(cx.open.view.nanos().min(range.nanos() as f64))));
+        ui.weak("Click a bar for its node, drag over the lanes for the totals of a range.");
+        ui.separator();
+        if cx.open.trace.is_loaded() {
+            self.rows_ui(ui, cx, now, totals);
+        }
+        ui.separator();
+        ui.strong("Colours");
+        for class in OpClass::ALL {
+            ui.horizontal(|ui| {
+                ui.spacing_mut().item_spacing.x = 6.0;
+                swatch_ui(ui, cx.colors.op(class));
+                ui.label(class.name());
+            });
+        }
+        ui.add_space(6.0);
+        ui.weak("Solid is computing; striped is waiting for the other threads at the barrier that ends a node.");
+    }
+
+    fn rows_ui(&self, ui: &mut Ui, cx: &mut Cx<'_>, now: f64, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {
+        let rests = cx.jobs == Jobs::Inline || now - self.since >= REST;
+        if !rests {
+            ui.ctx().request_repaint_after_secs((REST - (now - self.since)) as f32);
+        }
+        let trace = Arc::clone(&cx.open.trace);
+        let range = self.range;
+        let answer = if rests {
+            totals.get(&range, cx.jobs, ui.ctx(), move || totals_in_range(&trace, range))
+        } else {
+            totals.last().map(|rows| (rows, false))
+        };
+        if let Some((rows, current)) = answer {
+            ui.scope(|ui| {
+                if !current {
+                    ui.set_opacity(0.6);
+                }
+                totals_ui(ui, cx, rows);
+            });
+        }
+    }
+}
