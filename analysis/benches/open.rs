@@ -52,8 +52,18 @@ fn first_picture(trace: &Trace) -> usize {
     bars.len()
 }
 
-/// From the whole trace down to 1 µs a pixel, then panning, then out again.
+/// Wall times of a zoom's frames. Plays it five times and takes each frame's
+/// fastest, so that the work of other processes does not count.
 fn zoom(trace: &Trace) -> Vec<Duration> {
+    let mut best = play(trace);
+    for _ in 1..5 {
+        best.iter_mut().zip(play(trace)).for_each(|(best, time)| *best = time.min(*best));
+    }
+    best
+}
+
+/// From the whole trace down to 1 µs a pixel, then panning, then out again.
+fn play(trace: &Trace) -> Vec<Duration> {
     let whole = trace.range();
     let center = whole.begin + whole.nanos() / 3;
     let first = whole.nanos() as f64;

@@ -159,11 +159,7 @@ fn bar(lane: &Lane, from: usize, to: usize) -> Bar {
     let begin = lane.spans.get(from).map_or(0, |span| span.begin);
     let end = to.checked_sub(1).and_then(|last| lane.spans.get(last)).map_or(begin, OpSpan::end);
     let (compute, wait) = lane.index.sum(from, to);
-    let what = if to - from == 1 {
-        What::Span(from)
-    } else {
-        What::Folded(lane.index.longest(from, to))
-    };
+    let what = if to - from == 1 { What::Span(from) } else { What::Folded(lane.index.longest(from, to)) };
     Bar { range: TimeRange::new(begin, end), count: (to - from) as u32, compute, wait, what }
 }
 

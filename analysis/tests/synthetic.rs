@@ -1,6 +1,6 @@
 //! Generated traces, through the same file format as recorded ones: fast
 //! answers equal slow, obvious ones.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_analysis::format::Source;
 use llmtrace_analysis::search::{Direction, Place, find, matches, next_occurrence, previous_occurrence};

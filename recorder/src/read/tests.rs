@@ -1,5 +1,4 @@
 //! The reading commands on generated traces.
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use super::{Read, info, print_short_summary, stats, summary};
 use clap::Parser;
