@@ -31,9 +31,9 @@ static __always_inline void count_lost(__u32 kind)
 {
 	__u64 *count = bpf_map_lookup_elem(&lost, &kind);
 
-	/* Per CPU, and a probe does not interrupt a probe: no atomics. */
+	/* A probed thread may be preempted here by another one. */
 	if (count)
-		(*count)++;
+		__sync_fetch_and_add(count, 1);
 }
 
 static __always_inline void fill_head(struct event_head *head, __u16 kind, __u64 time, __u32 tid)
