@@ -213,7 +213,7 @@ fn of_phase(calls: &[Call], phase: Phase) -> impl Iterator<Item = &Call> {
 
 fn phase(calls: &[Call], phase: Phase) -> PhaseSummary {
     let count = of_phase(calls, phase).count() as u64;
-    let nanos: u64 = of_phase(calls, phase).map(|call| call.range.nanos()).sum();
+    let nanos = of_phase(calls, phase).fold(0u64, |sum, call| sum.saturating_add(call.range.nanos()));
     let tokens: Option<u64> = of_phase(calls, phase).map(|call| call.tokens).sum();
     let tokens_per_second = tokens.filter(|_| nanos > 0).map(|tokens| tokens as f64 * 1e9 / nanos as f64);
     PhaseSummary { calls: count, tokens, tokens_per_second, ms: (count > 0).then_some(nanos as f64 / 1e6) }

@@ -2,7 +2,9 @@
 //! answers equal slow, obvious ones.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
-use llmtrace_analysis::format::Source;
+use llmtrace_analysis::format::meta::{Ending, Graph, Tensor};
+use llmtrace_analysis::format::tables::{Decode, GraphSpan, Loss, Ubatch};
+use llmtrace_analysis::format::{Header, Source, Writer};
 use llmtrace_analysis::search::{Direction, Place, find, matches, next_occurrence, previous_occurrence};
 use llmtrace_analysis::stats::{By, Durations, Query, distribution, stats, totals_in_range};
 use llmtrace_analysis::summary::summary;
@@ -229,4 +231,43 @@ fn generated_traces_keep_the_rules_of_recorded_ones() {
     };
     let ratio = median(&slowed) / median(&trace_of(&options));
     assert!((1.4..1.6).contains(&ratio), "{ratio}");
+}
+
+/// A file whose checksums hold and whose numbers are nonsense.
+#[test]
+fn nonsense_in_a_file_is_no_panic() {
+    let mut writer = Writer::new(Vec::new(), Header::new(u64::MAX, u64::MAX)).unwrap();
+    let graph = Graph { id: 7, tensors: vec![Tensor::default(); 2], nodes: 9 };
+    writer.write_graph(&graph).unwrap();
+    writer.write_graph(&graph).unwrap();
+    for id in [0, 0, u32::MAX] {
+        let (begin, end) = (u64::MAX - 5, u64::MAX);
+        writer.push_decode(Decode { id, begin: 0, end, tokens: u32::MAX, ..Decode::default() });
+        writer.push_decode(Decode { id, begin, end: 3, tokens: 1, ..Decode::default() });
+        writer.push_ubatch(Ubatch { id, begin: 9, end: 2, decode: id, phase: 77, ..Ubatch::default() });
+        writer.push_graph_span(GraphSpan { id, begin, end: 0, graph: 7, ubatch: id, ..GraphSpan::default() });
+        writer.push_loss(Loss { begin, end: 0, event: 999, count: u64::MAX });
+    }
+    for node in [0, 1, 5, u32::MAX] {
+        for (graph_span, fused) in [(0, 0), (0, u32::MAX), (5, 3), (u32::MAX, 1)] {
+            let compute = u64::from(node) << 20;
+            let span = OpSpan { begin: 5, compute, wait: 3, node, fused, graph_span, ..OpSpan::default() };
+            writer.push_op_span(node % 3, span).unwrap();
+        }
+    }
+    let trace =
+        Trace::open(Source::Bytes(writer.finish(&Ending::default()).unwrap()), &mut |_| true).unwrap();
+    trace.load_spans(&|_| true).unwrap();
+    assert!(summary(&trace).lost_events == u64::MAX);
+    for by in By::ALL {
+        assert!(!stats(&trace, &Query::by(by)).rows.is_empty());
+    }
+    for range in [TimeRange::new(0, u64::MAX), TimeRange::new(u64::MAX, u64::MAX)] {
+        totals_in_range(&trace, range);
+    }
+    for found in matches(&trace, "") {
+        distribution(&trace, &found.key, None);
+        next_occurrence(&trace, found.first);
+        previous_occurrence(&trace, found.first);
+    }
 }

@@ -73,7 +73,7 @@ impl Timeline {
         gutter_text(&painter, ruler, "time", cx.colors);
         self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
         let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
-        ruler::paint(&painter, ruler, &view, cx.colors);
+        ruler::paint(&painter, ruler, pointer.map(|pointer| pointer.x), &view, cx.colors);
         paint_range(&painter.with_clip_rect(ruler.union(below)), ruler.union(below), cx.open, &view, cx.colors);
         if let Some(pointer) = pointer {
             paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);

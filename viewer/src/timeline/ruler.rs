@@ -28,8 +28,8 @@ pub(crate) fn marks(view: &View, step: u64) -> impl Iterator<Item = u64> + use<>
     (0..=count).map(move |index| first + index * step)
 }
 
-/// Draws the ruler into `rect`.
-pub(crate) fn paint(painter: &Painter, rect: Rect, view: &View, colors: &Colors) {
+/// Draws the ruler into `rect`, without labels near `pointer`, which has its own.
+pub(crate) fn paint(painter: &Painter, rect: Rect, pointer: Option<f32>, view: &View, colors: &Colors) {
     let step = step(view, RULER_STEP);
     let painter = painter.with_clip_rect(rect);
     painter.hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, colors.line));
@@ -44,7 +44,9 @@ pub(crate) fn paint(painter: &Painter, rect: Rect, view: &View, colors: &Colors)
         let label = text::time_at_step(mark as i64, step);
         let font = FontId::proportional(11.0);
         let galley = painter.layout_no_wrap(label, font, colors.weak);
-        if x + 4.0 + galley.size().x <= rect.right() {
+        let right = x + 4.0 + galley.size().x;
+        let hidden = pointer.is_some_and(|pointer| x - 45.0 < pointer && pointer < right + 45.0);
+        if right <= rect.right() && !hidden {
             painter.galley(pos2(x + 4.0, rect.top() + 1.0), galley, colors.weak);
         }
     }

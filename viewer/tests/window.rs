@@ -1,0 +1,261 @@
+//! The window without a display: found by label, acted on, read back.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+
+use egui::accesskit::Role;
+use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, TouchPhase, pos2, vec2};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use llmtrace_analysis::synth::{Options, bytes};
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::command::Command;
+use llmtrace_viewer::memo::Jobs;
+use llmtrace_viewer::recent::Store;
+use llmtrace_viewer::state::{Document, Open, Page};
+use std::path::{Path, PathBuf};
+
+/// A recorded sample if the repository has it, else a synthetic trace.
+fn sample(folder: &Path) -> PathBuf {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces/gemma3-270m-2t.llmtrace");
+    if recorded.exists() { recorded } else { synthetic(folder) }
+}
+
+fn synthetic(folder: &Path) -> PathBuf {
+    let path = folder.join("synthetic.llmtrace");
+    std::fs::write(&path, bytes(&Options::new(60_000, 2, 1)).unwrap()).unwrap();
+    path
+}
+
+fn harness() -> Harness<'static, ViewerApp> {
+    Harness::builder()
+        .with_size(vec2(1280.0, 720.0))
+        .with_max_steps(60)
+        .build_eframe(|creation| ViewerApp::new(&creation.egui_ctx, Store::default(), Jobs::Inline))
+}
+
+fn open(harness: &mut Harness<'static, ViewerApp>, path: &Path) {
+    let context = harness.ctx.clone();
+    harness.state_mut().open(&context, path.to_owned());
+    harness.run_steps(3);
+}
+
+fn opened(harness: &Harness<'static, ViewerApp>) -> &Open {
+    harness.state().state.open().expect("a trace is open")
+}
+
+fn apply(harness: &mut Harness<'static, ViewerApp>, command: Command) {
+    let context = harness.ctx.clone();
+    harness.state_mut().apply(&context, command);
+    harness.run_steps(2);
+}
+
+/// Everything that a screen reader would read.
+fn texts(harness: &Harness<'static, ViewerApp>) -> String {
+    let mut all = String::new();
+    let mut nodes = vec![harness.root()];
+    while let Some(node) = nodes.pop() {
+        let access = node.accesskit_node();
+        for text in [access.label(), access.value()].into_iter().flatten() {
+            all.push_str(&text);
+            all.push('\n');
+        }
+        nodes.extend(node.children());
+    }
+    all
+}
+
+#[test]
+fn overview_shows_the_figures_of_the_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    open(&mut harness, &sample(folder.path()));
+    let summary = opened(&harness).summary.clone();
+    let texts = texts(&harness);
+    assert!(texts.contains("Decode speed"), "{texts}");
+    assert!(texts.contains("Lost events: 0"), "{texts}");
+    assert!(!summary.operators.is_empty());
+    for operator in summary.operators.iter().take(3) {
+        assert!(texts.contains(&operator.op), "{} is missing", operator.op);
+    }
+}
+
+#[test]
+fn operator_is_clicked_and_its_details_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    open(&mut harness, &sample(folder.path()));
+    harness.get_by_role_and_label(Role::Button, "Timeline").click();
+    harness.run_steps(3);
+    for lane in ["minimap", "ruler", "tokens", "graph", "thread 0", "thread 1"] {
+        harness.get_by_label(lane);
+    }
+    // Zoom in on a token with the wheel until single nodes are in sight.
+    let token = *opened(&harness).trace.tokens.iter().find(|token| token.number == 3).unwrap();
+    apply(&mut harness, Command::ZoomTo(token.range));
+    let lane = harness.get_by_label("thread 0").rect();
+    let target = lane.left_center() + vec2(lane.width() * 0.3, 0.0);
+    harness.hover_at(target);
+    let before = opened(&harness).view.nanos_per_pixel();
+    for _ in 0..12 {
+        wheel(&mut harness, 120.0);
+    }
+    let after = opened(&harness).view.nanos_per_pixel();
+    assert!(after < before / 50.0, "{before} {after}");
+    // Click what is there: the pointer may be over a gap, so look right of it.
+    let place = (0..40).find_map(|step| {
+        click(&mut harness, target + vec2(step as f32 * 10.0, 0.0));
+        opened(&harness).selected
+    });
+    let place = place.expect("a span was clicked");
+    let span = *opened(&harness).span(place).unwrap();
+    let key = opened(&harness).key(&span);
+    let read = texts(&harness);
+    for wanted in [&*key.name, &*key.op, "This execution", "On each thread", "All occurrences", "source 0"] {
+        assert!(read.contains(wanted), "{wanted} is missing in {read}");
+    }
+    assert!(read.contains(&format!("selected {} {}", key.op, key.name)));
+    // The same node the next time, and back.
+    harness.key_press(Key::CloseBracket);
+    harness.run_steps(3);
+    let next = opened(&harness).selected.unwrap();
+    assert_ne!(next, place);
+    assert_eq!(opened(&harness).key(opened(&harness).span(next).unwrap()), key);
+    harness.key_press(Key::OpenBracket);
+    harness.run_steps(3);
+    assert_eq!(opened(&harness).selected, Some(place));
+    harness.key_press(Key::Escape);
+    harness.run_steps(2);
+    assert_eq!(opened(&harness).selected, None);
+}
+
+#[test]
+fn dragging_selects_a_range_and_shows_its_totals() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    open(&mut harness, &sample(folder.path()));
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let lane = harness.get_by_label("thread 1").rect();
+    let (from, to) = (lane.center(), lane.center() + vec2(150.0, 0.0));
+    drag(&mut harness, from, to, Modifiers::NONE);
+    let range = opened(&harness).range.expect("a range is selected");
+    let pixels = range.nanos() as f64 / opened(&harness).view.nanos_per_pixel();
+    assert!((pixels - 150.0).abs() < 3.0, "{pixels}");
+    let read = texts(&harness);
+    assert!(read.contains("Totals by operator") && read.contains("MUL_MAT"), "{read}");
+    // With Shift it moves instead.
+    apply(&mut harness, Command::ClearSelection);
+    apply(&mut harness, Command::ZoomTo(range));
+    let before = opened(&harness).view;
+    drag(&mut harness, from, to, Modifiers::SHIFT);
+    assert_eq!(opened(&harness).range, None);
+    assert!(opened(&harness).view.begin() < before.begin());
+    assert!((opened(&harness).view.nanos() - before.nanos()).abs() < 1.0);
+}
+
+#[test]
+fn find_jumps_to_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    open(&mut harness, &sample(folder.path()));
+    harness.key_press_modifiers(Modifiers::COMMAND, Key::F);
+    harness.run_steps(3);
+    harness.get_by_label("Find").type_text("ffn_up-2");
+    harness.run_steps(4);
+    assert_eq!(harness.state().state.find.query, "ffn_up-2");
+    harness.key_press(Key::Enter);
+    harness.run_steps(3);
+    let open = opened(&harness);
+    let span = open.selected_span().expect("the node is selected");
+    assert_eq!(open.name(span), "ffn_up-2");
+    assert!(open.view.range().contains(span.begin));
+}
+
+#[test]
+fn broken_file_is_explained_and_the_app_stays_usable() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.llmtrace");
+    std::fs::write(&broken, b"this is no trace, whatever its name says").unwrap();
+    let mut harness = harness();
+    open(&mut harness, &broken);
+    let read = texts(&harness);
+    assert!(read.contains("Cannot open broken.llmtrace"), "{read}");
+    assert!(read.contains("not an .llmtrace file") && read.contains("llmtrace record"), "{read}");
+    open(&mut harness, &folder.path().join("missing.llmtrace"));
+    assert!(texts(&harness).contains("Cannot open missing.llmtrace"));
+    open(&mut harness, &sample(folder.path()));
+    assert!(opened(&harness).loading.is_none());
+    apply(&mut harness, Command::Close);
+    assert!(matches!(harness.state().state.document, Document::Empty));
+    assert!(texts(&harness).contains("Open trace…"));
+}
+
+#[test]
+fn file_cut_off_opens_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = synthetic(folder.path());
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() * 2 / 3]).unwrap();
+    let mut harness = harness();
+    open(&mut harness, &path);
+    assert!(!opened(&harness).trace.lanes().is_empty());
+    assert!(texts(&harness).contains("not closed properly"), "{}", texts(&harness));
+}
+
+#[test]
+fn keys_move_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    open(&mut harness, &sample(folder.path()));
+    harness.key_press(Key::Num2);
+    harness.run_steps(3);
+    assert_eq!(harness.state().state.page, Page::Timeline);
+    let whole = opened(&harness).view;
+    harness.key_down(Key::W);
+    harness.run_steps(20);
+    harness.key_up(Key::W);
+    harness.run_steps(2);
+    let zoomed = opened(&harness).view;
+    assert!(zoomed.nanos() < whole.nanos() * 0.8);
+    harness.key_down(Key::D);
+    harness.run_steps(5);
+    harness.key_up(Key::D);
+    harness.run_steps(2);
+    assert!(opened(&harness).view.begin() > zoomed.begin());
+    harness.key_press(Key::Num0);
+    harness.run_steps(2);
+    assert_eq!(opened(&harness).view, whole);
+}
+
+fn wheel(harness: &mut Harness<'static, ViewerApp>, points: f32) {
+    let (unit, phase, source) = (MouseWheelUnit::Point, TouchPhase::Move, MouseWheelSource::Wheel);
+    let (delta, modifiers) = (vec2(0.0, points), Modifiers::NONE);
+    harness.event(Event::MouseWheel { unit, delta, phase, source, modifiers });
+    harness.run_steps(12);
+}
+
+fn button(harness: &mut Harness<'static, ViewerApp>, pos: egui::Pos2, pressed: bool, modifiers: Modifiers) {
+    harness.event(Event::PointerMoved(pos));
+    let button = egui::PointerButton::Primary;
+    harness.event(Event::PointerButton { pos, button, pressed, modifiers });
+    harness.step();
+}
+
+fn click(harness: &mut Harness<'static, ViewerApp>, pos: egui::Pos2) {
+    // Two clicks close together would be a double click.
+    harness.run_steps(30);
+    button(harness, pos, true, Modifiers::NONE);
+    button(harness, pos, false, Modifiers::NONE);
+    harness.run_steps(2);
+}
+
+fn drag(harness: &mut Harness<'static, ViewerApp>, from: egui::Pos2, to: egui::Pos2, modifiers: Modifiers) {
+    harness.event(Event::ModifiersChanged(modifiers));
+    button(harness, from, true, modifiers);
+    for step in 1..=10 {
+        let at = from + (to - from) * (step as f32 / 10.0);
+        harness.event(Event::PointerMoved(pos2(at.x, at.y)));
+        harness.step();
+    }
+    button(harness, to, false, modifiers);
+    harness.event(Event::ModifiersChanged(Modifiers::NONE));
+    harness.run_steps(3);
+}

@@ -1,0 +1,96 @@
+#!/bin/sh
+# A real window under Xvfb: opens a trace, zooms, looks; opens a broken file.
+# usage: viewer/tests/xvfb.sh [VIEWER] [TRACE]
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+viewer=${1:-target/debug/llmtrace-viewer}
+trace=${2:-}
+
+skip() { echo "SKIPPED window under Xvfb: $1"; exit 0; }
+for tool in Xvfb xdotool import identify; do
+	command -v "$tool" >/dev/null || skip "$tool is not installed"
+done
+[ -x "$viewer" ] || skip "$viewer is not built"
+if [ -z "$trace" ]; then
+	for candidate in sample-traces/gemma3-270m-2t.llmtrace sample-traces/*.llmtrace; do
+		[ -f "$candidate" ] && trace=$candidate && break
+	done
+fi
+[ -n "$trace" ] && [ -f "$trace" ] || skip "no sample trace"
+
+work=$(mktemp -d)
+server=
+app=
+cleanup() {
+	[ -n "$app" ] && kill "$app" 2>/dev/null
+	[ -n "$server" ] && kill "$server" 2>/dev/null
+	[ -z "${KEEP:-}" ] && rm -rf "$work"
+}
+trap cleanup EXIT INT TERM
+fail() { echo "FAILED window under Xvfb: $1"; [ -f "$work/log" ] && tail -5 "$work/log"; exit 1; }
+
+# The server picks a free display and writes its number.
+Xvfb -displayfd 3 -screen 0 1280x720x24 -nolisten tcp 3>"$work/display" 2>/dev/null &
+server=$!
+for _ in $(seq 50); do [ -s "$work/display" ] && break; sleep 0.1; done
+[ -s "$work/display" ] || skip "Xvfb does not start"
+DISPLAY=:$(cat "$work/display")
+export DISPLAY LIBGL_ALWAYS_SOFTWARE=1 XDG_DATA_HOME="$work/data"
+unset WAYLAND_DISPLAY
+
+# start TITLE ARGS…: waits until a window has the title (a pattern, ASCII only).
+start() {
+	title=$1
+	shift
+	"$viewer" "$@" >"$work/log" 2>&1 &
+	app=$!
+	window=
+	for _ in $(seq 150); do
+		kill -0 "$app" 2>/dev/null || fail "the app ended"
+		window=$(xdotool search --name "$title" 2>/dev/null | head -n 1)
+		[ -n "$window" ] && break
+		sleep 0.1
+	done
+	[ -n "$window" ] || fail "no window named $title"
+	xdotool windowsize "$window" 1280 720 windowmove "$window" 0 0 windowfocus "$window" 2>/dev/null
+}
+# colours NAME: takes a picture; prints how many colours it has.
+colours() {
+	import -window root "$work/$1.png" || fail "no picture"
+	identify -format '%k' "$work/$1.png"
+}
+# at least N colours, within five seconds.
+shows() {
+	for _ in $(seq 25); do
+		count=$(colours "$1")
+		[ "$count" -ge "$2" ] && return 0
+		sleep 0.2
+	done
+	fail "$1 shows $count colours, not $2"
+}
+differs() { ! cmp -s "$work/$1.png" "$work/$2.png" || fail "$2 looks like $1"; }
+
+start "$(basename "$trace")" "$trace" --view timeline
+shows whole 60
+xdotool mousemove 600 260
+for _ in 1 2 3 4 5 6; do xdotool click 4; done
+sleep 1
+shows zoomed 60
+differs whole zoomed
+xdotool keydown d; sleep 0.4; xdotool keyup d
+sleep 0.3
+shows panned 60
+differs zoomed panned
+xdotool key 1
+sleep 0.5
+shows overview 60
+differs panned overview
+kill "$app"; wait "$app" 2>/dev/null
+app=
+
+echo "no trace" >"$work/broken.llmtrace"
+start "broken.llmtrace" "$work/broken.llmtrace"
+shows broken 20
+kill -0 "$app" 2>/dev/null || fail "the app ended on a broken file"
+if [ -n "${KEEP:-}" ]; then echo "pictures are in $work"; fi
+echo "PASSED window under Xvfb: $trace"
