@@ -168,16 +168,17 @@ pub fn fold_summary(summary: &LaneSummary, range: TimeRange, min_nanos: u64, bar
     let bucket = summary.bucket_nanos.max(1);
     let step = (min_nanos / bucket).max(1);
     let mut index = range.begin / bucket / step * step;
-    while index < summary.compute.len() as u64 && index * bucket < range.end {
-        let next = (index + step).min(summary.compute.len() as u64);
+    while index < summary.compute.len() as u64 && index.saturating_mul(bucket) < range.end {
+        let next = index.saturating_add(step).min(summary.compute.len() as u64);
         let part = index as usize..next as usize;
-        let sum = |values: &[u64]| values.get(part.clone()).unwrap_or_default().iter().sum::<u64>();
+        let sum = |values: &[u64]| values.get(part.clone()).unwrap_or_default().iter().fold(0u64, |sum, &n| sum.saturating_add(n));
         let (compute, wait) = (sum(&summary.compute), sum(&summary.wait));
-        let count = summary.count.get(part.clone()).unwrap_or_default().iter().sum();
+        let counts = summary.count.get(part.clone()).unwrap_or_default();
+        let count = counts.iter().fold(0u32, |sum, &n| sum.saturating_add(n));
         let dominant = part.max_by_key(|&i| summary.compute.get(i).copied().unwrap_or(0));
         let op = dominant.and_then(|i| summary.op.get(i)).copied().unwrap_or_default();
-        if compute + wait > 0 {
-            let range = TimeRange::new(index * bucket, next * bucket);
+        if compute > 0 || wait > 0 {
+            let range = TimeRange::new(index.saturating_mul(bucket), next.saturating_mul(bucket));
             bars.push(Bar { range, count, compute, wait, what: What::Summary(op) });
         }
         index = next;
@@ -188,7 +189,7 @@ pub fn fold_summary(summary: &LaneSummary, range: TimeRange, min_nanos: u64, bar
 pub fn span_at(lane: &Lane, time: Nanos) -> Option<usize> {
     let after = lane.spans.partition_point(|span| span.begin <= time);
     let index = after.checked_sub(1)?;
-    lane.spans.get(index).filter(|span| time < span.end().max(span.begin + 1)).map(|_| index)
+    lane.spans.get(index).filter(|span| time < span.end().max(span.begin.saturating_add(1))).map(|_| index)
 }
 
 #[cfg(test)]
@@ -256,6 +257,21 @@ mod tests {
         let expected = lane.spans.iter().filter(|s| s.end() > range.begin && s.begin < range.end).count();
         assert_eq!(bars.len(), expected);
         assert!(bars.iter().all(|bar| matches!(bar.what, What::Span(_))));
+    }
+
+    #[test]
+    fn absurd_summaries_do_not_overflow() {
+        let summary = LaneSummary {
+            bucket_nanos: u64::MAX / 2,
+            compute: vec![u64::MAX; 5],
+            wait: vec![u64::MAX; 3],
+            count: vec![u32::MAX; 9],
+            ..LaneSummary::default()
+        };
+        let mut bars = Vec::new();
+        fold_summary(&summary, TimeRange::new(0, u64::MAX), u64::MAX, &mut bars);
+        fold_summary(&summary, TimeRange::new(0, u64::MAX), 1, &mut bars);
+        assert!(bars.len() > 1);
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //!            │ fixed header │ column directory │ column │ column │ …
 //! ```
 //!
-//! A file is append-only. Every [block](block) names its table, lane, row
+//! A file is append-only. Every [`block`] names its table, lane, row
 //! count and time range, and carries checksums, so that a file cut off in the
 //! middle of a write still opens: the reader then scans the blocks. The footer
-//! is an index of the blocks plus a [summary](summary) of each lane, so that a
+//! is an index of the blocks plus a [`summary`] of each lane, so that a
 //! complete picture can be drawn before any block is decoded.
 //!
 //! The crate refuses to interpret: no statistics, no opinions about operators,

@@ -77,7 +77,8 @@ impl SummaryBuilder {
         while span.end() / self.bucket_nanos >= MAX_BUCKETS as u64 {
             self.halve();
         }
-        self.bucket(span.begin).count += 1;
+        let bucket = self.bucket(span.begin);
+        bucket.count = bucket.count.saturating_add(1);
         self.spread(span.begin, span.compute_end(), |bucket, nanos| {
             bucket.compute += nanos;
             bucket.add_op(op, nanos);
@@ -95,7 +96,7 @@ impl SummaryBuilder {
 
     fn spread(&mut self, mut begin: Nanos, end: Nanos, mut add: impl FnMut(&mut Bucket, u64)) {
         while begin < end {
-            let bucket_end = (begin / self.bucket_nanos + 1) * self.bucket_nanos;
+            let bucket_end = (begin / self.bucket_nanos + 1).saturating_mul(self.bucket_nanos);
             let until = end.min(bucket_end);
             add(self.bucket(begin), until - begin);
             begin = until;

@@ -1,4 +1,14 @@
-//! Numbers that may never change, and a file that must always open.
+//! Numbers that may never change, and files that must always open.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+use llmtrace_format::meta::{
+    Ending, Graph, Host, Level, Object, Probe, Recording, Target, Tensor, TensorType,
+};
+use llmtrace_format::tables::{
+    Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, Phase, Thread, Ubatch, Ubatches,
+};
+use llmtrace_format::{ColumnSet, Header, OpSpan, OpSpans, Source, TraceFile, Writer};
+use std::fmt::Write as _;
 
 use llmtrace_format::constants::*;
 
@@ -24,4 +34,150 @@ fn constants_keep_their_values() {
     assert!(kinds.iter().all(|(constant, value)| constant == value));
     assert_eq!((encoding::PLANES, encoding::CONSTANT, encoding::DELTA, encoding::RUNS), (0, 1, 2, 3));
     assert_eq!((encoding::STRUCTURED, compression::NONE, compression::ZSTD), (255, 0, 1));
+}
+
+/// A small file with a row in every table.
+fn every_table() -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), Header::new(1_790_000_000_000_000_000, 123_456_789)).unwrap();
+    let object = Object { name: "libggml-cpu.so".into(), build_id: "c0ffee".into(), stripped: true };
+    let probe = Probe {
+        purpose: "barrier".into(),
+        symbol: "ggml_barrier".into(),
+        object: "libggml-cpu.so".into(),
+        offset: 14,
+        instruction: "je".into(),
+        emulated: true,
+        on_return: false,
+    };
+    let recording = Recording {
+        recorder_version: "0.1.0".into(),
+        level_asked: Level::Thread,
+        level: Level::Op,
+        level_reason: "an example".into(),
+        host: Host { name: "box".into(), cpus: 2, memory_bytes: 1 << 34, ..Host::default() },
+        target: Target { pid: 42, exe: "llama-cli".into(), objects: vec![object], ..Target::default() },
+        probes: vec![probe],
+        types: vec![TensorType { name: "f32".into(), block_elements: 1, block_bytes: 4 }],
+    };
+    writer.write_recording(&recording).unwrap();
+    let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
+    let node = |writer: &mut Writer<Vec<u8>>, name: &str| Tensor {
+        name: writer.string(name),
+        op: writer.string("MUL_MAT"),
+        ne: [4, 3, 1, 1],
+        nb: [4, 16, 48, 48],
+        sources: vec![2],
+        view_of: (name == "b").then_some(0),
+        op_params: [-1; 16],
+        ..Tensor::default()
+    };
+    let tensors = vec![node(&mut writer, "a"), node(&mut writer, "b"), weight];
+    writer.write_graph(&Graph { id: 0, tensors, nodes: 2 }).unwrap();
+    writer.push_thread(Thread { id: 0, ith: 0, tid: 42, pid: 42 });
+    writer.push_decode(Decode {
+        id: 0,
+        begin: 10,
+        end: 900,
+        tid: 42,
+        tokens: 3,
+        is_encode: 0,
+        result: u32::MAX,
+    });
+    let phase = Phase::Prefill as u8;
+    writer.push_ubatch(Ubatch { id: 0, begin: 20, end: 890, decode: 0, tokens: 3, sequences: 1, phase });
+    for id in 0..3 {
+        let begin = 100 * u64::from(id + 1);
+        let span = GraphSpan {
+            id,
+            begin,
+            end: begin + 90,
+            graph: 0,
+            ubatch: 0,
+            threads: 1,
+            tid: 42,
+            touched_by_loss: 0,
+        };
+        writer.push_graph_span(span);
+        for node in 0..2 {
+            let begin = begin + 40 * u64::from(node);
+            let span = OpSpan {
+                begin,
+                compute: 30 + u64::from(id),
+                wait: 3,
+                node,
+                graph_span: id,
+                cpu: 1,
+                ..OpSpan::default()
+            };
+            writer.push_op_span(0, span).unwrap();
+        }
+    }
+    writer.push_loss(Loss { begin: 0, end: 50, event: 9, count: 7 });
+    let ending =
+        Ending { reason: "interrupted".into(), events: 99, lost: 7, exit_code: Some(3), ..Ending::default() };
+    writer.finish(&ending).unwrap()
+}
+
+/// Writes the fixture of the current version; only ever for a new version.
+#[test]
+#[ignore = "writes a file; run once for a new version"]
+fn write_fixture() {
+    std::fs::write("tests/fixtures/new.llmtrace", every_table()).unwrap();
+    let text = describe(&TraceFile::open(Source::Bytes(every_table())).unwrap());
+    std::fs::write("tests/fixtures/new.txt", text).unwrap();
+}
+
+#[test]
+fn writer_still_writes_what_the_fixture_holds() {
+    assert_eq!(
+        describe(&TraceFile::open(Source::Bytes(every_table())).unwrap()),
+        include_str!("fixtures/v1.0.txt")
+    );
+}
+
+/// A file that the first version of the writer wrote.
+const FIRST: &[u8] = include_bytes!("fixtures/v1.0.llmtrace");
+
+#[test]
+fn first_version_still_opens_and_says_the_same() {
+    let trace = TraceFile::open(Source::Bytes(FIRST.to_vec())).unwrap();
+    assert_eq!(trace.warnings, []);
+    assert_eq!((trace.header.major, trace.header.minor), (1, 0));
+    assert_eq!(describe(&trace), include_str!("fixtures/v1.0.txt"));
+}
+
+/// Everything in a trace, as text.
+fn describe(trace: &TraceFile) -> String {
+    let mut text =
+        format!("{:#?}\n{:#?}\n", trace.recording.as_ref().unwrap(), trace.ending.as_ref().unwrap());
+    for graph in &trace.graphs {
+        for tensor in &graph.tensors {
+            let (name, op) = (trace.string(tensor.name), trace.string(tensor.op));
+            writeln!(text, "{name} {op} {:?} {:?} {:?}", tensor.ne, tensor.nb, tensor.sources).unwrap();
+        }
+    }
+    for block in trace.blocks_of::<OpSpans>() {
+        let table: OpSpans = trace.read(block, ColumnSet::ALL).unwrap();
+        table.spans(block.range).for_each(|span| writeln!(text, "lane {} {span:?}", block.lane).unwrap());
+    }
+    trace.threads.rows().for_each(|row| writeln!(text, "{row:?}").unwrap());
+    let mut rest = Vec::new();
+    trace.read_all::<Decodes>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    trace.read_all::<Ubatches>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    trace.read_all::<GraphSpans>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    trace.read_all::<Losses>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
+    text
 }

@@ -13,6 +13,8 @@ use llmtrace_viewer::recent::Store;
 use llmtrace_viewer::state::{Document, Open, Page};
 use std::path::{Path, PathBuf};
 
+type App = Harness<'static, ViewerApp>;
+
 /// A recorded sample if the repository has it, else a synthetic trace.
 fn sample(folder: &Path) -> PathBuf {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces/gemma3-270m-2t.llmtrace");
@@ -25,31 +27,31 @@ fn synthetic(folder: &Path) -> PathBuf {
     path
 }
 
-fn harness() -> Harness<'static, ViewerApp> {
+fn harness() -> App {
     Harness::builder()
         .with_size(vec2(1280.0, 720.0))
         .with_max_steps(60)
         .build_eframe(|creation| ViewerApp::new(&creation.egui_ctx, Store::default(), Jobs::Inline))
 }
 
-fn open(harness: &mut Harness<'static, ViewerApp>, path: &Path) {
+fn open(harness: &mut App, path: &Path) {
     let context = harness.ctx.clone();
     harness.state_mut().open(&context, path.to_owned());
     harness.run_steps(3);
 }
 
-fn opened(harness: &Harness<'static, ViewerApp>) -> &Open {
+fn opened(harness: &App) -> &Open {
     harness.state().state.open().expect("a trace is open")
 }
 
-fn apply(harness: &mut Harness<'static, ViewerApp>, command: Command) {
+fn apply(harness: &mut App, command: Command) {
     let context = harness.ctx.clone();
     harness.state_mut().apply(&context, command);
     harness.run_steps(2);
 }
 
 /// Everything that a screen reader would read.
-fn texts(harness: &Harness<'static, ViewerApp>) -> String {
+fn texts(harness: &App) -> String {
     let mut all = String::new();
     let mut nodes = vec![harness.root()];
     while let Some(node) = nodes.pop() {
@@ -158,7 +160,7 @@ fn find_jumps_to_a_node() {
     open(&mut harness, &sample(folder.path()));
     harness.key_press_modifiers(Modifiers::COMMAND, Key::F);
     harness.run_steps(3);
-    harness.get_by_label("Find").type_text("ffn_up-2");
+    harness.get_by_role_and_label(Role::TextInput, "Find").type_text("ffn_up-2");
     harness.run_steps(4);
     assert_eq!(harness.state().state.find.query, "ffn_up-2");
     harness.key_press(Key::Enter);
@@ -225,21 +227,21 @@ fn keys_move_about() {
     assert_eq!(opened(&harness).view, whole);
 }
 
-fn wheel(harness: &mut Harness<'static, ViewerApp>, points: f32) {
+fn wheel(harness: &mut App, points: f32) {
     let (unit, phase, source) = (MouseWheelUnit::Point, TouchPhase::Move, MouseWheelSource::Wheel);
     let (delta, modifiers) = (vec2(0.0, points), Modifiers::NONE);
     harness.event(Event::MouseWheel { unit, delta, phase, source, modifiers });
     harness.run_steps(12);
 }
 
-fn button(harness: &mut Harness<'static, ViewerApp>, pos: egui::Pos2, pressed: bool, modifiers: Modifiers) {
+fn button(harness: &mut App, pos: egui::Pos2, pressed: bool, modifiers: Modifiers) {
     harness.event(Event::PointerMoved(pos));
     let button = egui::PointerButton::Primary;
     harness.event(Event::PointerButton { pos, button, pressed, modifiers });
     harness.step();
 }
 
-fn click(harness: &mut Harness<'static, ViewerApp>, pos: egui::Pos2) {
+fn click(harness: &mut App, pos: egui::Pos2) {
     // Two clicks close together would be a double click.
     harness.run_steps(30);
     button(harness, pos, true, Modifiers::NONE);
@@ -247,7 +249,7 @@ fn click(harness: &mut Harness<'static, ViewerApp>, pos: egui::Pos2) {
     harness.run_steps(2);
 }
 
-fn drag(harness: &mut Harness<'static, ViewerApp>, from: egui::Pos2, to: egui::Pos2, modifiers: Modifiers) {
+fn drag(harness: &mut App, from: egui::Pos2, to: egui::Pos2, modifiers: Modifiers) {
     harness.event(Event::ModifiersChanged(modifiers));
     button(harness, from, true, modifiers);
     for step in 1..=10 {

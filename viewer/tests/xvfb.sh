@@ -71,26 +71,26 @@ shows() {
 differs() { ! cmp -s "$work/$1.png" "$work/$2.png" || fail "$2 looks like $1"; }
 
 start "$(basename "$trace")" "$trace" --view timeline
-shows whole 60
+shows whole 1200
 xdotool mousemove 600 260
 for _ in 1 2 3 4 5 6; do xdotool click 4; done
 sleep 1
-shows zoomed 60
+shows zoomed 1200
 differs whole zoomed
 xdotool keydown d; sleep 0.4; xdotool keyup d
 sleep 0.3
-shows panned 60
+shows panned 1200
 differs zoomed panned
 xdotool key 1
 sleep 0.5
-shows overview 60
+shows overview 1200
 differs panned overview
 kill "$app"; wait "$app" 2>/dev/null
 app=
 
 echo "no trace" >"$work/broken.llmtrace"
 start "broken.llmtrace" "$work/broken.llmtrace"
-shows broken 20
+shows broken 300
 kill -0 "$app" 2>/dev/null || fail "the app ended on a broken file"
 if [ -n "${KEEP:-}" ]; then echo "pictures are in $work"; fi
 echo "PASSED window under Xvfb: $trace"

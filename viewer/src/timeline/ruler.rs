@@ -7,7 +7,7 @@ use egui::{FontId, Painter, Rect, Stroke, pos2};
 
 /// Nanoseconds between marks so that they are at least `pixels` apart.
 pub(crate) fn step(view: &View, pixels: f32) -> u64 {
-    let least = view.nanos_from_pixels(pixels);
+    let least = (f64::from(pixels) * view.nanos_per_pixel()).ceil() as u64;
     let mut power: u64 = 1;
     loop {
         for factor in [1, 2, 5] {

@@ -93,7 +93,7 @@ fn span_ui(ui: &mut Ui, open: &Open, span: &OpSpan) {
             .map(|source| format!("{} {}", node::type_name(&open.trace.file, source), node::shape(source)))
             .collect();
         let result = format!("{} {}", node::type_name(&open.trace.file, tensor), node::shape(tensor));
-        ui.weak(format!("{} → {result}", sources.join(" , ")));
+        ui.weak(format!("{result} from {}", sources.join(" and ")));
     }
     if span.touched_by_loss {
         ui.colored_label(colors.loss, "events were lost near here: times may be wrong");

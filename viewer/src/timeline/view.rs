@@ -109,7 +109,7 @@ impl View {
         }
         let before = self.nanos;
         self.nanos = (self.nanos / factor).clamp(self.min_nanos(), self.max_nanos());
-        self.shift((before - self.nanos) * f64::from(x / self.width));
+        self.shift((before - self.nanos) * f64::from(x) / f64::from(self.width));
         self.clamp();
     }
 
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn time_under_the_pointer_stays_while_zooming() {
         let mut view = view();
-        for step in 0..200 {
+        for step in 0..240 {
             let x = 300.0 + (step % 7) as f32;
             let before = view.time_from_x(x);
             view.zoom(1.1, x);
