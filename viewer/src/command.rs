@@ -167,7 +167,10 @@ pub fn pressed(context: &egui::Context) -> Option<Command> {
     let typing = context.egui_wants_keyboard_input();
     context.input_mut(|input| {
         let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
-            keys.iter().any(|key| !(typing && key.modifiers.is_none()) && input.consume_shortcut(key))
+            keys.iter().any(|key| {
+                let is_text = typing && key.modifiers.is_none() && key.logical_key != Key::Escape;
+                !is_text && input.consume_shortcut(key)
+            })
         };
         TABLE.iter().find(|entry| hit(entry.keys, input)).map(|entry| entry.command.clone())
     })

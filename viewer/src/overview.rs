@@ -16,6 +16,10 @@ use operators::Sort;
 
 /// Below this width the page has one column.
 const TWO_COLUMNS: f32 = 900.0;
+/// Wider windows get margins.
+const MAX_WIDTH: f32 = 1560.0;
+/// Least height of what stands beside the plot.
+const CARD_HEIGHT: f32 = 222.0;
 /// Height of the plot of time per token.
 const PLOT_HEIGHT: f32 = 200.0;
 
@@ -29,27 +33,45 @@ impl Overview {
     /// Draws the page.
     pub fn overview_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            Frame::new().inner_margin(egui::Margin::symmetric(16, 12)).show(ui, |ui| {
-                title_ui(ui, cx);
-                ui.add_space(8.0);
-                figures::figures_ui(ui, cx);
-                ui.add_space(10.0);
-                if ui.available_width() >= TWO_COLUMNS {
-                    ui.columns(2, |columns| {
-                        if let [left, right] = columns {
-                            card_ui(left, cx, "Time per token", tokens_ui);
-                            card_ui(right, cx, "Recording", recording::recording_ui);
-                        }
-                    });
-                } else {
-                    card_ui(ui, cx, "Time per token", tokens_ui);
-                    ui.add_space(10.0);
-                    card_ui(ui, cx, "Recording", recording::recording_ui);
-                }
-                ui.add_space(10.0);
-                card_ui(ui, cx, "Operators", |ui, cx| self.sort.operators_ui(ui, cx));
+            // A frame's margin cannot be this wide.
+            let side = ((ui.available_width() - MAX_WIDTH) / 2.0).max(16.0);
+            let width = ui.available_width() - 2.0 * side;
+            ui.add_space(12.0);
+            ui.horizontal_top(|ui| {
+                ui.spacing_mut().item_spacing.x = 0.0;
+                ui.add_space(side);
+                ui.vertical(|ui| {
+                    ui.spacing_mut().item_spacing.x = 8.0;
+                    ui.set_width(width);
+                    self.contents_ui(ui, cx);
+                });
             });
+            ui.add_space(12.0);
         });
+    }
+
+    fn contents_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+        title_ui(ui, cx);
+        ui.add_space(8.0);
+        figures::figures_ui(ui, cx);
+        ui.add_space(10.0);
+        if ui.available_width() >= TWO_COLUMNS {
+            ui.columns(2, |columns| {
+                if let [left, right] = columns {
+                    card_ui(left, cx, "Time per token", tokens_ui);
+                    card_ui(right, cx, "Recording", |ui, cx| {
+                        ui.set_min_height(CARD_HEIGHT);
+                        recording::recording_ui(ui, cx);
+                    });
+                }
+            });
+        } else {
+            card_ui(ui, cx, "Time per token", tokens_ui);
+            ui.add_space(10.0);
+            card_ui(ui, cx, "Recording", recording::recording_ui);
+        }
+        ui.add_space(10.0);
+        card_ui(ui, cx, "Operators", |ui, cx| self.sort.operators_ui(ui, cx));
     }
 }
 

@@ -151,7 +151,6 @@ fn report(options: &Options, recorded: &Recorded) {
     if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
         eprintln!("warning: no summary: {error:#}");
     }
-    eprintln!("written: {}", recorded.path.display());
 }
 
 impl Options {
