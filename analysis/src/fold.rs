@@ -171,7 +171,9 @@ pub fn fold_summary(summary: &LaneSummary, range: TimeRange, min_nanos: u64, bar
     while index < summary.compute.len() as u64 && index.saturating_mul(bucket) < range.end {
         let next = index.saturating_add(step).min(summary.compute.len() as u64);
         let part = index as usize..next as usize;
-        let sum = |values: &[u64]| values.get(part.clone()).unwrap_or_default().iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+        let sum = |values: &[u64]| {
+            values.get(part.clone()).unwrap_or_default().iter().fold(0u64, |sum, &n| sum.saturating_add(n))
+        };
         let (compute, wait) = (sum(&summary.compute), sum(&summary.wait));
         let counts = summary.count.get(part.clone()).unwrap_or_default();
         let count = counts.iter().fold(0u32, |sum, &n| sum.saturating_add(n));

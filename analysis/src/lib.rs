@@ -14,6 +14,7 @@
 mod executions;
 pub mod fold;
 pub mod node;
+pub mod price;
 pub mod search;
 pub mod stats;
 pub mod summary;

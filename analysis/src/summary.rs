@@ -4,7 +4,7 @@
 //! `None` (`null` in JSON), never zero.
 
 use crate::stats::{By, Query, millis, percentile, ratio, stats};
-use crate::{Phase, TimeRange, Trace};
+use crate::{Phase, TimeRange, Trace, price};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::Level;
 use llmtrace_format::tables::Ubatch;
@@ -70,6 +70,11 @@ pub struct DecodeSummary {
     /// Time between a decode call and the call before it: sampling, and
     /// whatever else the program does.
     pub between_ms: Option<Spread>,
+    /// Estimated milliseconds that probes added to a token, on the thread with
+    /// the most hits.
+    pub probe_ms_per_token: Option<f64>,
+    /// Speed without them.
+    pub tokens_per_second_corrected: Option<f64>,
 }
 
 /// A distribution in milliseconds.
@@ -122,7 +127,7 @@ pub fn summary(trace: &Trace) -> Summary {
         level: recording.map(|recording| recording.level),
         duration_s: trace.range().nanos() as f64 / 1e9,
         prefill: phase(&calls, Phase::Prefill),
-        decode: decode(&calls),
+        decode: decode(&calls).corrected(price::probe_nanos(trace, Phase::Decode)),
         failed_calls: calls.iter().filter(|call| call.failed).count() as u64,
         threads: Some(if lanes > 0 { lanes } else { pool }).filter(|&threads| threads > 0),
         graphs: trace.file.graphs.len() as u64,
@@ -237,6 +242,23 @@ fn decode(calls: &[Call]) -> DecodeSummary {
         phase: phase(calls, Phase::Decode),
         tpot_ms: Spread::of(durations),
         between_ms: Spread::of(between),
+        probe_ms_per_token: None,
+        tokens_per_second_corrected: None,
+    }
+}
+
+impl DecodeSummary {
+    /// With what the probes cost, in all.
+    fn corrected(mut self, probe_nanos: Option<u64>) -> Self {
+        if let (Some(probes), Some(tokens), Some(ms)) = (probe_nanos, self.phase.tokens, self.phase.ms)
+            && tokens > 0
+        {
+            let probes_ms = probes as f64 / 1e6;
+            self.probe_ms_per_token = Some(probes_ms / tokens as f64);
+            self.tokens_per_second_corrected =
+                Some(ms - probes_ms).filter(|&ms| ms > 0.0).map(|ms| tokens as f64 * 1e3 / ms);
+        }
+        self
     }
 }
 
@@ -287,6 +309,16 @@ mod tests {
         let unknown = phase(&[call(Phase::Decode, 0, 10, 0)], Phase::Decode);
         assert_eq!((unknown.calls, unknown.tokens, unknown.tokens_per_second), (1, None, None));
         assert_eq!(decode(&[]).tpot_ms, None);
+    }
+
+    #[test]
+    fn probe_cost_is_taken_off() {
+        let calls = [call(Phase::Decode, 0, 11_000_000, 1), call(Phase::Decode, 20_000_000, 31_000_000, 1)];
+        let raw = decode(&calls);
+        let corrected = raw.clone().corrected(Some(2_000_000));
+        assert_eq!(corrected.probe_ms_per_token, Some(1.0));
+        assert_eq!(corrected.tokens_per_second_corrected, Some(100.0));
+        assert_eq!(raw.clone().corrected(None), raw);
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub fn write<W: Write>(sink: W, model: &Model, options: &Options) -> Result<W> {
             threads,
             tid: 4242,
             touched_by_loss: 0,
+            probe_hits: 0,
         });
         for (lane, spans) in run.buffer.iter().enumerate() {
             for span in spans {
@@ -244,5 +245,6 @@ fn recording(model: &Model, threads: u32) -> Recording {
             on_return: false,
         }],
         types: model.types.clone(),
+        costs: Vec::new(),
     }
 }

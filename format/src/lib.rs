@@ -19,6 +19,7 @@
 //! panics. The byte-level specification is `docs/format.md`.
 
 pub mod block;
+pub mod check;
 pub mod column;
 pub mod constants;
 mod error;
@@ -26,6 +27,7 @@ mod footer;
 mod header;
 pub mod meta;
 mod reader;
+mod repair;
 mod structured;
 pub mod summary;
 pub mod tables;

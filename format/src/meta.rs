@@ -98,6 +98,17 @@ pub struct Probe {
     pub on_return: bool,
 }
 
+/// What a probe costs the thread that hits it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeCost {
+    /// [`Probe::purpose`]; `empty` for a probe that does nothing, `empty,
+    /// single-stepped` for one on an instruction that the kernel does not
+    /// emulate.
+    pub purpose: String,
+    /// Median nanoseconds a hit.
+    pub nanos: u64,
+}
+
 /// A tensor type of the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorType {
@@ -129,6 +140,9 @@ pub struct Recording {
     pub probes: Vec<Probe>,
     /// Tensor types, indexed by the target's `enum ggml_type`.
     pub types: Vec<TensorType>,
+    /// What a hit of each kind of probe costs the target on this host; empty
+    /// when it was not measured.
+    pub costs: Vec<ProbeCost>,
 }
 
 /// How a recording ended, and its totals.

@@ -109,6 +109,27 @@ impl TraceFile {
     /// # Errors
     /// As [`TraceFile::open`], and [`Error::Cancelled`].
     pub fn open_with_progress(source: Source, progress: ScanProgress<'_>) -> Result<Self> {
+        let mut trace = Self::open_header(source)?;
+        match trace.read_footer() {
+            Some(footer) => {
+                trace.blocks = footer.blocks().collect();
+                trace.summaries = footer.summaries;
+            }
+            None => trace.scan(progress)?,
+        }
+        trace.read_dictionaries();
+        Ok(trace)
+    }
+
+    /// Opens a trace without believing its footer.
+    pub(crate) fn open_scanned(source: Source, progress: ScanProgress<'_>) -> Result<Self> {
+        let mut trace = Self::open_header(source)?;
+        trace.scan(progress)?;
+        trace.read_dictionaries();
+        Ok(trace)
+    }
+
+    fn open_header(source: Source) -> Result<Self> {
         let len = source.len()?;
         let header = Header::from_bytes(&source.read(0, len.min(HEADER_LEN as u64) as usize)?)?;
         let mut trace = Self {
@@ -128,14 +149,6 @@ impl TraceFile {
             let Header { major, minor, .. } = header;
             trace.warnings.push(Warning::NewerMinor { major, minor });
         }
-        match trace.read_footer() {
-            Some(footer) => {
-                trace.blocks = footer.blocks().collect();
-                trace.summaries = footer.summaries;
-            }
-            None => trace.scan(progress)?,
-        }
-        trace.read_dictionaries();
         Ok(trace)
     }
 
@@ -194,11 +207,29 @@ impl TraceFile {
         }
     }
 
-    fn read_footer(&self) -> Option<Footer> {
+    /// Checks every column of a block, also those that this build does not
+    /// know, as far as that can be done without knowing them.
+    pub(crate) fn verify(&self, info: &BlockInfo) -> Result<()> {
+        for entry in self.directory(info)? {
+            self.column_bytes(info, &entry)?;
+        }
+        Ok(())
+    }
+
+    /// A block as it is in the file.
+    pub(crate) fn block_bytes(&self, info: &BlockInfo) -> Result<Vec<u8>> {
+        self.source.read(info.offset, info.file_len() as usize)
+    }
+
+    /// Where the footer begins, as the trailer says.
+    pub(crate) fn footer_offset(&self) -> Option<u64> {
         let at = self.len.checked_sub(TRAILER_LEN as u64)?;
         let trailer = self.source.read(at, TRAILER_LEN).ok()?;
-        let offset = trailer_from_bytes(trailer.first_chunk()?)?;
-        let (info, _) = self.fixed(offset).ok()?;
+        trailer_from_bytes(trailer.first_chunk()?)
+    }
+
+    pub(crate) fn read_footer(&self) -> Option<Footer> {
+        let (info, _) = self.fixed(self.footer_offset()?).ok()?;
         let footer: Footer = self.read_structured(&info).ok()?;
         (info.kind == kind::FOOTER && footer.blocks().all(|block| self.holds(&block))).then_some(footer)
     }
@@ -244,7 +275,7 @@ impl TraceFile {
         block::unpack(entry, self.source.read(at, len as usize)?, info)
     }
 
-    fn read_structured<T: DeserializeOwned>(&self, info: &BlockInfo) -> Result<T> {
+    pub(crate) fn read_structured<T: DeserializeOwned>(&self, info: &BlockInfo) -> Result<T> {
         let directory = self.directory(info)?;
         let entry = directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
         let malformed = |why| Error::Malformed { what: "description", offset: info.offset, why };

@@ -238,6 +238,8 @@ table! {
     6 tid: u32 as Runs,
     /// 1 when events of its time were lost.
     7 touched_by_loss: u8 as Runs,
+    /// Most probe hits of one of its threads, the calling one's included.
+    8 probe_hits: u32 as Runs,
 }
 
 table! {

@@ -33,6 +33,7 @@ pub struct Writer<W: Write> {
     graph_ops: HashMap<u32, Vec<StrId>>,
     /// Graph of recent graph spans, for the same.
     span_graphs: HashMap<u32, u32>,
+    forgets_graph_spans: bool,
     threads: Threads,
     decodes: Buffered<Decodes>,
     ubatches: Buffered<Ubatches>,
@@ -78,6 +79,7 @@ impl<W: Write> Writer<W> {
             lanes: HashMap::new(),
             graph_ops: HashMap::new(),
             span_graphs: HashMap::new(),
+            forgets_graph_spans: true,
             threads: Threads::default(),
             decodes: Buffered::default(),
             ubatches: Buffered::default(),
@@ -94,6 +96,12 @@ impl<W: Write> Writer<W> {
     /// The sink, for what is not the writer's business (such as its file name).
     pub fn sink(&self) -> &W {
         &self.sink
+    }
+
+    /// Lets op spans refer to any graph span before them, not only to recent
+    /// ones; takes memory for each graph span.
+    pub fn remember_graph_spans(&mut self) {
+        self.forgets_graph_spans = false;
     }
 
     /// The id of a string, which is added when it is new.
@@ -209,7 +217,7 @@ impl<W: Write> Writer<W> {
         write!(decodes ubatches graph_spans losses);
         self.write_lanes()?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
-        if self.span_graphs.len() > 4096 {
+        if self.forgets_graph_spans && self.span_graphs.len() > 4096 {
             let newest = self.span_graphs.keys().max().copied().unwrap_or(0);
             self.span_graphs.retain(|&id, _| id + 1024 > newest);
         }

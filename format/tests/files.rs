@@ -16,6 +16,7 @@ fn recording() -> Recording {
         target: Default::default(),
         probes: Vec::new(),
         types: Vec::new(),
+        costs: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, Recording, Target, Tensor, TensorType,
+    Ending, Graph, Host, Level, Object, Probe, ProbeCost, Recording, Target, Tensor, TensorType,
 };
 use llmtrace_format::tables::{
     Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, Phase, Thread, Ubatch, Ubatches,
@@ -58,6 +58,7 @@ fn every_table() -> Vec<u8> {
         target: Target { pid: 42, exe: "llama-cli".into(), objects: vec![object], ..Target::default() },
         probes: vec![probe],
         types: vec![TensorType { name: "f32".into(), block_elements: 1, block_bytes: 4 }],
+        costs: vec![ProbeCost { purpose: "barrier".into(), nanos: 800 }],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };

@@ -20,6 +20,9 @@ enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Launch(linux::Launch),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Hammer,
     #[command(flatten)]
     Read(crate::read::Read),
 }
@@ -32,6 +35,8 @@ impl Cli {
             Command::Record(record) => record.run(),
             #[cfg(target_os = "linux")]
             Command::Launch(launch) => Err(launch.run()),
+            #[cfg(target_os = "linux")]
+            Command::Hammer => crate::record::hammer().map(|()| 0),
             Command::Read(read) => read.run().map(|()| 0),
         }
     }

@@ -3,7 +3,9 @@
 //! the time from opening a file to the first picture. `cargo bench -p
 //! llmtrace-viewer --bench frame [-- FILE]`.
 
-use egui::{Event, Modifiers, MouseWheelSource, MouseWheelUnit, Pos2, RawInput, Rect, TouchPhase, pos2, vec2};
+use egui::{
+    Event, Modifiers, MouseWheelSource, MouseWheelUnit, Pos2, RawInput, Rect, TouchPhase, pos2, vec2,
+};
 use llmtrace_analysis::synth::{Options, bytes};
 use llmtrace_viewer::app::ViewerApp;
 use llmtrace_viewer::command::Command;
@@ -113,7 +115,11 @@ fn main() {
         times.sort_unstable();
         let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
         let max = times.last().copied().unwrap_or_default();
-        println!("frame, {name}: p50 {:.2?}, p99 {:.2?}, max {max:.2?} (CPU, {FRAMES} frames, 1600×900)", at(50), at(99));
+        println!(
+            "frame, {name}: p50 {:.2?}, p99 {:.2?}, max {max:.2?} (CPU, {FRAMES} frames, 1600×900)",
+            at(50),
+            at(99)
+        );
     }
     if path == temporary {
         // Left behind at worst; it is in the folder for temporary files.

@@ -67,9 +67,7 @@ impl ViewerApp {
         match command::apply(&mut self.state, command) {
             None => {}
             Some(Effect::AskForFile) => {
-                if self.dialog.is_none() {
-                    self.dialog = Some(Dialog::open(context.clone()));
-                }
+                self.dialog.get_or_insert_with(|| Dialog::open(context.clone()));
             }
             Some(Effect::Load(path)) => {
                 self.forget_panels();
@@ -111,7 +109,8 @@ impl ViewerApp {
                 self.open(context, path);
             }
         }
-        let dropped = context.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_owned()));
+        let dropped =
+            context.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_owned()));
         if let Some(path) = dropped {
             self.open(context, path);
         }
@@ -121,7 +120,9 @@ impl ViewerApp {
     fn receive_message(&mut self, message: Message) {
         match (message, &mut self.state.document) {
             (Message::Progress(new), Document::Loading { progress, .. }) => *progress = new,
-            (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => open.loading = Some(new),
+            (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => {
+                open.loading = Some(new)
+            }
             (Message::Opened(trace, summary), Document::Loading { path, .. }) => {
                 let path = std::mem::take(path);
                 self.state.settings.add_recent(&path);
@@ -143,7 +144,9 @@ impl ViewerApp {
     fn set_title(&mut self, context: &Context) {
         let title = match &self.state.document {
             Document::Empty => "llmtrace".to_owned(),
-            Document::Loading { path, .. } | Document::Failed { path, .. } => format!("{} – llmtrace", file_name(path)),
+            Document::Loading { path, .. } | Document::Failed { path, .. } => {
+                format!("{} – llmtrace", file_name(path))
+            }
             Document::Open(open) => format!("{} – llmtrace", open.file_name()),
         };
         if title != self.title {
@@ -157,7 +160,9 @@ impl ViewerApp {
         self.commands.extend(command::pressed(ui.ctx()));
         let colors = Colors::of(ui.visuals());
         let mut commands = std::mem::take(&mut self.commands);
-        Panel::top("menu").frame(bar_frame(colors)).show(ui, |ui| menu::bar_ui(ui, &self.state, &mut commands));
+        Panel::top("menu")
+            .frame(bar_frame(colors))
+            .show(ui, |ui| menu::bar_ui(ui, &self.state, &mut commands));
         if let Document::Open(open) = &self.state.document {
             banners_ui(ui, open, colors);
             let mut cx = Cx { open, colors, jobs: self.jobs, commands: &mut commands };
@@ -175,7 +180,8 @@ impl ViewerApp {
                         .frame(Frame::new().fill(colors.background).inner_margin(Margin::symmetric(12, 4)))
                         .show(ui, |ui| self.details.details_ui(ui, &mut cx));
                     hint_ui(ui, colors);
-                    let frame = Frame::new().fill(colors.background).inner_margin(Margin { top: 6, ..Margin::ZERO });
+                    let frame =
+                        Frame::new().fill(colors.background).inner_margin(Margin { top: 6, ..Margin::ZERO });
                     CentralPanel::default().frame(frame).show(ui, |ui| {
                         self.timeline.timeline_ui(ui, &mut cx);
                         if self.state.find.visible {
@@ -211,7 +217,8 @@ impl eframe::App for ViewerApp {
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.draw(ui);
-        let size = ui.ctx().input(|input| input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]));
+        let size =
+            ui.ctx().input(|input| input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]));
         if size.is_some() {
             self.state.settings.window = size;
         }
@@ -231,21 +238,27 @@ fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
     let mut lines: Vec<String> = open.trace.all_warnings().map(ToString::to_string).collect();
     let lost = open.summary.lost_events;
     if lost > 0 {
-        lines.push(format!("{} events were lost while recording; times near the red marks may be wrong", crate::text::count(lost)));
+        lines.push(format!(
+            "{} events were lost while recording; times near the red marks may be wrong",
+            crate::text::count(lost)
+        ));
     }
     if lines.is_empty() {
         return;
     }
     let tint = colors.background.lerp_to_gamma(colors.warning, 0.16);
-    Panel::top("banner").frame(Frame::new().fill(tint).inner_margin(Margin::symmetric(12, 4))).show(ui, |ui| {
-        let more = lines.len().saturating_sub(2);
-        for line in lines.iter().take(2) {
-            ui.label(RichText::new(format!("⚠ {line}")).color(colors.text));
-        }
-        if more > 0 {
-            ui.weak(format!("and {more} more")).on_hover_text(lines.join("\n"));
-        }
-    });
+    Panel::top("banner").frame(Frame::new().fill(tint).inner_margin(Margin::symmetric(12, 4))).show(
+        ui,
+        |ui| {
+            let more = lines.len().saturating_sub(2);
+            for line in lines.iter().take(2) {
+                ui.label(RichText::new(format!("⚠ {line}")).color(colors.text));
+            }
+            if more > 0 {
+                ui.weak(format!("and {more} more")).on_hover_text(lines.join("\n"));
+            }
+        },
+    );
 }
 
 fn hint_ui(ui: &mut Ui, colors: &Colors) {

@@ -44,7 +44,8 @@ impl FindPanel {
             (input.key_pressed(Key::Enter), isize::from(down) - isize::from(up))
         });
         ui.horizontal(|ui| {
-            let field = TextEdit::singleline(&mut query).hint_text("node name or operator").desired_width(300.0);
+            let field =
+                TextEdit::singleline(&mut query).hint_text("node name or operator").desired_width(300.0);
             let field = ui.add(field).accessible_name("Find");
             if find.wants_focus {
                 field.request_focus();
@@ -66,7 +67,8 @@ impl FindPanel {
         }
         let trace = Arc::clone(&cx.open.trace);
         let wanted = query.clone();
-        let Some((found, _)) = self.matches.get(&query, cx.jobs, ui.ctx(), move || matches(&trace, &wanted)) else {
+        let Some((found, _)) = self.matches.get(&query, cx.jobs, ui.ctx(), move || matches(&trace, &wanted))
+        else {
             ui.spinner();
             return;
         };
@@ -77,7 +79,10 @@ impl FindPanel {
         ui.weak(match found.len() {
             0 => "nothing found".to_owned(),
             1 => "1 node, Enter to go there".to_owned(),
-            more => format!("{} nodes, Enter for the chosen one, then ] for its next occurrence", text::count(more as u64)),
+            more => format!(
+                "{} nodes, Enter for the chosen one, then ] for its next occurrence",
+                text::count(more as u64)
+            ),
         });
         results_ui(ui, cx, found, self.chosen);
     }

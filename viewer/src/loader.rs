@@ -108,7 +108,9 @@ pub fn advice(error: &Error) -> &'static str {
         Error::Io(_) => "Check that the file exists and that you may read it, then open it again.",
         Error::Foreign { .. } => "Choose a file that `llmtrace record` wrote; its name ends in .llmtrace.",
         Error::NewerVersion { .. } => "Install the version of llmtrace that recorded it, or a later one.",
-        Error::TooShort { .. } => "The recording or the copy was cut off. Copy the file again, or record again.",
+        Error::TooShort { .. } => {
+            "The recording or the copy was cut off. Copy the file again, or record again."
+        }
         _ => "The file is damaged. Copy it again from where it was recorded, or record again.",
     }
 }

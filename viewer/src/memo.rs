@@ -78,7 +78,6 @@ impl<K: PartialEq + Clone, V: Send + 'static> Memo<K, V> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
 

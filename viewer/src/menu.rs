@@ -1,7 +1,7 @@
 //! The menu bar, the tabs, and the list of keys. All from the table of
 //! commands.
 
-use crate::command::{Command, Entry, Menu, TABLE};
+use crate::command::{Command, Entry, Menu, TABLE, key_name};
 use crate::state::{Page, State, file_name};
 use crate::theme::ThemeChoice;
 use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
@@ -9,7 +9,9 @@ use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
 /// Draws the bar at the top.
 pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     MenuBar::new().ui(ui, |ui| {
-        for (menu, name) in [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")] {
+        for (menu, name) in
+            [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")]
+        {
             ui.menu_button(name, |ui| {
                 ui.set_min_width(200.0);
                 for entry in TABLE.iter().filter(|entry| entry.menu == menu) {
@@ -45,7 +47,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 }
 
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
-    let keys = entry.keys.first().map(|key| ui.ctx().format_shortcut(key)).unwrap_or_default();
+    let keys = entry.keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
     let enabled = !entry.needs_trace || state.open().is_some();
     let item = ui.add_enabled(enabled, Button::new(entry.name).shortcut_text(keys));
     if item.on_hover_text(entry.help).clicked() {
@@ -112,8 +114,7 @@ pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
                     ui.end_row();
                 }
                 for entry in TABLE.iter().filter(|entry| !entry.keys.is_empty()) {
-                    let keys: Vec<String> =
-                        entry.keys.iter().map(|key| ui.ctx().format_shortcut(key)).collect();
+                    let keys: Vec<String> = entry.keys.iter().map(|key| key_name(ui.ctx(), key)).collect();
                     ui.strong(keys.join(", "));
                     ui.label(entry.help);
                     ui.end_row();

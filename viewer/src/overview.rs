@@ -103,7 +103,8 @@ fn card_ui(ui: &mut Ui, cx: &mut Cx<'_>, title: &str, contents: impl FnOnce(&mut
 
 /// Milliseconds of each decoded token.
 fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
-    let tokens: Vec<Token> = cx.open.trace.tokens.iter().filter(|token| token.phase == Phase::Decode).copied().collect();
+    let tokens: Vec<Token> =
+        cx.open.trace.tokens.iter().filter(|token| token.phase == Phase::Decode).copied().collect();
     if tokens.is_empty() {
         ui.weak("no token was decoded during the recording");
         return;
@@ -124,7 +125,9 @@ fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
         .include_y(0.0)
         .include_y(top * 1.1)
         .y_axis_formatter(|mark, _| format!("{} ms", text::trim(mark.value)))
-        .x_axis_formatter(|mark, _| if mark.value.fract() == 0.0 { format!("d{}", mark.value) } else { String::new() })
+        .x_axis_formatter(
+            |mark, _| if mark.value.fract() == 0.0 { format!("d{}", mark.value) } else { String::new() },
+        )
         .grid_color(colors.line)
         .set_margin_fraction(vec2(0.01, 0.02))
         .label_formatter(|at| match at {

@@ -49,7 +49,9 @@ fn empty_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.add_space(18.0);
     ui.weak("No trace yet? Record one:");
     ui.add_space(2.0);
-    ui.add(egui::Label::new(RichText::new("sudo llmtrace record -o run.llmtrace -- llama-cli -m model.gguf").code()));
+    ui.add(egui::Label::new(
+        RichText::new("sudo llmtrace record -o run.llmtrace -- llama-cli -m model.gguf").code(),
+    ));
 }
 
 fn recent_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {

@@ -153,7 +153,8 @@ impl Canvas {
                 }
                 let w = weights.map(|weight| weight / area);
                 let texel = solid_texel.unwrap_or_else(|| {
-                    let uv: egui::Vec2 = (0..3).map(|i| corners[i].uv.to_vec2() * w[i]).fold(egui::Vec2::ZERO, |s, v| s + v);
+                    let uv: egui::Vec2 =
+                        (0..3).map(|i| corners[i].uv.to_vec2() * w[i]).fold(egui::Vec2::ZERO, |s, v| s + v);
                     texture.sample(uv.to_pos2())
                 });
                 let pixel = &mut self.pixels[y * self.width + x];
@@ -229,7 +230,12 @@ mod tests {
     #[test]
     fn alpha_blends_premultiplied() {
         let mut canvas = Canvas::new(1, 1, 1.0, Color32::from_rgb(200, 100, 0));
-        draw(&mut canvas, rect(0.0, 0.0, 1.0, 1.0), Rect::EVERYTHING, Color32::from_rgba_premultiplied(10, 0, 50, 51));
+        draw(
+            &mut canvas,
+            rect(0.0, 0.0, 1.0, 1.0),
+            Rect::EVERYTHING,
+            Color32::from_rgba_premultiplied(10, 0, 50, 51),
+        );
         assert_eq!(canvas.into_image().get_pixel(0, 0).0, [170, 80, 50, 255]);
     }
 

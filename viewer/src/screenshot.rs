@@ -49,7 +49,9 @@ pub fn render(path: &Path, shot: &Shot) -> Result<RgbaImage> {
     });
     app.open(&context, path.to_owned());
     app.receive(&context);
-    while matches!(app.state.document, Document::Loading { .. }) || app.state.open().is_some_and(|o| o.loading.is_some()) {
+    while matches!(app.state.document, Document::Loading { .. })
+        || app.state.open().is_some_and(|o| o.loading.is_some())
+    {
         app.receive(&context);
     }
     if let Document::Failed { path, why, advice } = &app.state.document {
@@ -130,9 +132,13 @@ pub fn parse_range(text: &str, trace: &Trace) -> Result<TimeRange> {
         return token(Phase::Prefill, 0);
     }
     if let Some(number) = text.strip_prefix("token:") {
-        return token(Phase::Decode, number.parse().with_context(|| format!("not a token's number: {number}"))?);
+        return token(
+            Phase::Decode,
+            number.parse().with_context(|| format!("not a token's number: {number}"))?,
+        );
     }
-    let (begin, end) = text.split_once("..").ok_or_else(|| anyhow!("not a range such as 1s..1.5s: {text}"))?;
+    let (begin, end) =
+        text.split_once("..").ok_or_else(|| anyhow!("not a range such as 1s..1.5s: {text}"))?;
     let begin = if begin.is_empty() { whole.begin } else { parse_time(begin)? };
     let end = if end.is_empty() { whole.end } else { parse_time(end)? };
     if begin >= end {

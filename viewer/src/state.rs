@@ -131,7 +131,8 @@ impl Open {
 
     /// The name of what a span computed.
     pub fn name(&self, span: &OpSpan) -> &str {
-        let tensor = self.trace.node_of(span).and_then(|(graph, _)| node::result(graph, span.node, span.fused));
+        let tensor =
+            self.trace.node_of(span).and_then(|(graph, _)| node::result(graph, span.node, span.fused));
         tensor.map_or("?", |tensor| self.trace.file.string(tensor.name))
     }
 

@@ -7,8 +7,8 @@
 #include <bpf/bpf_tracing.h>
 #include "events.h"
 
-/* The process to record; set before load. */
-const volatile __u32 target_tgid = 0;
+/* The process to record. */
+volatile __u32 target_tgid = 0;
 
 /* Set once everything is attached and cleared before anything is detached, so
  * that no graph is seen through half of the probes. */

@@ -112,6 +112,13 @@ int barrier_arrive(struct pt_regs *ctx)
 	EMIT(event_barrier, EVENT_BARRIER, BPF_RB_NO_WAKEUP, );
 }
 
+/* What a probe costs that does nothing; for calibration. */
+SEC("uprobe.multi")
+int nothing(struct pt_regs *ctx)
+{
+	return 0;
+}
+
 /* Keeps the record types in the object's BTF, from which the Rust types come. */
 struct event_types {
 	struct event_decode_begin decode_begin;

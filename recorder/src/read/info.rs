@@ -6,7 +6,7 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::kind;
-use llmtrace_format::meta::{Ending, Host, Level, Probe, Target};
+use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Target};
 use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, GraphSpans, Losses, OpSpans, Table as _, Threads, Ubatches,
 };
@@ -37,6 +37,7 @@ struct Info<'a> {
     host: Option<&'a Host>,
     target: Option<&'a Target>,
     probes: &'a [Probe],
+    probe_costs: &'a [ProbeCost],
     ending: Option<&'a Ending>,
     recorder_cpu_share: Option<f64>,
     threads: usize,
@@ -108,6 +109,7 @@ impl<'a> Info<'a> {
             host: recording.map(|recording| &recording.host),
             target: recording.map(|recording| &recording.target),
             probes: recording.map_or(&[], |recording| &recording.probes),
+            probe_costs: recording.map_or(&[], |recording| &recording.costs),
             ending: file.ending.as_ref(),
             recorder_cpu_share: file.ending.as_ref().filter(|_| duration_s > 0.0).map(share),
             threads: file.threads.len(),
@@ -140,6 +142,11 @@ impl<'a> Info<'a> {
                 ]);
             }
             columns.print(out)?;
+            let cost = |cost: &ProbeCost| format!("{} {}", clean(&cost.purpose), duration(cost.nanos as f64));
+            let costs: Vec<String> = self.probe_costs.iter().map(cost).collect();
+            if !costs.is_empty() {
+                writeln!(out, "a hit costs: {}", costs.join("; "))?;
+            }
         }
         if !self.graphs.is_empty() {
             heading("graphs", out)?;

@@ -73,6 +73,7 @@ fn facts(found: &Summary) -> Vec<(&'static str, String)> {
         ("prefill", speed(&found.prefill)),
         ("decode", speed(&found.decode.phase)),
         ("  per token", found.decode.tpot_ms.map_or_else(String::new, spread)),
+        ("  probes", found.decode.probe_ms_per_token.map_or_else(String::new, |ms| probes(ms, found))),
         ("  between", found.decode.between_ms.map_or_else(String::new, spread)),
         (
             "failed",
@@ -80,6 +81,14 @@ fn facts(found: &Summary) -> Vec<(&'static str, String)> {
         ),
         ("lost", plural(found.lost_events, "event", "events")),
     ]
+}
+
+/// What recording cost, and the speed without it.
+fn probes(ms: f64, found: &Summary) -> String {
+    let share = found.decode.tpot_ms.map(|tpot| ms / tpot.mean);
+    let share = share.map_or_else(String::new, |share| format!(", {}", percent(share)));
+    let speed = found.decode.tokens_per_second_corrected.map(three).unwrap_or_default();
+    format!("about {} a token{share}; {speed} tokens/s without them", duration(ms * 1e6))
 }
 
 fn speed(phase: &PhaseSummary) -> String {

@@ -94,6 +94,7 @@ struct RunningGraph {
 struct LaneRun {
     tid: u32,
     ith: u32,
+    hits: u32,
     steps: Vec<Step>,
 }
 
@@ -275,6 +276,7 @@ impl Assembler {
             threads: event.threads,
             tid,
             touched_by_loss: 0,
+            probe_hits: 0,
         };
         self.next_graph += 1;
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
@@ -292,8 +294,13 @@ impl Assembler {
             let fused = last.map_or(0, |last| last.saturating_sub(node));
             let step = Step { node, fused, cpu, begin: time, arrival: 0 };
             match lane {
-                Some(lane) => lane.steps.push(step),
-                None => graph.lanes.push(LaneRun { tid, ith: ith % LANES_PER_SLOT, steps: vec![step] }),
+                Some(lane) => {
+                    lane.hits += 1;
+                    lane.steps.push(step);
+                }
+                None => {
+                    graph.lanes.push(LaneRun { tid, ith: ith % LANES_PER_SLOT, hits: 1, steps: vec![step] })
+                }
             }
             return;
         }
@@ -303,6 +310,7 @@ impl Assembler {
     fn barrier(&mut self, time: u64, tid: u32) {
         for graph in &mut self.running {
             if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
+                lane.hits += 1;
                 if let Some(step) = lane.steps.last_mut() {
                     step.arrival = time;
                 }
@@ -320,6 +328,9 @@ impl Assembler {
         };
         let mut graph = self.running.remove(at);
         graph.span.end = time;
+        // The calling thread also hit the begin and the end of the graph.
+        let hits = |lane: &LaneRun| lane.hits + if lane.tid == tid { 2 } else { 0 };
+        graph.span.probe_hits = graph.lanes.iter().map(hits).max().unwrap_or(2);
         let release = releases(&graph);
         let mut lanes = Vec::with_capacity(graph.lanes.len());
         graph.lanes.sort_by_key(|lane| lane.ith);

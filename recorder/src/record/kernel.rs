@@ -1,7 +1,7 @@
 //! The kernel side: loads the BPF object, attaches, drains, counts losses.
 
 use super::plan::{Point, Program};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{
     Link, MapCore as _, MapFlags, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder, UprobeMultiOpts,
@@ -23,28 +23,22 @@ pub(super) struct Kernel {
     // Links go first: no probe outlives the programs.
     links: Vec<(Program, Link)>,
     skel: LlmtraceSkel<'static>,
-    pid: u32,
 }
 
 impl Kernel {
-    /// Loads the programs for one process.
-    pub(super) fn load(pid: u32) -> Result<Self> {
+    /// Loads the programs; they record nothing yet.
+    pub(super) fn load() -> Result<Self> {
         // The open object must outlive the skeleton, which lives as long as we do.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
         open.maps.events.set_max_entries(RING_BYTES).context("cannot size the ring buffer")?;
-        open.maps
-            .rodata_data
-            .as_mut()
-            .ok_or_else(|| anyhow!("the BPF object has no settings"))?
-            .target_tgid = pid;
         let skel =
             open.load().context("the kernel refuses the BPF programs (Linux 6.6 or later is needed)")?;
-        Ok(Self { links: Vec::new(), skel, pid })
+        Ok(Self { links: Vec::new(), skel })
     }
 
-    /// Attaches to points of one file.
-    pub(super) fn attach(&mut self, file: &Path, points: &[Point]) -> Result<()> {
+    /// Attaches to points of one file, in one process.
+    pub(super) fn attach(&mut self, pid: u32, file: &Path, points: &[Point]) -> Result<()> {
         let mut by_program: BTreeMap<Program, Vec<&Point>> = BTreeMap::new();
         for point in points {
             by_program.entry(point.program).or_default().push(point);
@@ -58,8 +52,7 @@ impl Kernel {
                 retprobe: program.on_return(),
                 ..UprobeMultiOpts::default()
             };
-            let pid = self.pid as i32;
-            let attached = self.program(program).attach_uprobe_multi_with_opts(pid, file, "", options);
+            let attached = self.program(program).attach_uprobe_multi_with_opts(pid as i32, file, "", options);
             let link = attached.with_context(|| {
                 let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
                 format!("cannot attach {} to {}", program.purpose(), symbols.join(", "))
@@ -69,10 +62,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// Lets all probes record, or none.
-    pub(super) fn set_recording(&mut self, on: bool) {
+    /// Lets the probes record one process, or none.
+    pub(super) fn set_recording(&mut self, pid: Option<u32>) {
         if let Some(bss) = self.skel.maps.bss_data.as_mut() {
-            bss.recording = on.into();
+            bss.target_tgid = pid.unwrap_or(0);
+            bss.recording = pid.is_some().into();
         }
     }
 
@@ -98,6 +92,7 @@ impl Kernel {
             Program::OpBegin => &mut programs.op_begin,
             Program::FusedBegin => &mut programs.fused_begin,
             Program::Barrier => &mut programs.barrier_arrive,
+            Program::Nothing => &mut programs.nothing,
         }
     }
 

@@ -13,6 +13,7 @@
 //! on: links die with the process, and nothing in the target is changed.
 
 mod assemble;
+mod calibrate;
 mod graphs;
 mod host;
 mod kernel;
@@ -25,6 +26,7 @@ mod session;
 mod status;
 mod target;
 
+pub(crate) use calibrate::hammer;
 pub(crate) use target::launch;
 
 use anyhow::{Result, bail};

@@ -26,6 +26,8 @@ pub(super) enum Program {
     OpBegin,
     FusedBegin,
     Barrier,
+    /// Records nothing; for calibration.
+    Nothing,
 }
 
 impl Program {
@@ -41,6 +43,7 @@ impl Program {
             Self::OpBegin => "op begin",
             Self::FusedBegin => "fused op begin",
             Self::Barrier => "barrier",
+            Self::Nothing => "empty",
         }
     }
 

@@ -8,7 +8,7 @@ use super::objects::Objects;
 use super::plan::{self, Point, Program};
 use super::status::StatusLine;
 use super::target::{Caller, Target, default_output};
-use super::{Options, host, maps, output};
+use super::{Options, calibrate, host, maps, output};
 use crate::binary::Learned;
 use anyhow::{Context as _, Result, bail};
 use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
@@ -61,7 +61,7 @@ impl Session {
         let name =
             name.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| target.exe_name());
-        let mut kernel = Kernel::load(target.pid)?;
+        let mut kernel = Kernel::load()?;
         let mut objects = Objects::new(target.pid);
         objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
         if !target.launched && objects.loaded.is_empty() {
@@ -78,7 +78,11 @@ impl Session {
         let start = monotonic_nanos()?;
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
-        let ring = kernel.ring()?;
+        let mut ring = kernel.ring()?;
+        let costs = calibrate::run(&mut kernel, &mut ring).unwrap_or_else(|error| {
+            log::warn!("the price of a probe is not known: {error:#}");
+            Vec::new()
+        });
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
             level_asked: options.level,
@@ -93,6 +97,7 @@ impl Session {
             },
             probes: Vec::new(),
             types: Vec::new(),
+            costs,
         };
         let mut writer =
             Writer::new(file, Header::new(unix, start)).context("cannot write the output file")?;
@@ -125,7 +130,7 @@ impl Session {
         };
         session.learn();
         session.points_changed()?;
-        session.kernel.set_recording(true);
+        session.kernel.set_recording(Some(target.pid));
         Ok(session)
     }
 
@@ -307,7 +312,7 @@ impl Session {
 
     /// Detaches, takes what is left, and closes the file.
     pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
-        self.kernel.set_recording(false);
+        self.kernel.set_recording(None);
         self.kernel.detach_all();
         self.drain()?;
         self.assembler.finish();
@@ -367,7 +372,7 @@ fn attach(
 ) -> Result<()> {
     for loaded in objects.loaded.iter().skip(first) {
         let found = plan::points(&loaded.object, level);
-        kernel.attach(&loaded.mapping.exact_path(pid), &found)?;
+        kernel.attach(pid, &loaded.mapping.exact_path(pid), &found)?;
         points.extend(found.into_iter().map(|point| (point, loaded.mapping.base_name())));
     }
     Ok(())

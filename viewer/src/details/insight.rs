@@ -22,7 +22,12 @@ pub(crate) struct InSight {
 }
 
 impl InSight {
-    pub(crate) fn in_sight_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {
+    pub(crate) fn in_sight_ui(
+        &mut self,
+        ui: &mut Ui,
+        cx: &mut Cx<'_>,
+        totals: &mut Memo<TimeRange, Vec<OpTotal>>,
+    ) {
         ui.heading("In sight");
         let range = cx.open.view.range();
         let now = ui.input(|input| input.time);
@@ -45,7 +50,9 @@ impl InSight {
             });
         }
         ui.add_space(6.0);
-        ui.weak("Solid is computing; striped is waiting for the other threads at the barrier that ends a node.");
+        ui.weak(
+            "Solid is computing; striped is waiting for the other threads at the barrier that ends a node.",
+        );
     }
 
     fn rows_ui(&self, ui: &mut Ui, cx: &mut Cx<'_>, now: f64, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {

@@ -6,7 +6,9 @@ use crate::memo::Memo;
 use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use egui::accesskit::Role;
-use egui::{Align2, CollapsingHeader, CornerRadius, FontId, Grid, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Align2, CollapsingHeader, CornerRadius, FontId, Grid, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2,
+};
 use egui_plot::{Bar, BarChart, Plot, VLine};
 use llmtrace_analysis::format::meta::{Graph, Tensor};
 use llmtrace_analysis::search::Place;
@@ -100,11 +102,20 @@ fn this_time_ui(ui: &mut Ui, cx: &Cx<'_>, place: Place, span: &OpSpan) {
             ui.label(value);
             ui.end_row();
         };
-        row("compute", text::nanos(span.compute), "From the begin of the node on this thread to its arrival at the barrier");
+        row(
+            "compute",
+            text::nanos(span.compute),
+            "From the begin of the node on this thread to its arrival at the barrier",
+        );
         row("wait", text::nanos(span.wait), "From there until the last thread arrived");
         row("begin", text::nanos(span.begin), "Since the start of the recording");
-        let thread = cx.open.trace.thread_of(span).map_or(String::new(), |thread| format!(", tid {}", thread.tid));
-        row("thread", format!("{}{thread}, cpu {}", place.lane, span.cpu), "Place in the thread pool, kernel thread, CPU");
+        let thread =
+            cx.open.trace.thread_of(span).map_or(String::new(), |thread| format!(", tid {}", thread.tid));
+        row(
+            "thread",
+            format!("{}{thread}, cpu {}", place.lane, span.cpu),
+            "Place in the thread pool, kernel thread, CPU",
+        );
         if let Some(token) = cx.open.trace.token_at(span.begin) {
             let what = format!("{} {}, {} tokens", token.phase.name(), token.number, token.tokens);
             row("token", what, "The micro-batch that this was part of");
@@ -130,13 +141,21 @@ fn threads_ui(ui: &mut Ui, cx: &Cx<'_>, span: &OpSpan) {
     for (lane, span) in spans {
         let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
         let times = format!("{} + {}", text::nanos(span.compute), text::nanos(span.wait));
-        let name = format!("thread {lane}: compute {}, wait {}", text::nanos(span.compute), text::nanos(span.wait));
+        let name =
+            format!("thread {lane}: compute {}, wait {}", text::nanos(span.compute), text::nanos(span.wait));
         response.widget_info(|| WidgetInfo::labeled(Role::Label, true, name.as_str()));
-        let bars = Rect::from_min_max(rect.min + vec2(NAME, 2.0), pos2(rect.right() - VALUE, rect.bottom() - 2.0));
+        let bars =
+            Rect::from_min_max(rect.min + vec2(NAME, 2.0), pos2(rect.right() - VALUE, rect.bottom() - 2.0));
         let x = |time: u64| bars.left() + time.saturating_sub(begin) as f32 * scale * bars.width();
         let painter = ui.painter();
         let font = FontId::proportional(11.5);
-        painter.text(rect.left_center(), Align2::LEFT_CENTER, format!("t{lane}"), font.clone(), cx.colors.weak);
+        painter.text(
+            rect.left_center(),
+            Align2::LEFT_CENTER,
+            format!("t{lane}"),
+            font.clone(),
+            cx.colors.weak,
+        );
         painter.rect_filled(bars, 2.0, cx.colors.lane);
         let part = |from: u64, to: u64| Rect::from_x_y_ranges(x(from)..=x(to), bars.y_range());
         let square = CornerRadius::same(1);
@@ -221,9 +240,8 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
         .x_axis_formatter(|mark, _| text::nanos_f64(mark.value))
         .y_axis_formatter(|mark, _| text::trim(mark.value))
         .label_formatter(|at| match at {
-            egui_plot::HoverPosition::NearDataPoint { position, .. } | egui_plot::HoverPosition::Elsewhere { position } => {
-                Some(text::nanos_f64(position.x))
-            }
+            egui_plot::HoverPosition::NearDataPoint { position, .. }
+            | egui_plot::HoverPosition::Elsewhere { position } => Some(text::nanos_f64(position.x)),
         })
         .show(ui, |plot| {
             plot.bar_chart(BarChart::new("occurrences", bars).allow_hover(false));

@@ -13,7 +13,12 @@ use std::sync::Arc;
 
 const ROW: f32 = 20.0;
 
-pub(crate) fn range_ui(ui: &mut Ui, cx: &mut Cx<'_>, range: TimeRange, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {
+pub(crate) fn range_ui(
+    ui: &mut Ui,
+    cx: &mut Cx<'_>,
+    range: TimeRange,
+    totals: &mut Memo<TimeRange, Vec<OpTotal>>,
+) {
     ui.heading(format!("Range of {}", text::nanos(range.nanos())));
     ui.weak(format!("from {} to {}", text::nanos(range.begin), text::nanos(range.end)));
     let tokens = cx.open.trace.tokens.iter().filter(|token| token.range.overlaps(range)).count();

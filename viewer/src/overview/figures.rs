@@ -62,7 +62,8 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
     let tpot = summary.decode.tpot_ms;
     let decode = &summary.decode.phase;
     let prefill = &summary.prefill;
-    let between = summary.decode.between_ms.map(|spread| format!("{} between calls", text::millis(spread.p50)));
+    let between =
+        summary.decode.between_ms.map(|spread| format!("{} between calls", text::millis(spread.p50)));
     let lost = summary.lost_events;
     vec![
         Figure {
@@ -75,7 +76,9 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
         Figure {
             name: "Time per token",
             value: tpot.map_or_else(unknown, |spread| text::millis(spread.p50)),
-            more: tpot.map_or_else(String::new, |s| format!("p95 {} · max {}", text::millis(s.p95), text::millis(s.max))),
+            more: tpot.map_or_else(String::new, |s| {
+                format!("p95 {} · max {}", text::millis(s.p95), text::millis(s.max))
+            }),
             hint: "Duration of a decode call that generates (TPOT): the median; below, what nineteen in twenty do not exceed, and the longest.",
             alarm: false,
         },
@@ -103,7 +106,13 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
         Figure {
             name: "Threads",
             value: number(summary.threads.map(u64::from)),
-            more: cx.open.trace.file.recording.as_ref().map_or_else(String::new, |r| format!("of {} CPUs", r.host.cpus)),
+            more: cx
+                .open
+                .trace
+                .file
+                .recording
+                .as_ref()
+                .map_or_else(String::new, |r| format!("of {} CPUs", r.host.cpus)),
             hint: "Threads of the engine's pool that computed nodes.",
             alarm: false,
         },

@@ -37,9 +37,17 @@ const HEADERS: [(By, &str, &str); 6] = [
     (By::Op, "operator", "What nodes compute; operators fused into one kernel together"),
     (By::Time, "share", "Part of all computing"),
     (By::Time, "time", "Time computing, summed over threads"),
-    (By::Wait, "wait", "Time waiting for the other threads at the barrier after the node, summed over threads"),
+    (
+        By::Wait,
+        "wait",
+        "Time waiting for the other threads at the barrier after the node, summed over threads",
+    ),
     (By::Count, "count", "Executions of a node"),
-    (By::Mean, "per execution", "Wall time from the first thread's begin until the last thread was done, on average"),
+    (
+        By::Mean,
+        "per execution",
+        "Wall time from the first thread's begin until the last thread was done, on average",
+    ),
 ];
 
 impl Sort {
@@ -75,7 +83,8 @@ impl Sort {
                     body.rows(ROW, rows.len(), |mut row| {
                         let Some(operator) = rows.get(row.index()) else { return };
                         row_ui(&mut row, cx, operator, top);
-                        let response = row.response().on_hover_text("Click to find its nodes in the timeline");
+                        let response =
+                            row.response().on_hover_text("Click to find its nodes in the timeline");
                         if response.clicked() {
                             cx.commands.push(Command::FindFor(operator.op.clone()));
                         }
@@ -86,7 +95,8 @@ impl Sort {
 
     fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, hint: &str) {
         let numeric = !matches!(name, "operator" | "share");
-        let layout = if numeric { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
+        let layout =
+            if numeric { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
         ui.with_layout(layout, |ui| {
             let arrow = match (self.by == by && name != "share", self.ascending) {
                 (false, _) => "",
@@ -136,7 +146,11 @@ fn row_ui(row: &mut egui_extras::TableRow<'_, '_>, cx: &Cx<'_>, operator: &Opera
         let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width() - 12.0, 12.0), Sense::hover());
         let full = rect.width() - 58.0;
         let width = (operator.share / top.max(1e-9)) as f32 * full;
-        ui.painter().rect_filled(Rect::from_min_size(rect.min, vec2(width.max(1.0), rect.height())), 2.0, color);
+        ui.painter().rect_filled(
+            Rect::from_min_size(rect.min, vec2(width.max(1.0), rect.height())),
+            2.0,
+            color,
+        );
         let at = egui::pos2(rect.left() + width + 6.0, rect.center().y);
         let font = egui::FontId::proportional(12.0);
         ui.painter().text(at, egui::Align2::LEFT_CENTER, text::percent(operator.share), font, cx.colors.text);

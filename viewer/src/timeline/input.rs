@@ -37,8 +37,9 @@ pub(crate) fn wheel(response: &Response, view: &mut View, left: f32, vertical_sc
     if !response.contains_pointer() {
         return false;
     }
-    let (zoom, scroll, pointer) =
-        response.ctx.input(|input| (input.zoom_delta(), input.smooth_scroll_delta(), input.pointer.hover_pos()));
+    let (zoom, scroll, pointer) = response
+        .ctx
+        .input(|input| (input.zoom_delta(), input.smooth_scroll_delta(), input.pointer.hover_pos()));
     let x = pointer.map_or(view.width() / 2.0, |pointer| pointer.x - left);
     let before = *view;
     if zoom != 1.0 {

@@ -90,13 +90,18 @@ impl Canvas<'_> {
     /// An outline that is visible around the thinnest bar.
     pub(crate) fn outline(&self, range: TimeRange, stroke: Stroke) {
         let bar = self.bar(range);
-        let bar = if bar.width() < 4.0 { Rect::from_center_size(bar.center(), egui::vec2(4.0, bar.height())) } else { bar };
+        let bar = if bar.width() < 4.0 {
+            Rect::from_center_size(bar.center(), egui::vec2(4.0, bar.height()))
+        } else {
+            bar
+        };
         if bar.right() < self.rect.left() || bar.left() > self.rect.right() {
             return;
         }
         // Keep the corners in sight of the clip rectangle, or far outside it.
         let sides = self.rect.x_range().expand(50.0);
-        let bar = Rect::from_x_y_ranges(bar.left().max(sides.min)..=bar.right().min(sides.max), bar.y_range());
+        let bar =
+            Rect::from_x_y_ranges(bar.left().max(sides.min)..=bar.right().min(sides.max), bar.y_range());
         self.painter.rect_stroke(bar, 2.0, stroke, StrokeKind::Outside);
     }
 
@@ -133,7 +138,14 @@ impl Canvas<'_> {
     }
 
     /// A bar; `next` is where the next one begins.
-    fn thread_bar(&self, quads: &mut Quads, open: &Open, lane: u32, (bar, next): (&Bar, Option<f32>), hovered: bool) {
+    fn thread_bar(
+        &self,
+        quads: &mut Quads,
+        open: &Open,
+        lane: u32,
+        (bar, next): (&Bar, Option<f32>),
+        hovered: bool,
+    ) {
         let class = class(open, lane, bar);
         let lighten = |color: Color32| {
             if hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color }
@@ -142,7 +154,9 @@ impl Canvas<'_> {
         let waiting = lighten(self.colors.waiting(class));
         let mut rect = self.bar(bar.range);
         // A gap thinner than a pixel would show now and then, as a slit.
-        if let Some(next) = next.filter(|&next| rect.width() < 4.0 && next > rect.right() && next < rect.right() + 1.0) {
+        if let Some(next) =
+            next.filter(|&next| rect.width() < 4.0 && next > rect.right() && next < rect.right() + 1.0)
+        {
             rect.max.x = next;
         }
         let single = match bar.what {
@@ -172,13 +186,17 @@ impl Canvas<'_> {
     pub(crate) fn tokens(&self, tokens: &[Token], hovered: Option<u64>, labelled: bool) {
         let mut quads = Quads::new(self.rect, 256);
         let mut labels = Vec::new();
-        self.each_in_sight(tokens, |token| token.range, |bar, token| {
-            let color = self.token_color(token);
-            let is_hovered = hovered.is_some_and(|time| token.range.contains(time));
-            let color = if is_hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color };
-            quads.rect(bar, color);
-            labels.push((bar, token, color));
-        });
+        self.each_in_sight(
+            tokens,
+            |token| token.range,
+            |bar, token| {
+                let color = self.token_color(token);
+                let is_hovered = hovered.is_some_and(|time| token.range.contains(time));
+                let color = if is_hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color };
+                quads.rect(bar, color);
+                labels.push((bar, token, color));
+            },
+        );
         self.painter.add(quads.into_shape());
         for (bar, token, color) in labels.into_iter().filter(|(bar, ..)| labelled && bar.width() >= 18.0) {
             let [long, short] = token_names(token);
@@ -199,7 +217,8 @@ impl Canvas<'_> {
     pub(crate) fn graphs(&self, open: &Open) {
         let mut quads = Quads::new(self.rect, 256);
         let mut labels = Vec::new();
-        let range = |span: &llmtrace_analysis::format::tables::GraphSpan| TimeRange::new(span.begin, span.end);
+        let range =
+            |span: &llmtrace_analysis::format::tables::GraphSpan| TimeRange::new(span.begin, span.end);
         self.each_in_sight(&open.trace.graph_spans, range, |bar, span| {
             quads.rect(bar, self.colors.graph);
             if bar.width() >= 40.0 {
@@ -219,7 +238,12 @@ impl Canvas<'_> {
 
     /// Calls `draw` for items in sight, at most about one a pixel; `items` are
     /// sorted by begin.
-    fn each_in_sight<'a, T>(&self, items: &'a [T], range: impl Fn(&T) -> TimeRange, mut draw: impl FnMut(Rect, &'a T)) {
+    fn each_in_sight<'a, T>(
+        &self,
+        items: &'a [T],
+        range: impl Fn(&T) -> TimeRange,
+        mut draw: impl FnMut(Rect, &'a T),
+    ) {
         let window = self.view.range();
         let pixel = self.view.nanos_from_pixels(MIN_BAR);
         // The one before may reach into the window.

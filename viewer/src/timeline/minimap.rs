@@ -84,14 +84,25 @@ impl Minimap {
     }
 
     /// Draws it.
-    pub(crate) fn paint(&mut self, painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &'static Colors) {
+    pub(crate) fn paint(
+        &mut self,
+        painter: &Painter,
+        rect: Rect,
+        open: &Open,
+        view: &View,
+        colors: &'static Colors,
+    ) {
         let whole = View::whole(view.trace(), rect.width());
         self.update(open, &whole);
         let painter = painter.with_clip_rect(rect);
         painter.rect_filled(rect, 3.0, colors.lane);
         let strip = Rect::from_min_max(rect.min, pos2(rect.right(), rect.top() + TOKENS));
         let below = Rect::from_min_max(pos2(rect.left(), strip.bottom() + 2.0), rect.max);
-        Canvas { painter: &painter, colors, view: &whole, rect: strip }.tokens(&open.trace.tokens, None, false);
+        Canvas { painter: &painter, colors, view: &whole, rect: strip }.tokens(
+            &open.trace.tokens,
+            None,
+            false,
+        );
         let mut quads = Quads::new(rect, self.busy.len() + 2);
         let color = colors.op(crate::theme::OpClass::Matmul).gamma_multiply(0.75);
         for (index, busy) in self.busy.iter().enumerate() {

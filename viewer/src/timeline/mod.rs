@@ -23,7 +23,9 @@ use crate::state::Open;
 use crate::text;
 use crate::theme::{Colors, GUTTER_WIDTH, MINIMAP_HEIGHT, RULER_HEIGHT};
 use egui::accesskit::Role;
-use egui::{Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
+};
 use input::Drag;
 use lanes::Canvas;
 use llmtrace_analysis::fold::{Bar, What};
@@ -50,7 +52,8 @@ impl Timeline {
         let full = ui.available_rect_before_wrap();
         let left = full.left() + GUTTER_WIDTH;
         let mut view = cx.open.view.with_width(full.right() - left);
-        let strip = |top: f32, height: f32| Rect::from_min_max(pos2(left, top), pos2(full.right(), top + height));
+        let strip =
+            |top: f32, height: f32| Rect::from_min_max(pos2(left, top), pos2(full.right(), top + height));
         let minimap = strip(full.top(), MINIMAP_HEIGHT);
         let ruler = strip(minimap.bottom() + 4.0, RULER_HEIGHT);
         let lanes = Rect::from_min_max(pos2(full.left(), ruler.bottom()), full.max);
@@ -74,7 +77,13 @@ impl Timeline {
         self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
         let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
         ruler::paint(&painter, ruler, pointer.map(|pointer| pointer.x), &view, cx.colors);
-        paint_range(&painter.with_clip_rect(ruler.union(below)), ruler.union(below), cx.open, &view, cx.colors);
+        paint_range(
+            &painter.with_clip_rect(ruler.union(below)),
+            ruler.union(below),
+            cx.open,
+            &view,
+            cx.colors,
+        );
         if let Some(pointer) = pointer {
             paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
         }
@@ -102,7 +111,11 @@ impl Timeline {
         let scrolls = rows::height(&rows) > rect.height() + 0.5;
         let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect).id_salt("lanes"));
         ui.spacing_mut().scroll = egui::style::ScrollStyle::floating();
-        let source = egui::scroll_area::ScrollSource { mouse_wheel: false, drag: egui::scroll_area::DragScroll::Never, scroll_bar: true };
+        let source = egui::scroll_area::ScrollSource {
+            mouse_wheel: false,
+            drag: egui::scroll_area::DragScroll::Never,
+            scroll_bar: true,
+        };
         let area = ScrollArea::vertical().auto_shrink(false).scroll_source(source);
         area.show(&mut ui, |ui| {
             let (all, response) = ui.allocate_exact_size(vec2(rect.width(), height), Sense::click_and_drag());
@@ -134,8 +147,17 @@ impl Timeline {
     }
 
     /// What is under the pointer.
-    fn hit(&self, response: &Response, rows: &[Row], all: Rect, left: f32, view: &View, open: &Open) -> Option<Hit> {
-        let pointer = response.hover_pos().or(response.interact_pointer_pos()).filter(|pointer| pointer.x >= left)?;
+    fn hit(
+        &self,
+        response: &Response,
+        rows: &[Row],
+        all: Rect,
+        left: f32,
+        view: &View,
+        open: &Open,
+    ) -> Option<Hit> {
+        let pointer =
+            response.hover_pos().or(response.interact_pointer_pos()).filter(|pointer| pointer.x >= left)?;
         let y = pointer.y - all.top();
         let (index, row) = rows.iter().enumerate().find(|(_, row)| row.contains(y))?;
         let time = view.time_from_x(pointer.x - left);
@@ -148,7 +170,11 @@ impl Timeline {
             }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
-                bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar { lane, index, bar })
+                bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
+                    lane,
+                    index,
+                    bar,
+                })
             }
         }
     }
@@ -166,7 +192,8 @@ impl Timeline {
             if !ui.is_rect_visible(rect) {
                 continue;
             }
-            let painter = everywhere.with_clip_rect(rect.expand2(vec2(0.0, 2.0)).intersect(everywhere.clip_rect()));
+            let painter =
+                everywhere.with_clip_rect(rect.expand2(vec2(0.0, 2.0)).intersect(everywhere.clip_rect()));
             painter.rect_filled(rect, 0.0, cx.colors.lane);
             let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect };
             let hovered = match hit {
@@ -190,7 +217,13 @@ impl Timeline {
             canvas.name(row, gutter);
             announce_row(ui, row, rect, cx.open);
         }
-        paint_losses(&everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())), grid, cx.open, view, cx.colors);
+        paint_losses(
+            &everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())),
+            grid,
+            cx.open,
+            view,
+            cx.colors,
+        );
     }
 }
 
@@ -199,7 +232,8 @@ fn bar_at(bars: &[Bar], time: Nanos, slack: u64) -> Option<(usize, Bar)> {
     let after = bars.partition_point(|bar| bar.range.begin <= time);
     let near = |index: usize| {
         let bar = bars.get(index)?;
-        let inside = bar.range.begin <= time.saturating_add(slack) && time < bar.range.end.saturating_add(slack);
+        let inside =
+            bar.range.begin <= time.saturating_add(slack) && time < bar.range.end.saturating_add(slack);
         inside.then_some((index, *bar))
     };
     after.checked_sub(1).and_then(near).or_else(|| near(after))
@@ -217,7 +251,9 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
     } else if response.clicked() {
         match hit {
             Some(Hit::Token(token)) => cx.commands.push(Command::SelectRange(token.range)),
-            Some(Hit::Graph(span)) => cx.commands.push(Command::SelectRange(TimeRange::new(span.begin, span.end))),
+            Some(Hit::Graph(span)) => {
+                cx.commands.push(Command::SelectRange(TimeRange::new(span.begin, span.end)))
+            }
             Some(Hit::Bar { lane, bar, .. }) => {
                 if let What::Span(index) | What::Folded(index) = bar.what {
                     cx.commands.push(Command::Select(Place { lane: *lane, index }));
@@ -275,7 +311,7 @@ fn paint_range(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: 
     let size = galley.size() + vec2(8.0, 2.0);
     if visible.is_positive() {
         let x = visible.center().x.clamp(rect.left() + size.x / 2.0, rect.right() - size.x / 2.0);
-        let tag = Rect::from_center_size(pos2(x, rect.top() + RULER_HEIGHT - size.y / 2.0), size);
+        let tag = Rect::from_center_size(pos2(x, rect.bottom() - size.y), size);
         painter.rect_filled(tag, 3.0, colors.accent);
         painter.galley(tag.min + vec2(4.0, 1.0), galley, colors.text_on(colors.accent));
     }

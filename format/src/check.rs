@@ -1,0 +1,415 @@
+//! Reads everything in a file and says what is wrong with it.
+//!
+//! The blocks are found by scanning, whatever the footer says; then every
+//! column is read, every reference followed, the footer's index compared with
+//! the blocks, and the lane summaries with the rows. [`Checked::repair`] writes
+//! what is left as a whole file.
+
+use crate::constants::{HEADER_LEN, NONE, kind};
+use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::summary::{LaneSummary, SummaryBuilder};
+use crate::tables::{Decodes, GraphSpans, Losses, Threads, Ubatches};
+use crate::{
+    BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
+};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What is wrong. Names are stable: scripts read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// The file was not closed, or its footer cannot be read.
+    NoFooter,
+    /// The file ends inside a block; counts bytes.
+    CutOff,
+    /// Bytes between blocks that are no block; counts bytes.
+    NoBlock,
+    /// A block with a damaged column.
+    Damaged,
+    /// Blocks that the footer's index lacks, or that are not what it says.
+    Index,
+    /// A lane summary that its rows contradict.
+    Summary,
+    /// Rows whose end comes before their begin, or outside their block's range.
+    Range,
+    /// Blocks of a lane that begin before the one before ended.
+    Overlap,
+    /// Ids that occur more than once.
+    DuplicateId,
+    /// Strings that do not exist.
+    NoString,
+    /// Tensors, or types of tensors, that do not exist.
+    NoTensor,
+    /// Graphs that do not exist.
+    NoGraph,
+    /// Nodes that do not exist.
+    NoNode,
+    /// Threads that do not exist.
+    NoThread,
+    /// Graph spans that do not exist.
+    NoGraphSpan,
+    /// Micro-batches that do not exist.
+    NoUbatch,
+    /// Decode calls that do not exist.
+    NoDecode,
+}
+
+impl ProblemKind {
+    /// Stable name, and what it means.
+    pub fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NoFooter => ("no_footer", "the file was not closed: no footer that can be read"),
+            Self::CutOff => ("cut_off", "bytes at the end are not a whole block"),
+            Self::NoBlock => ("no_block", "bytes between blocks are no block"),
+            Self::Damaged => ("damaged", "block cannot be read"),
+            Self::Index => ("index", "blocks are not as the footer's index says"),
+            Self::Summary => ("summary", "summary of a lane contradicts its rows"),
+            Self::Range => ("range", "rows run backwards, or lie outside their block's time range"),
+            Self::Overlap => ("overlap", "block begins before the one before in its lane ended"),
+            Self::DuplicateId => ("duplicate_id", "ids were given before"),
+            Self::NoString => ("no_string", "references to strings that do not exist"),
+            Self::NoTensor => ("no_tensor", "references to tensors or types that do not exist"),
+            Self::NoGraph => ("no_graph", "references to graphs that do not exist"),
+            Self::NoNode => ("no_node", "references to nodes that do not exist"),
+            Self::NoThread => ("no_thread", "references to threads that do not exist"),
+            Self::NoGraphSpan => ("no_graph_span", "references to graph spans that do not exist"),
+            Self::NoUbatch => ("no_ubatch", "references to micro-batches that do not exist"),
+            Self::NoDecode => ("no_decode", "references to decode calls that do not exist"),
+        }
+    }
+}
+
+/// Something wrong at one place of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong.
+    pub kind: ProblemKind,
+    /// Where: the damaged column, else the block, else the bytes.
+    pub offset: u64,
+    /// How many bytes, blocks or rows, as the kind says.
+    pub count: u64,
+    /// The table; for problems of the file as a whole `file`.
+    pub table: &'static str,
+    /// The lane, for op spans and summaries.
+    pub lane: Option<u32>,
+}
+
+/// A checked file.
+pub struct Checked {
+    /// The file, its blocks found by scanning.
+    pub file: TraceFile,
+    /// What is wrong, in the order of the checks.
+    pub problems: Vec<Problem>,
+    /// Blocks that can be read whole, in the order of the file.
+    pub readable: Vec<BlockInfo>,
+    /// Fresh summaries of the lanes.
+    pub summaries: Vec<LaneSummary>,
+}
+
+impl Checked {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Checks a file. `progress` returns `false` to cancel.
+///
+/// # Errors
+/// When the source cannot be read, is no trace or is of a later version, and
+/// [`Error::Cancelled`]. Damage is no error.
+pub fn check(source: Source, progress: ScanProgress<'_>) -> Result<Checked> {
+    let file = TraceFile::open_scanned(source, progress)?;
+    let mut checker = Checker::new(&file);
+    checker.scanned();
+    checker.graphs();
+    let blocks = &file.blocks;
+    let total = blocks.len().max(1) as f32;
+    // Rows refer to rows of other tables, and blocks of tables interleave.
+    for info in blocks.iter().filter(|info| info.kind != kind::OP_SPANS) {
+        checker.small(info);
+    }
+    checker.references();
+    for (done, info) in blocks.iter().enumerate() {
+        if done.is_multiple_of(16) && !progress(done as f32 / total) {
+            return Err(Error::Cancelled);
+        }
+        if info.kind == kind::OP_SPANS {
+            checker.op_spans(info);
+        }
+    }
+    let (problems, summaries) = checker.finish();
+    let damaged: HashSet<u64> = problems.damaged;
+    let readable = blocks.iter().filter(|info| !damaged.contains(&info.offset)).copied().collect();
+    Ok(Checked { problems: problems.list, readable, summaries, file })
+}
+
+#[derive(Default)]
+struct Problems {
+    list: Vec<Problem>,
+    /// Offsets of blocks that cannot be read.
+    damaged: HashSet<u64>,
+}
+
+impl Problems {
+    fn add(&mut self, kind: ProblemKind, info: &BlockInfo, table: &'static str, count: u64) {
+        if count > 0 {
+            let lane = (info.kind == kind::OP_SPANS).then_some(info.lane);
+            self.list.push(Problem { kind, offset: info.offset, count, table, lane });
+        }
+    }
+
+    fn of_file(&mut self, kind: ProblemKind, offset: u64, count: u64) {
+        if count > 0 {
+            self.list.push(Problem { kind, offset, count, table: "file", lane: None });
+        }
+    }
+}
+
+struct Lane {
+    end: Nanos,
+    summary: SummaryBuilder,
+}
+
+struct Checker<'a> {
+    file: &'a TraceFile,
+    problems: Problems,
+    graphs: HashMap<u32, &'a Graph>,
+    threads: HashSet<u32>,
+    decodes: HashSet<u32>,
+    ubatches: HashSet<u32>,
+    /// Graph of each graph span.
+    graph_spans: HashMap<u32, u32>,
+    /// References that can be judged once all blocks were seen.
+    to_graphs: Vec<(BlockInfo, Vec<u32>)>,
+    to_ubatches: Vec<(BlockInfo, Vec<u32>)>,
+    to_decodes: Vec<(BlockInfo, Vec<u32>)>,
+    lanes: BTreeMap<u32, Lane>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(file: &'a TraceFile) -> Self {
+        Self {
+            file,
+            problems: Problems::default(),
+            graphs: HashMap::new(),
+            threads: HashSet::new(),
+            decodes: HashSet::new(),
+            ubatches: HashSet::new(),
+            graph_spans: HashMap::new(),
+            to_graphs: Vec::new(),
+            to_ubatches: Vec::new(),
+            to_decodes: Vec::new(),
+            lanes: BTreeMap::new(),
+        }
+    }
+
+    /// What the scan met, and the index in the footer.
+    fn scanned(&mut self) {
+        for warning in &self.file.warnings {
+            match *warning {
+                Warning::CutOff { offset, bytes } => self.problems.of_file(ProblemKind::CutOff, offset, bytes),
+                Warning::Skipped { offset, bytes } => {
+                    self.problems.of_file(ProblemKind::NoBlock, offset, bytes);
+                }
+                _ => {}
+            }
+        }
+        let Some(footer) = self.file.read_footer() else {
+            return self.problems.of_file(ProblemKind::NoFooter, self.file.len(), 1);
+        };
+        let listed: HashMap<u64, BlockInfo> = footer.blocks().map(|info| (info.offset, info)).collect();
+        let found: HashSet<u64> = self.file.blocks.iter().map(|info| info.offset).collect();
+        for info in self.file.blocks.iter().filter(|info| listed.get(&info.offset) != Some(info)) {
+            self.problems.add(ProblemKind::Index, info, name(info.kind), 1);
+        }
+        // Damaged blocks were reported as bytes that are no block.
+        let gone = footer.blocks().filter(|info| !found.contains(&info.offset));
+        for info in gone {
+            self.problems.add(ProblemKind::Index, &info, name(info.kind), 1);
+        }
+    }
+
+    fn graphs(&mut self) {
+        // Graphs that could be read are in `file.graphs`, in the order of their blocks.
+        let types = self.file.recording.as_ref().map(|recording| recording.types.len());
+        for info in self.file.blocks.iter().filter(|info| info.kind == kind::GRAPH) {
+            let Ok(read) = self.file.read_structured::<Graph>(info) else { continue };
+            let Some(graph) = self.file.graphs.iter().find(|graph| graph.id == read.id) else { continue };
+            let (mut strings, mut tensors) = (0, 0);
+            for tensor in &read.tensors {
+                let texts = [tensor.name, tensor.op, tensor.variant];
+                strings += texts.iter().filter(|id| id.0 as usize >= self.file.strings.len()).count();
+                let links = tensor.sources.iter().chain(tensor.view_of.as_ref());
+                tensors += links.filter(|&&link| link as usize >= read.tensors.len()).count();
+                tensors +=
+                    usize::from(types.is_some_and(|types| types > 0 && tensor.tensor_type as usize >= types));
+            }
+            tensors += (read.nodes as usize).saturating_sub(read.tensors.len());
+            self.problems.add(ProblemKind::NoString, info, "graph", strings as u64);
+            self.problems.add(ProblemKind::NoTensor, info, "graph", tensors as u64);
+            let again = self.graphs.insert(read.id, graph).is_some();
+            self.problems.add(ProblemKind::DuplicateId, info, "graph", again.into());
+        }
+    }
+
+    /// Reports a damaged block.
+    fn damaged(&mut self, info: &BlockInfo, error: &Error) {
+        let at = match error {
+            Error::Checksum { offset, .. } | Error::Malformed { offset, .. } => *offset,
+            _ => info.offset,
+        };
+        self.problems.add(ProblemKind::Damaged, &BlockInfo { offset: at, ..*info }, name(info.kind), 1);
+        self.problems.damaged.insert(info.offset);
+    }
+
+    /// Every column of the block, also those that this build does not know;
+    /// then the table.
+    fn read<T: Table>(&mut self, info: &BlockInfo) -> Option<T> {
+        let read = self.file.verify(info).and_then(|()| self.file.read::<T>(info, ColumnSet::ALL));
+        read.map_err(|error| self.damaged(info, &error)).ok()
+    }
+
+    fn small(&mut self, info: &BlockInfo) {
+        let structured = match info.kind {
+            kind::RECORDING => self.file.read_structured::<Recording>(info).map(drop),
+            kind::STRINGS => self.file.read_structured::<Vec<String>>(info).map(drop),
+            kind::GRAPH => self.file.read_structured::<Graph>(info).map(drop),
+            kind::ENDING => self.file.read_structured::<Ending>(info).map(drop),
+            kind::THREADS => return self.threads(info),
+            kind::DECODES => return self.decodes(info),
+            kind::UBATCHES => return self.ubatches(info),
+            kind::GRAPH_SPANS => return self.graph_spans(info),
+            kind::LOSSES => {
+                let Some(table) = self.read::<Losses>(info) else { return };
+                return self.times(info, Losses::NAME, &table.begin, &table.end);
+            }
+            _ => self.file.verify(info),
+        };
+        if let Err(error) = structured.and_then(|()| self.file.verify(info)) {
+            self.damaged(info, &error);
+        }
+    }
+
+    fn times(&mut self, info: &BlockInfo, table: &'static str, begins: &[Nanos], ends: &[Nanos]) {
+        let rows = begins.iter().zip(ends);
+        let wrong = rows.filter(|(begin, end)| {
+            end < begin || **begin < info.range.begin || **end > info.range.end
+        });
+        self.problems.add(ProblemKind::Range, info, table, wrong.count() as u64);
+    }
+
+    fn threads(&mut self, info: &BlockInfo) {
+        let Some(table) = self.read::<Threads>(info) else { return };
+        let again = table.id.iter().filter(|&&id| !self.threads.insert(id)).count();
+        self.problems.add(ProblemKind::DuplicateId, info, Threads::NAME, again as u64);
+    }
+
+    fn decodes(&mut self, info: &BlockInfo) {
+        let Some(table) = self.read::<Decodes>(info) else { return };
+        self.times(info, Decodes::NAME, &table.begin, &table.end);
+        let again = table.id.iter().filter(|&&id| !self.decodes.insert(id)).count();
+        self.problems.add(ProblemKind::DuplicateId, info, Decodes::NAME, again as u64);
+    }
+
+    fn ubatches(&mut self, info: &BlockInfo) {
+        let Some(table) = self.read::<Ubatches>(info) else { return };
+        self.times(info, Ubatches::NAME, &table.begin, &table.end);
+        let again = table.id.iter().filter(|&&id| !self.ubatches.insert(id)).count();
+        self.problems.add(ProblemKind::DuplicateId, info, Ubatches::NAME, again as u64);
+        self.to_decodes.push((*info, table.decode));
+    }
+
+    fn graph_spans(&mut self, info: &BlockInfo) {
+        let Some(table) = self.read::<GraphSpans>(info) else { return };
+        self.times(info, GraphSpans::NAME, &table.begin, &table.end);
+        let rows = table.id.iter().zip(&table.graph);
+        let again = rows.filter(|(id, graph)| self.graph_spans.insert(**id, **graph).is_some()).count();
+        self.problems.add(ProblemKind::DuplicateId, info, GraphSpans::NAME, again as u64);
+        self.to_graphs.push((*info, table.graph));
+        self.to_ubatches.push((*info, table.ubatch));
+    }
+
+    fn references(&mut self) {
+        for (info, ids) in std::mem::take(&mut self.to_graphs) {
+            let gone = ids.iter().filter(|id| **id != NONE && !self.graphs.contains_key(id)).count();
+            self.problems.add(ProblemKind::NoGraph, &info, GraphSpans::NAME, gone as u64);
+        }
+        for (info, ids) in std::mem::take(&mut self.to_ubatches) {
+            let gone = ids.iter().filter(|id| **id != NONE && !self.ubatches.contains(id)).count();
+            self.problems.add(ProblemKind::NoUbatch, &info, GraphSpans::NAME, gone as u64);
+        }
+        for (info, ids) in std::mem::take(&mut self.to_decodes) {
+            let gone = ids.iter().filter(|id| **id != NONE && !self.decodes.contains(id)).count();
+            self.problems.add(ProblemKind::NoDecode, &info, Ubatches::NAME, gone as u64);
+        }
+    }
+
+    fn op_spans(&mut self, info: &BlockInfo) {
+        let Some(table) = self.read::<OpSpans>(info) else { return };
+        let lane = self
+            .lanes
+            .entry(info.lane)
+            .or_insert_with(|| Lane { end: 0, summary: SummaryBuilder::new(info.lane) });
+        let overlaps = info.range.begin < lane.end;
+        let (mut threads, mut graph_spans, mut nodes) = (0, 0, 0);
+        let mut end = info.range.begin;
+        for span in table.spans(info.range) {
+            end = span.end();
+            threads += u64::from(!self.threads.contains(&span.thread));
+            let graph = self.graph_spans.get(&span.graph_span);
+            graph_spans += u64::from(graph.is_none());
+            let graph = graph.and_then(|graph| self.graphs.get(graph));
+            let op = graph.and_then(|graph| {
+                let last = span.node.checked_add(span.fused).filter(|last| *last < graph.nodes);
+                nodes += u64::from(last.is_none());
+                (span.node < graph.nodes).then(|| graph.tensors.get(span.node as usize)).flatten()
+            });
+            lane.summary.add(&span, op.map_or(StrId(0), |tensor| tensor.op));
+        }
+        lane.end = lane.end.max(end);
+        let wrong = u64::from(table.gap.first().is_some_and(|gap| *gap > 0)) + u64::from(end != info.range.end);
+        let mut add = |kind, count| self.problems.add(kind, info, OpSpans::NAME, count);
+        add(ProblemKind::Range, wrong);
+        add(ProblemKind::Overlap, overlaps.into());
+        add(ProblemKind::NoThread, threads);
+        add(ProblemKind::NoGraphSpan, graph_spans);
+        add(ProblemKind::NoNode, nodes);
+    }
+
+    fn finish(mut self) -> (Problems, Vec<LaneSummary>) {
+        let fresh: Vec<LaneSummary> = self.lanes.values().map(|lane| lane.summary.build()).collect();
+        if let Some(footer) = self.file.read_footer() {
+            let mut lanes: Vec<u32> = fresh.iter().chain(&footer.summaries).map(|it| it.lane).collect();
+            lanes.sort_unstable();
+            lanes.dedup();
+            for lane in lanes {
+                let of = |list: &[LaneSummary]| list.iter().find(|it| it.lane == lane).cloned();
+                if of(&fresh) != of(&footer.summaries) {
+                    let offset = self.file.footer_offset().unwrap_or(HEADER_LEN as u64);
+                    let kind = ProblemKind::Summary;
+                    let problem = Problem { kind, offset, count: 1, table: "footer", lane: Some(lane) };
+                    self.problems.list.push(problem);
+                }
+            }
+        }
+        (self.problems, fresh)
+    }
+}
+
+/// Name of a block's table.
+fn name(kind: u16) -> &'static str {
+    match kind {
+        kind::RECORDING => "recording",
+        kind::STRINGS => "strings",
+        kind::GRAPH => "graph",
+        kind::ENDING => "ending",
+        kind::THREADS => Threads::NAME,
+        kind::DECODES => Decodes::NAME,
+        kind::UBATCHES => Ubatches::NAME,
+        kind::GRAPH_SPANS => GraphSpans::NAME,
+        kind::OP_SPANS => OpSpans::NAME,
+        kind::LOSSES => Losses::NAME,
+        _ => "unknown",
+    }
+}

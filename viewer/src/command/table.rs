@@ -1,0 +1,164 @@
+//! The commands with a name: menus, keys and the list of keys come from here.
+
+use super::Command;
+use crate::state::Page;
+use egui::{Key, KeyboardShortcut, Modifiers};
+
+/// Which menu shows a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Menu {
+    /// Files.
+    File,
+    /// What is shown.
+    View,
+    /// Moving about.
+    Go,
+    /// Help.
+    Help,
+}
+
+/// One command for menus, keys and the list of keys.
+pub struct Entry {
+    /// What it does.
+    pub command: Command,
+    /// Its name.
+    pub name: &'static str,
+    /// One line about it.
+    pub help: &'static str,
+    /// Its menu.
+    pub menu: Menu,
+    /// Its keys.
+    pub keys: &'static [KeyboardShortcut],
+    /// Whether it works only on an open trace.
+    pub needs_trace: bool,
+}
+
+const fn key(key: Key) -> KeyboardShortcut {
+    KeyboardShortcut::new(Modifiers::NONE, key)
+}
+
+const fn with_command(key: Key) -> KeyboardShortcut {
+    KeyboardShortcut::new(Modifiers::COMMAND, key)
+}
+
+macro_rules! entry {
+    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+        Entry {
+            command: $command,
+            name: $name,
+            help: $help,
+            menu: Menu::$menu,
+            keys: &[$($key),*],
+            needs_trace: $needs_trace,
+        }
+    };
+}
+
+/// All commands that have a name.
+pub static TABLE: &[Entry] = &[
+    entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
+    entry!(File, Command::Close, "Close", "Close the trace", [with_command(Key::W)], true),
+    entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
+    entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
+    entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
+    entry!(
+        Go,
+        Command::Find,
+        "Find…",
+        "Find nodes by name or operator",
+        [with_command(Key::F), key(Key::Slash)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::NextOccurrence,
+        "Next occurrence",
+        "Same node, next time",
+        [key(Key::CloseBracket)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::PreviousOccurrence,
+        "Previous occurrence",
+        "Same node, time before",
+        [key(Key::OpenBracket)],
+        true
+    ),
+    entry!(Go, Command::NextSpan, "Next span", "Next span on the lane", [key(Key::ArrowRight)], true),
+    entry!(
+        Go,
+        Command::PreviousSpan,
+        "Previous span",
+        "Span before on the lane",
+        [key(Key::ArrowLeft)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::FrameSelection,
+        "Frame selection",
+        "Fill the window with the selection",
+        [key(Key::F)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::WholeTrace,
+        "Whole trace",
+        "Show all of the trace",
+        [key(Key::Num0), key(Key::Home)],
+        true
+    ),
+    entry!(Go, Command::ZoomIn, "Zoom in", "Show less (hold W)", [key(Key::Plus), key(Key::Equals)], true),
+    entry!(Go, Command::ZoomOut, "Zoom out", "Show more (hold S)", [key(Key::Minus)], true),
+    entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times (hold A)", [key(Key::PageUp)], true),
+    entry!(Go, Command::PanRight, "Later", "Move to later times (hold D)", [key(Key::PageDown)], true),
+    entry!(Go, Command::ClearSelection, "Clear selection", "Select nothing", [key(Key::Escape)], true),
+    entry!(
+        Help,
+        Command::Keys,
+        "Keys and mouse",
+        "How to move about",
+        [key(Key::Questionmark), key(Key::F1)],
+        false
+    ),
+];
+
+/// A key as people write it.
+pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String {
+    let symbol = match shortcut.logical_key {
+        Key::OpenBracket => "[",
+        Key::CloseBracket => "]",
+        Key::Slash => "/",
+        Key::Plus => "+",
+        Key::Minus => "-",
+        Key::Equals => "=",
+        Key::Questionmark => "?",
+        Key::Escape => "Esc",
+        _ => return context.format_shortcut(shortcut),
+    };
+    symbol.to_owned()
+}
+
+/// The command of a key that was just pressed; consumes the key. An open menu
+/// keeps the keys that it knows.
+pub fn pressed(context: &egui::Context) -> Option<Command> {
+    let typing = context.egui_wants_keyboard_input();
+    if egui::Popup::is_any_open(context) && context.input(|input| input.key_pressed(Key::Escape)) {
+        return None;
+    }
+    let command = context.input_mut(|input| {
+        let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
+            keys.iter().any(|key| {
+                let is_text = typing && key.modifiers.is_none() && key.logical_key != Key::Escape;
+                !is_text && input.consume_shortcut(key)
+            })
+        };
+        TABLE.iter().find(|entry| hit(entry.keys, input)).map(|entry| entry.command.clone())
+    });
+    if command.is_some() {
+        egui::Popup::close_all(context);
+    }
+    command
+}
