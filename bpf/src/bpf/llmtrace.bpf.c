@@ -67,6 +67,7 @@ int graph_begin(struct pt_regs *ctx)
 	__u64 graph = PT_REGS_PARM1(ctx);
 	__u64 plan = PT_REGS_PARM2(ctx);
 
+	__sync_fetch_and_add(&generation, 1);
 	EMIT(event_graph_begin, EVENT_GRAPH_BEGIN, BPF_RB_NO_WAKEUP,
 		event->graph = graph;
 		event->node_count = READ_USER(__u32, graph + 4);
@@ -88,7 +89,7 @@ int op_begin(struct pt_regs *ctx)
 {
 	EMIT(event_op_begin, EVENT_OP_BEGIN, BPF_RB_NO_WAKEUP,
 		event->tensor = PT_REGS_PARM2(ctx);
-		event->ith = READ_USER(__u32, PT_REGS_PARM1(ctx));
+		event->ith = read_ith(PT_REGS_PARM1(ctx));
 		event->pad = 0;
 	);
 }
@@ -100,7 +101,7 @@ int fused_begin(struct pt_regs *ctx)
 	EMIT(event_fused_begin, EVENT_FUSED_BEGIN, BPF_RB_NO_WAKEUP,
 		event->tensor = PT_REGS_PARM2(ctx);
 		event->last_tensor = PT_REGS_PARM3(ctx);
-		event->ith = READ_USER(__u32, PT_REGS_PARM1(ctx));
+		event->ith = read_ith(PT_REGS_PARM1(ctx));
 		event->pad = 0;
 	);
 }

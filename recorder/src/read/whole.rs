@@ -1,0 +1,130 @@
+//! Output that is there whole or not at all: written beside its final name,
+//! renamed once it is complete, removed when anything goes wrong.
+
+use anyhow::{Result, anyhow, bail};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A path beside the final one, removed unless [`Whole::keep`] renames it.
+pub(super) struct Whole {
+    temporary: PathBuf,
+    output: PathBuf,
+    kept: bool,
+}
+
+impl Whole {
+    /// Chooses a temporary path in the folder of `output`. A file or folder
+    /// there that is not ours to replace is refused.
+    pub(super) fn new(output: &Path) -> Result<Self> {
+        let Some(name) = output.file_name() else {
+            bail!("cannot write: not a name for a file: {}", output.display());
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.partial", std::process::id()));
+        Ok(Self { temporary: output.with_file_name(hidden), output: output.to_owned(), kept: false })
+    }
+
+    /// Where to write meanwhile.
+    pub(super) fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Creates the file to write.
+    pub(super) fn file(&self) -> Result<BufWriter<File>> {
+        if self.output.is_dir() {
+            bail!("cannot write: it is a folder; name a file: {}", self.output.display());
+        }
+        let file = File::create_new(&self.temporary).map_err(|error| self.cannot(&error))?;
+        Ok(BufWriter::with_capacity(1 << 20, file))
+    }
+
+    /// Gives the finished output its name.
+    pub(super) fn keep(mut self) -> Result<()> {
+        std::fs::rename(&self.temporary, &self.output).map_err(|error| self.cannot(&error))?;
+        self.kept = true;
+        Ok(())
+    }
+
+    /// Finishes a file: everything written, on disk, under its name.
+    pub(super) fn keep_file(self, file: BufWriter<File>) -> Result<u64> {
+        let file = file.into_inner().map_err(|error| self.cannot(error.error()))?;
+        file.sync_all().map_err(|error| self.cannot(&error))?;
+        let len = file.metadata().map_err(|error| self.cannot(&error))?.len();
+        drop(file);
+        self.keep()?;
+        Ok(len)
+    }
+
+    /// An error of the operating system, with the name that the user gave.
+    pub(super) fn cannot(&self, error: &std::io::Error) -> anyhow::Error {
+        let reason = match error.kind() {
+            ErrorKind::NotFound => "no such folder".to_owned(),
+            ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        anyhow!("cannot write: {reason}: {}", self.output.display())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Whichever it is; nothing can be done if it cannot be removed.
+            let _ = std::fs::remove_file(&self.temporary);
+            let _ = std::fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// Shows how far a command has come, if stderr is a terminal, and ends it when
+/// the user interrupts, so that [`Whole`] can clean up.
+pub(super) struct Progress {
+    what: &'static str,
+    interrupted: Arc<AtomicBool>,
+    #[cfg(target_os = "linux")]
+    signal: Option<signal_hook::SigId>,
+    terminal: bool,
+    shown: Option<Instant>,
+}
+
+impl Progress {
+    /// Progress of a command, such as `cutting`.
+    pub(super) fn new(what: &'static str) -> Self {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        Self {
+            what,
+            #[cfg(target_os = "linux")]
+            signal: signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted.clone()).ok(),
+            interrupted,
+            terminal: std::io::stderr().is_terminal(),
+            shown: None,
+        }
+    }
+
+    /// `done` is from 0 to 1; whether to go on.
+    pub(super) fn at(&mut self, done: f32) -> bool {
+        let due = self.shown.is_none_or(|shown| shown.elapsed() > Duration::from_millis(100));
+        if self.terminal && due {
+            self.shown = Some(Instant::now());
+            let _ = write!(std::io::stderr(), "\r{} {:3.0} %", self.what, done.clamp(0.0, 1.0) * 100.0);
+        }
+        !self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Some(signal) = self.signal {
+            signal_hook::low_level::unregister(signal);
+        }
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
