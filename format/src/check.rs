@@ -6,8 +6,8 @@
 //! what is left as a whole file.
 
 use crate::constants::{HEADER_LEN, NONE, kind};
-use crate::problem::{Problem, ProblemKind};
 use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::problem::{Problem, ProblemKind};
 use crate::summary::{LaneSummary, SummaryBuilder};
 use crate::tables::{Decodes, GraphSpans, Losses, Threads, Ubatches};
 use crate::{
@@ -129,7 +129,9 @@ impl<'a> Checker<'a> {
     fn scanned(&mut self) {
         for warning in &self.file.warnings {
             match *warning {
-                Warning::CutOff { offset, bytes } => self.problems.of_file(ProblemKind::CutOff, offset, bytes),
+                Warning::CutOff { offset, bytes } => {
+                    self.problems.of_file(ProblemKind::CutOff, offset, bytes)
+                }
                 Warning::Skipped { offset, bytes } => {
                     self.problems.of_file(ProblemKind::NoBlock, offset, bytes);
                 }
@@ -214,9 +216,8 @@ impl<'a> Checker<'a> {
 
     fn times(&mut self, info: &BlockInfo, table: &'static str, begins: &[Nanos], ends: &[Nanos]) {
         let rows = begins.iter().zip(ends);
-        let wrong = rows.filter(|(begin, end)| {
-            end < begin || **begin < info.range.begin || **end > info.range.end
-        });
+        let wrong =
+            rows.filter(|(begin, end)| end < begin || **begin < info.range.begin || **end > info.range.end);
         self.problems.add(ProblemKind::Range, info, table, wrong.count() as u64);
     }
 
@@ -289,7 +290,8 @@ impl<'a> Checker<'a> {
             lane.summary.add(&span, op.map_or(StrId(0), |tensor| tensor.op));
         }
         lane.end = lane.end.max(end);
-        let wrong = u64::from(table.gap.first().is_some_and(|gap| *gap > 0)) + u64::from(end != info.range.end);
+        let wrong =
+            u64::from(table.gap.first().is_some_and(|gap| *gap > 0)) + u64::from(end != info.range.end);
         let mut add = |kind, count| self.problems.add(kind, info, OpSpans::NAME, count);
         add(ProblemKind::Range, wrong);
         add(ProblemKind::Overlap, overlaps.into());

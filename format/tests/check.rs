@@ -126,9 +126,8 @@ fn no_flipped_byte_goes_unnoticed() {
 fn a_wrong_index_and_a_wrong_summary_are_found() {
     // The footer of a longer file behind the blocks of a shorter one.
     let (long, short) = (sample(|_, _| {}), sample(|i, span| span.compute += u64::from(i == 990)));
-    let footer = |bytes: &[u8]| {
-        u64::from_le_bytes(bytes[bytes.len() - 24..][..8].try_into().unwrap()) as usize
-    };
+    let footer =
+        |bytes: &[u8]| u64::from_le_bytes(bytes[bytes.len() - 24..][..8].try_into().unwrap()) as usize;
     let mut mixed = short[..footer(&short)].to_vec();
     if footer(&short) == footer(&long) {
         mixed.extend_from_slice(&long[footer(&long)..]);

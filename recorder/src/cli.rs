@@ -18,6 +18,8 @@ enum Command {
     #[cfg(target_os = "linux")]
     Record(linux::Record),
     #[cfg(target_os = "linux")]
+    Doctor(linux::Doctor),
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Launch(linux::Launch),
     #[cfg(target_os = "linux")]
@@ -34,6 +36,8 @@ impl Cli {
             #[cfg(target_os = "linux")]
             Command::Record(record) => record.run(),
             #[cfg(target_os = "linux")]
+            Command::Doctor(doctor) => doctor.run(),
+            #[cfg(target_os = "linux")]
             Command::Launch(launch) => Err(launch.run()),
             #[cfg(target_os = "linux")]
             Command::Hammer => crate::record::hammer().map(|()| 0),
@@ -44,7 +48,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Options, launch, run};
+    use crate::record::{Options, Question, doctor, launch, run};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -125,6 +129,34 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
     fn seconds(text: &str) -> Result<Duration, String> {
         let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
         Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible duration".to_owned())
+    }
+
+    /// Check whether this host can record, and what a target would give
+    ///
+    /// Looks at the kernel and our privileges, measures what a probe costs here,
+    /// and, for a process or for files, finds every probe point: in which object,
+    /// at which instruction, and which levels it would give. Attaches nothing to
+    /// the process.
+    ///
+    /// Exit code: 0 when the host can record and the target gives operators, else
+    /// 1; 2 on errors.
+    #[derive(Args)]
+    pub(super) struct Doctor {
+        /// Look at the running process PID
+        #[arg(short, long, value_name = "PID")]
+        pid: Option<u32>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Look at these libraries or programs, taken together
+        #[arg(value_name = "FILE", conflicts_with = "pid")]
+        files: Vec<PathBuf>,
+    }
+
+    impl Doctor {
+        pub(super) fn run(self) -> anyhow::Result<i32> {
+            doctor(&Question { pid: self.pid, files: self.files, json: self.json })
+        }
     }
 
     /// Becomes a command once the recorder is ready; for `record` only.

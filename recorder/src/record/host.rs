@@ -41,8 +41,26 @@ pub(super) fn check() -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("recording needs an x86-64 machine; traces can be read here");
     }
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        let who = if Uid::effective().is_root() { "root here lacks" } else { "recording needs root or" };
+        bail!("{who} {}: run it as `sudo llmtrace record …`", missing.join(", "));
+    }
+    if !has_btf() {
+        bail!("the kernel has no type information (CONFIG_DEBUG_INFO_BTF), which recording needs: {BTF}");
+    }
+    Ok(())
+}
+
+/// Whether the kernel has type information.
+pub(super) fn has_btf() -> bool {
+    Path::new(BTF).exists()
+}
+
+/// Names of the capabilities that recording needs and we lack.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
     let capabilities = effective_capabilities();
-    let missing: Vec<&str> = [
+    [
         (CAP_BPF | CAP_SYS_ADMIN, "CAP_BPF"),
         (CAP_PERFMON | CAP_SYS_ADMIN, "CAP_PERFMON"),
         (CAP_SYS_PTRACE, "CAP_SYS_PTRACE"),
@@ -50,15 +68,7 @@ pub(super) fn check() -> Result<()> {
     .into_iter()
     .filter(|(any, _)| capabilities & any == 0)
     .map(|(_, name)| name)
-    .collect();
-    if !missing.is_empty() {
-        let who = if Uid::effective().is_root() { "root here lacks" } else { "recording needs root or" };
-        bail!("{who} {}: run it as `sudo llmtrace record …`", missing.join(", "));
-    }
-    if !Path::new(BTF).exists() {
-        bail!("the kernel has no type information (CONFIG_DEBUG_INFO_BTF), which recording needs: {BTF}");
-    }
-    Ok(())
+    .collect()
 }
 
 fn effective_capabilities() -> u64 {

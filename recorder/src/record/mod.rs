@@ -14,6 +14,7 @@
 
 mod assemble;
 mod calibrate;
+mod doctor;
 mod graphs;
 mod host;
 mod kernel;
@@ -27,6 +28,7 @@ mod status;
 mod target;
 
 pub(crate) use calibrate::hammer;
+pub(crate) use doctor::{Question, run as doctor};
 pub(crate) use target::launch;
 
 use anyhow::{Result, bail};
