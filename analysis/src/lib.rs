@@ -4,14 +4,18 @@
 //! llmtrace_format::TraceFile ─► Trace ─┬─► fold     (timeline: a list bounded by pixels)
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
-//!                                      └─► search   (find by name)
+//!                                      ├─► search   (find by name)
+//!                                      ├─► cut      (a time range as a trace of its own)
+//!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
 //!
 //! Everything here is a function from a [`Trace`] to values that both the
 //! command line and the app show. The crate does no I/O beyond the format
 //! crate and knows neither egui nor libbpf.
 
+pub mod cut;
 mod executions;
+pub mod export;
 pub mod fold;
 pub mod node;
 pub mod price;

@@ -17,7 +17,7 @@ mod distribution;
 mod durations;
 mod totals;
 
-pub use distribution::{Bin, Distribution, distribution};
+pub use distribution::{Bin, Distribution, distribution, distribution_in};
 pub use durations::{Durations, percentile};
 pub use totals::{OpTotal, totals_in_range};
 

@@ -120,6 +120,7 @@ pub fn write<W: Write>(sink: W, model: &Model, options: &Options) -> Result<W> {
             tid: 4242,
             touched_by_loss: 0,
             probe_hits: 0,
+            inferred_begins: 0,
         });
         for (lane, spans) in run.buffer.iter().enumerate() {
             for span in spans {

@@ -9,6 +9,7 @@ use llmtrace_format::{
     constants,
 };
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,6 +34,8 @@ pub struct Trace {
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
     pub warnings: Vec<Warning>,
+    /// Place in `graph_spans` by id; a cut trace keeps the ids of the whole.
+    graph_span_index: HashMap<u32, usize>,
     spans: OnceLock<Loaded>,
 }
 
@@ -98,7 +101,18 @@ impl Trace {
         graph_spans.sort_by_key(|row| row.begin);
         losses.sort_by_key(|row| row.begin);
         let tokens = tokens(&decodes, &ubatches);
-        Ok(Self { file, decodes, ubatches, graph_spans, losses, tokens, warnings, spans: OnceLock::new() })
+        let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
+        Ok(Self {
+            file,
+            decodes,
+            ubatches,
+            graph_spans,
+            losses,
+            tokens,
+            warnings,
+            graph_span_index,
+            spans: OnceLock::new(),
+        })
     }
 
     /// Decodes all op spans, on all cores. Does nothing when they are loaded.
@@ -188,9 +202,7 @@ impl Trace {
 
     /// The graph span of an id.
     pub fn graph_span(&self, id: u32) -> Option<&GraphSpan> {
-        // Ids count up in order of begin, but for graphs that run at once.
-        let guess = self.graph_spans.get(id as usize).filter(|span| span.id == id);
-        guess.or_else(|| self.graph_spans.iter().find(|span| span.id == id))
+        self.graph_spans.get(*self.graph_span_index.get(&id)?)
     }
 
     /// The graph with a [`Graph::id`].

@@ -240,6 +240,8 @@ table! {
     7 touched_by_loss: u8 as Runs,
     /// Most probe hits of one of its threads, the calling one's included.
     8 probe_hits: u32 as Runs,
+    /// 1 when begins of its nodes were inferred from arrivals at barriers.
+    9 inferred_begins: u8 as Runs,
 }
 
 table! {

@@ -124,17 +124,21 @@ fn no_flipped_byte_goes_unnoticed() {
 
 #[test]
 fn a_wrong_index_and_a_wrong_summary_are_found() {
-    // The footer of a longer file behind the blocks of a shorter one.
-    let (long, short) = (sample(|_, _| {}), sample(|i, span| span.compute += u64::from(i == 990)));
     let footer =
         |bytes: &[u8]| u64::from_le_bytes(bytes[bytes.len() - 24..][..8].try_into().unwrap()) as usize;
-    let mut mixed = short[..footer(&short)].to_vec();
-    if footer(&short) == footer(&long) {
-        mixed.extend_from_slice(&long[footer(&long)..]);
-        let found = checked(mixed);
-        assert!(found.problems.iter().any(|problem| problem.kind == ProblemKind::Summary));
-        assert!(checked(repaired(&found)).is_whole());
+    let (one, other) = (sample(|_, _| {}), sample(|i, span| span.compute += u64::from(i % 3)));
+    // The footer of one file behind the blocks of another, with a trailer that points at it.
+    let mut mixed = other[..footer(&other)].to_vec();
+    mixed.extend_from_slice(&one[footer(&one)..]);
+    let trailer = mixed.len() - 24;
+    let offset = (footer(&other) as u64).to_le_bytes();
+    mixed[trailer..trailer + 8].copy_from_slice(&offset);
+    mixed[trailer + 8..trailer + 12].copy_from_slice(&crc32fast::hash(&offset).to_le_bytes());
+    let found = checked(mixed);
+    for kind in [ProblemKind::Index, ProblemKind::Summary] {
+        assert!(found.problems.iter().any(|problem| problem.kind == kind), "{:?}", found.problems);
     }
+    assert!(checked(repaired(&found)).is_whole());
 }
 
 #[test]

@@ -97,6 +97,8 @@ fn every_table() -> Vec<u8> {
             threads: 1,
             tid: 42,
             touched_by_loss: 0,
+            probe_hits: 5,
+            inferred_begins: 1,
         };
         writer.push_graph_span(span);
         for node in 0..2 {

@@ -41,7 +41,7 @@ impl Cli {
             Command::Launch(launch) => Err(launch.run()),
             #[cfg(target_os = "linux")]
             Command::Hammer => crate::record::hammer().map(|()| 0),
-            Command::Read(read) => read.run().map(|()| 0),
+            Command::Read(read) => read.run(),
         }
     }
 }
@@ -85,6 +85,14 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// How much to record; each level includes those before it
         #[arg(long, value_enum, default_value = "thread")]
         level: Level,
+        /// Always probe the begin of each node, too
+        ///
+        /// Once the order of a graph's nodes is known, arrivals at barriers tell
+        /// them apart, and probes at their begins are detached: a node then begins
+        /// when the last thread arrived at the barrier before. With this option
+        /// begins are seen, at twice the cost.
+        #[arg(long)]
+        exact_begins: bool,
         /// Print nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -119,6 +127,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Level::Op => meta::Level::Op,
                     Level::Thread => meta::Level::Thread,
                 },
+                exact_begins: self.exact_begins,
                 quiet: self.quiet,
             };
             options.check()?;

@@ -52,6 +52,37 @@ fn threads_meet_at_barriers() {
 
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
+fn counting_barriers_tells_the_same_nodes_as_seeing_their_begins() {
+    // Both ways on the same run: begins stay attached and are compared.
+    let run = Run::new();
+    let both = recorder(&run, &["--exact-begins"])
+        .env("RUST_LOG", "debug")
+        .arg("--")
+        .args(run.generate(2, 16))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(both.stderr).unwrap();
+    let line = said.lines().find(|line| line.contains("counting against seeing")).expect("compared");
+    let number = |name: &str| -> u64 {
+        let rest = line.split_once(&format!("{name}: ")).expect("a figure").1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    assert!(number("graphs") >= 10, "{line}");
+    assert_eq!(number("misplaced"), 0, "{line}");
+    assert_eq!(number("late_nanos"), 0, "nothing begins before the last thread arrived: {line}");
+    check_whole(&open(&run), 2);
+    assert!(open(&run).graph_spans.iter().all(|graph| graph.inferred_begins == 0));
+
+    // And by itself: begins are given up after a while, and nothing is missing.
+    let run = Run::new();
+    assert!(recorder(&run, &["-q"]).arg("--").args(run.generate(1, 40)).status().unwrap().success());
+    let trace = open(&run);
+    check_whole(&trace, 1);
+    assert!(trace.graph_spans.iter().filter(|graph| graph.inferred_begins == 1).count() > 10);
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
 fn running_process_is_recorded_and_goes_on_undisturbed() {
     let run = Run::new();
     let mut engine = Engine::start(&run, 1);

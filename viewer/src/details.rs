@@ -10,12 +10,12 @@ use crate::panel::Cx;
 use egui::{ScrollArea, Ui};
 use insight::InSight;
 use llmtrace_analysis::stats::{Distribution, OpTotal};
-use llmtrace_analysis::{NodeKey, TimeRange};
+use llmtrace_analysis::{NodeKey, Phase, TimeRange};
 
 /// The panel's own state.
 #[derive(Default)]
 pub struct Details {
-    distribution: Memo<(NodeKey, Option<u32>), Distribution>,
+    distribution: Memo<(NodeKey, Phase), Distribution>,
     totals: Memo<TimeRange, Vec<OpTotal>>,
     in_sight: InSight,
 }

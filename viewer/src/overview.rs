@@ -19,9 +19,9 @@ const TWO_COLUMNS: f32 = 900.0;
 /// Wider windows get margins.
 const MAX_WIDTH: f32 = 1560.0;
 /// Least height of what stands beside the plot.
-const CARD_HEIGHT: f32 = 222.0;
+const CARD_HEIGHT: f32 = 240.0;
 /// Height of the plot of time per token.
-const PLOT_HEIGHT: f32 = 200.0;
+const PLOT_HEIGHT: f32 = 216.0;
 
 /// The page's own state.
 #[derive(Default)]

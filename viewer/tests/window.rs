@@ -111,7 +111,8 @@ fn operator_is_clicked_and_its_details_read() {
     let span = *opened(&harness).span(place).unwrap();
     let key = opened(&harness).key(&span);
     let read = texts(&harness);
-    for wanted in [&*key.name, &*key.op, "This execution", "On each thread", "All occurrences", "source 0"] {
+    for wanted in [&*key.name, &*key.op, "This execution", "On each thread", "All occurrences in", "source 0"]
+    {
         assert!(read.contains(wanted), "{wanted} is missing in {read}");
     }
     assert!(read.contains(&format!("selected {} {}", key.op, key.name)));

@@ -1,8 +1,8 @@
 //! One node over the whole trace: the durations of all its occurrences.
 
 use super::{Durations, micros};
-use crate::Trace;
 use crate::executions::{Contexts, NodeKey, NodeTable, join, runs};
+use crate::{Phase, Trace};
 use serde::Serialize;
 
 /// Bars of the histogram.
@@ -43,6 +43,17 @@ pub struct Bin {
 /// is that thread's computing; over all lanes (`None`) it is the wall time from
 /// the first thread's begin until the last one was done.
 pub fn distribution(trace: &Trace, key: &NodeKey, lane: Option<u32>) -> Distribution {
+    distribution_in(trace, key, lane, None)
+}
+
+/// Like [`distribution`], of the occurrences in one phase: a node that reads a
+/// prompt takes a hundred times as long as when it generates.
+pub fn distribution_in(
+    trace: &Trace,
+    key: &NodeKey,
+    lane: Option<u32>,
+    phase: Option<Phase>,
+) -> Distribution {
     let contexts = Contexts::new(trace);
     let lanes = match lane {
         Some(id) => trace
@@ -59,7 +70,11 @@ pub fn distribution(trace: &Trace, key: &NodeKey, lane: Option<u32>) -> Distribu
     let mut durations = Vec::new();
     for group in runs.chunk_by(|a, b| a.graph_span == b.graph_span) {
         let Some(first) = group.first() else { continue };
-        let graph = contexts.of(first.graph_span).graph;
+        let context = contexts.of(first.graph_span);
+        if phase.is_some_and(|phase| context.phase(trace) != phase) {
+            continue;
+        }
+        let graph = context.graph;
         join(group, &mut scratch, |execution| {
             let node = (execution.node, execution.fused);
             let is_it = table.get(trace, graph, node, |graph| {

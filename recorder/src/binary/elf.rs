@@ -5,6 +5,7 @@
 //! that its caller asked for. Code and data are read on demand.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use object::LittleEndian as LE;
@@ -50,6 +51,7 @@ pub(crate) struct Object {
     file_len: u64,
     segments: Vec<Segment>,
     dynamic: Option<Segment>,
+    unwind_header: Option<Segment>,
     symbols: Symbols,
     build_id: Option<String>,
     stripped: bool,
@@ -74,6 +76,7 @@ impl Object {
             file_len,
             segments: Vec::new(),
             dynamic: None,
+            unwind_header: None,
             symbols: Symbols::default(),
             build_id: None,
             stripped: true,
@@ -168,6 +171,26 @@ impl Object {
             .collect()
     }
 
+    /// Addresses of the executable segment around `vaddr`, as far as the file has them.
+    pub(super) fn executable_around(&self, vaddr: u64) -> Option<Range<u64>> {
+        let (segment, _) = self.segment_at(vaddr)?;
+        let end = segment.vaddr.checked_add(segment.file_size)?;
+        segment.executable.then_some(segment.vaddr..end)
+    }
+
+    /// What is loaded from `vaddr` to the end of its segment, cut at 16 MiB.
+    pub(super) fn rest_of_segment(&self, vaddr: u64) -> Option<Vec<u8>> {
+        let (segment, delta) = self.segment_at(vaddr)?;
+        self.bytes_at_vaddr(vaddr, (segment.file_size - delta).min(MAX_READ_BYTES))
+    }
+
+    /// Address and content of `.eh_frame_hdr`, which stripping leaves alone.
+    pub(super) fn unwind_header(&self) -> Option<(u64, Vec<u8>)> {
+        let header = self.unwind_header?;
+        let len = header.file_size.min(MAX_READ_BYTES);
+        Some((header.vaddr, self.bytes_at_vaddr(header.vaddr, len)?))
+    }
+
     fn segment_at(&self, vaddr: u64) -> Option<(Segment, u64)> {
         self.segments.iter().find_map(|&segment| {
             let delta = vaddr.checked_sub(segment.vaddr)?;
@@ -226,6 +249,7 @@ impl Object {
             match entry.p_type.get(LE) {
                 elf::PT_LOAD => self.segments.push(segment),
                 elf::PT_DYNAMIC => self.dynamic = Some(segment),
+                elf::PT_GNU_EH_FRAME => self.unwind_header = Some(segment),
                 elf::PT_NOTE if self.build_id.is_none() => {
                     self.build_id = self.read_build_id(segment, entry.p_align.get(LE));
                 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   ELF file ── elf::Object ──┬── prologue ── where a uprobe is cheap and arguments are intact
+//!                             ├── frames + plt ── node_loop ── where a node's barriers are
 //!                             └── affine ── target ── learn ── op names, types, field offsets
 //!                                             ▲
 //!            tables over Memory: FileImage (the file, relocated) or a running process
@@ -15,8 +16,11 @@ mod affine;
 mod elf;
 #[cfg(test)]
 mod fixtures;
+mod frames;
 mod image;
 mod learn;
+mod node_loop;
+mod plt;
 mod prologue;
 #[cfg(test)]
 mod real_binaries;
@@ -27,6 +31,7 @@ mod target;
 pub(crate) use elf::Object;
 pub(crate) use image::FileImage;
 pub(crate) use learn::{Learned, learn};
+pub(crate) use node_loop::{LoopSite, barrier_sites};
 pub(crate) use prologue::{Arg, Site, probe_site, return_site};
 pub(crate) use symbols::Symbol;
 pub(crate) use tables::{Memory, TypeInfo};

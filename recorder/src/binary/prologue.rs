@@ -113,7 +113,8 @@ fn site(instruction: &Instruction, offset: u64, emulated: bool, stack_moved: boo
     }
 }
 
-fn describe(instruction: &Instruction) -> String {
+/// Mnemonic and, if it is a register, first operand.
+pub(super) fn describe(instruction: &Instruction) -> String {
     let mut text = format!("{:?}", instruction.mnemonic()).to_lowercase();
     if instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register {
         text += &format!(" {:?}", instruction.op0_register()).to_lowercase();
@@ -126,7 +127,7 @@ fn may_write(access: OpAccess) -> bool {
 }
 
 /// Whether every kernel that we support emulates the instruction that `bytes` begins with.
-fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
+pub(super) fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
     let encoding = bytes.get(..instruction.len()).unwrap_or_default();
     matches!(
         *encoding,

@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<i32> {
 }
 
 fn repair(checked: &Checked, output: &Path) -> Result<u64> {
-    let whole = Whole::new(output)?;
+    let whole = Whole::trace(output)?;
     let mut progress = Progress::new("repairing");
     let file = checked
         .repair(whole.file()?, &mut |done| progress.at(done))

@@ -1,13 +1,19 @@
-//! The commands that read a trace: `info`, `summary` and `stats`.
+//! The commands that read a trace: `info`, `summary` and `stats`; `check`, which
+//! tells what is wrong with one; and `cut`, `export` and `import`, which write.
 //!
 //! Each prints text for people, or JSON with `--json`. The JSON is a promise:
 //! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
 //! that stdout stays what was asked for. Runs on any operating system.
 
+mod check;
+mod cut;
+mod export;
+mod import;
 mod info;
 mod stats;
 mod summary;
 mod text;
+mod whole;
 
 use anyhow::{Context, Result, anyhow};
 use llmtrace_analysis::Trace;
@@ -28,21 +34,34 @@ pub(crate) enum Read {
     Summary(summary::Args),
     /// Show where the time went, by operator, name, layer, thread or token
     Stats(stats::Args),
+    /// Say what is wrong with a file, and rescue what can be read
+    Check(check::Args),
+    /// Write a time range as a trace of its own
+    Cut(cut::Args),
+    /// Write for other tools: Chrome trace JSON, Perfetto, CSV
+    Export(export::Args),
+    /// Make a trace of what another tool recorded
+    Import(import::Args),
 }
 
 impl Read {
-    /// Runs the command; prints to stdout.
-    pub(crate) fn run(self) -> Result<()> {
+    /// Runs the command; prints to stdout and returns the exit code.
+    pub(crate) fn run(self) -> Result<i32> {
         let mut out = Vec::new();
+        let mut code = 0;
         match self {
             Self::Info(args) => info::run(&args, &mut out)?,
             Self::Summary(args) => summary::run(&args, &mut out)?,
             Self::Stats(args) => stats::run(&args, &mut out)?,
+            Self::Check(args) => code = check::run(&args, &mut out)?,
+            Self::Cut(args) => cut::run(&args, &mut out)?,
+            Self::Export(args) => export::run(&args, &mut out)?,
+            Self::Import(args) => import::run(&args, &mut out)?,
         }
         match std::io::stdout().lock().write_all(&out) {
             // `llmtrace stats … | head` is no error.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("cannot write to standard output"),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(code),
+            written => written.map(|()| code).context("cannot write to standard output"),
         }
     }
 }

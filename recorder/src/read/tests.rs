@@ -1,6 +1,6 @@
 //! The reading commands on generated traces.
 
-use super::{Read, info, print_short_summary, stats, summary};
+use super::{Read, check, cut, export, import, info, print_short_summary, stats, summary};
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
 use serde_json::Value;
@@ -19,6 +19,10 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Info(args) => info::run(&args, &mut out)?,
         Read::Summary(args) => summary::run(&args, &mut out)?,
         Read::Stats(args) => stats::run(&args, &mut out)?,
+        Read::Check(args) => drop(check::run(&args, &mut out)?),
+        Read::Cut(args) => cut::run(&args, &mut out)?,
+        Read::Export(args) => export::run(&args, &mut out)?,
+        Read::Import(args) => import::run(&args, &mut out)?,
     }
     Ok(String::from_utf8(out)?)
 }
@@ -58,6 +62,10 @@ fn every_json_field_is_documented() {
     let mut names = Vec::new();
     fields(&json(&["info", &path, "--json"]), "", &mut names);
     fields(&json(&["summary", &path, "--json"]), "", &mut names);
+    let damaged = Path::new(&path).with_extension("damaged");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&damaged, &bytes[..bytes.len() / 2]).unwrap();
+    fields(&json(&["check", damaged.to_str().unwrap(), "--json", "--repair"]), "", &mut names);
     for by in ["op", "name", "layer", "thread", "token"] {
         fields(&json(&["stats", &path, "--json", "--by", by]), "", &mut names);
     }
@@ -137,4 +145,79 @@ fn errors_say_what_and_where() {
         json(&["info", &path, "--json"])["warnings"][0].as_str().unwrap().contains("not closed properly")
     );
     assert!(run(&["summary", &path]).is_ok());
+}
+
+#[test]
+fn a_cut_trace_holds_its_range_and_nothing_is_overwritten_by_mistake() {
+    let (folder, path) = file(50_000, 2);
+    let out = folder.path().join("cut.llmtrace");
+    let out = out.to_str().unwrap();
+    run(&["cut", &path, "--range", "token:2..token:5", "-o", out]).unwrap();
+    assert_eq!(json(&["check", out, "--json"])["whole"], true);
+    assert_eq!(json(&["summary", out, "--json"])["decode"]["calls"], 3);
+    let precious = folder.path().join("notes.txt");
+    std::fs::write(&precious, "precious").unwrap();
+    assert!(run(&["cut", &path, "--range", "all", "-o", precious.to_str().unwrap()]).is_err());
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    assert!(run(&["cut", &path, "--range", "all", "-o", &path]).is_err());
+    assert!(run(&["export", &path, "--format", "chrome", "-o", &path]).is_err());
+    assert!(run(&["cut", &path, "--range", "tomorrow", "-o", out]).is_err());
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 3, "temporary files were left behind");
+}
+
+#[test]
+fn a_damaged_file_is_repaired_beside_itself() {
+    let (folder, path) = file(20_000, 2);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() * 3 / 4]).unwrap();
+    let found = json(&["check", &path, "--json", "--repair"]);
+    assert_eq!(found["whole"], false);
+    let repaired = folder.path().join("t.repaired.llmtrace");
+    assert_eq!(found["repaired"], repaired.to_str().unwrap());
+    assert_eq!(found["repaired_bytes"], std::fs::metadata(&repaired).unwrap().len());
+    assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() * 3 / 4);
+    let kinds = json(&["check", repaired.to_str().unwrap(), "--json"]);
+    assert!(!kinds["problems"].as_array().unwrap().iter().any(|problem| problem["kind"] == "no_footer"));
+}
+
+#[test]
+fn csv_is_a_folder_with_a_file_for_each_table() {
+    let (folder, path) = file(5_000, 2);
+    let out = folder.path().join("tables");
+    run(&["export", &path, "--format", "csv", "-o", out.to_str().unwrap()]).unwrap();
+    run(&["export", &path, "--format", "csv", "-o", out.to_str().unwrap(), "--range", "token:1"]).unwrap();
+    let decodes = std::fs::read_to_string(out.join("decodes.csv")).unwrap();
+    assert_eq!(decodes.lines().count(), 2);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_trace_exported_to_chrome_and_imported_again_says_the_same() {
+    for name in ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"] {
+        let path = format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"));
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (chrome, again) = (at("t.json"), at("again.llmtrace"));
+        run(&["export", &path, "--format", "chrome", "-o", &chrome]).unwrap();
+        run(&["import", &chrome, "-o", &again]).unwrap();
+        assert_eq!(json(&["check", &again, "--json"])["problems"], Value::Array(Vec::new()));
+        for by in ["op", "layer", "thread"] {
+            let stats = |path: &str| json(&["stats", path, "--by", by, "--json"]);
+            let (before, after) = (stats(&path), stats(&again));
+            let rows = |value: &Value| value["rows"].as_array().unwrap().clone();
+            assert_eq!(rows(&before).len(), rows(&after).len());
+            for (before, after) in rows(&before).iter().zip(&rows(&after)) {
+                for field in ["key", "count", "time_ms", "wait_ms"] {
+                    assert_eq!(before[field], after[field], "{name} by {by}: {field}");
+                }
+            }
+        }
+        let summary = |path: &str| json(&["summary", path, "--json"]);
+        let (before, after) = (summary(&path), summary(&again));
+        assert_eq!(before["decode"]["tokens"], after["decode"]["tokens"]);
+        assert_eq!(before["prefill"]["tokens"], after["prefill"]["tokens"]);
+        assert_eq!(before["graph_runs"], after["graph_runs"]);
+    }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +17,24 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Chooses a temporary path in the folder of `output`. A file or folder
-    /// there that is not ours to replace is refused.
-    pub(super) fn new(output: &Path) -> Result<Self> {
+    /// For a trace: replaces an earlier one, and nothing else.
+    pub(super) fn trace(output: &Path) -> Result<Self> {
+        if output.metadata().is_ok_and(|it| it.is_file() && it.len() > 0) && !is_trace(output) {
+            bail!("cannot write: it exists and is not an .llmtrace file; name another: {}", output.display());
+        }
+        Self::new(output)
+    }
+
+    /// For anything else: replaces what is there, unless it is a trace.
+    pub(super) fn other(output: &Path) -> Result<Self> {
+        if is_trace(output) {
+            bail!("cannot write: it is a trace; name another file: {}", output.display());
+        }
+        Self::new(output)
+    }
+
+    /// Chooses a temporary path in the folder of `output`.
+    fn new(output: &Path) -> Result<Self> {
         let Some(name) = output.file_name() else {
             bail!("cannot write: not a name for a file: {}", output.display());
         };
@@ -79,6 +94,17 @@ impl Drop for Whole {
             let _ = std::fs::remove_dir_all(&self.temporary);
         }
     }
+}
+
+fn is_trace(path: &Path) -> bool {
+    let mut magic = [0; 8];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == llmtrace_format::constants::MAGIC
+}
+
+/// Whether two paths are the same file.
+pub(super) fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Shows how far a command has come, if stderr is a terminal, and ends it when

@@ -17,6 +17,7 @@
 //! at once (the second gets lanes of its own).
 
 use super::graphs::KnownGraph;
+use super::sequence::{Item, Sequences, begins};
 use llmtrace_bpf::Event;
 use llmtrace_bpf::types::event_graph_begin;
 use llmtrace_format::constants::NONE;
@@ -60,6 +61,8 @@ pub(super) struct Counts {
     pub(super) decode_tokens: u64,
     pub(super) decode_nanos: u64,
     pub(super) unknown_graphs: u64,
+    /// Graphs whose nodes could not be told from arrivals alone.
+    pub(super) uncounted_graphs: u64,
 }
 
 pub(super) struct Assembler {
@@ -74,6 +77,11 @@ pub(super) struct Assembler {
     ubatches: HashMap<u32, Ubatch>,
     running: Vec<RunningGraph>,
     threads: HashMap<(u32, u32), u32>,
+    /// `ith` of each thread seen.
+    places: HashMap<u32, u32>,
+    /// Whether only those barriers are probed that close nodes.
+    only_closing_barriers: bool,
+    pub(super) sequences: Sequences,
     pub(super) rows: Rows,
     pub(super) counts: Counts,
 }
@@ -96,6 +104,9 @@ struct LaneRun {
     ith: u32,
     hits: u32,
     steps: Vec<Step>,
+    /// Each arrival at a barrier, and the CPU it was on.
+    arrivals: Vec<u64>,
+    cpus: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -122,6 +133,9 @@ impl Assembler {
             ubatches: HashMap::new(),
             running: Vec::new(),
             threads: HashMap::new(),
+            places: HashMap::new(),
+            only_closing_barriers: false,
+            sequences: Sequences::default(),
             rows: Rows::default(),
             counts: Counts::default(),
         }
@@ -130,6 +144,11 @@ impl Assembler {
     /// Says that no event ends a ubatch.
     pub(super) fn close_ubatches_with_decodes(&mut self) {
         self.ubatch_ends = false;
+    }
+
+    /// Says that each barrier event closes a node.
+    pub(super) fn count_barriers(&mut self) {
+        self.only_closing_barriers = true;
     }
 
     /// Takes one event. Events of a thread come in order.
@@ -150,7 +169,7 @@ impl Assembler {
             Event::FusedBegin(event) => {
                 self.op_begin(time, tid, event.ith, event.tensor, event.last_tensor, event.head.cpu.into());
             }
-            Event::Barrier(_) => self.barrier(time, tid),
+            Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
         }
     }
 
@@ -197,7 +216,7 @@ impl Assembler {
     }
 
     fn decode_end(&mut self, time: u64, tid: u32, result: i32) {
-        if !self.ubatch_ends {
+        if !self.ubatch_ends && self.ubatches.contains_key(&tid) {
             self.ubatch_end(time, tid);
         }
         let Some(open) = self.decodes.get_mut(&tid) else {
@@ -277,6 +296,7 @@ impl Assembler {
             tid,
             touched_by_loss: 0,
             probe_hits: 0,
+            inferred_begins: 0,
         };
         self.next_graph += 1;
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
@@ -299,7 +319,8 @@ impl Assembler {
                     lane.steps.push(step);
                 }
                 None => {
-                    graph.lanes.push(LaneRun { tid, ith: ith % LANES_PER_SLOT, hits: 1, steps: vec![step] })
+                    let lane = LaneRun { hits: 1, steps: vec![step], ..LaneRun::new(tid, ith) };
+                    graph.lanes.push(lane);
                 }
             }
             return;
@@ -307,18 +328,23 @@ impl Assembler {
         self.counts.orphans += 1;
     }
 
-    fn barrier(&mut self, time: u64, tid: u32) {
+    fn barrier(&mut self, time: u64, tid: u32, cpu: u32) {
         for graph in &mut self.running {
             if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
-                lane.hits += 1;
-                if let Some(step) = lane.steps.last_mut() {
-                    step.arrival = time;
-                }
+                lane.arrive(time, cpu);
                 return;
             }
         }
-        // Barriers outside of graphs, or of a thread whose first begin is yet to
-        // come, belong to nothing.
+        // Without begins, a thread's first arrival introduces it.
+        if let [graph] = &mut self.running[..]
+            && self.only_closing_barriers
+            && let Some(&ith) = self.places.get(&tid)
+        {
+            let mut lane = LaneRun::new(tid, ith);
+            lane.arrive(time, cpu);
+            graph.lanes.push(lane);
+        }
+        // Other barriers belong to nothing.
     }
 
     fn graph_end(&mut self, time: u64, tid: u32) {
@@ -329,6 +355,7 @@ impl Assembler {
         let mut graph = self.running.remove(at);
         graph.span.end = time;
         // The calling thread also hit the begin and the end of the graph.
+        self.settle(&mut graph);
         let hits = |lane: &LaneRun| lane.hits + if lane.tid == tid { 2 } else { 0 };
         graph.span.probe_hits = graph.lanes.iter().map(hits).max().unwrap_or(2);
         let release = releases(&graph);
@@ -343,6 +370,59 @@ impl Assembler {
         self.rows.graphs.push(FinishedGraph { span: graph.span, lanes });
     }
 
+    /// Decides which nodes the threads of a graph computed: those whose begins
+    /// were seen, or those that their arrivals count.
+    fn settle(&mut self, graph: &mut RunningGraph) {
+        let known_threads = graph.lanes.iter().all(|lane| self.places.get(&lane.tid) == Some(&lane.ith));
+        self.places.extend(graph.lanes.iter().map(|lane| (lane.tid, lane.ith)));
+        let Some(known) = graph.known.clone().filter(|_| self.only_closing_barriers) else { return };
+        let order = self.sequences.order(known.structure());
+        let all_there = graph.lanes.len() == graph.span.threads as usize;
+        let explicit = all_there && graph.lanes.iter().all(|lane| lane.steps.len() == lane.arrivals.len());
+        let fits =
+            |order: &[Item]| all_there && graph.lanes.iter().all(|lane| lane.arrivals.len() == order.len());
+        let order = order.filter(|order| fits(order));
+        if explicit {
+            if let Some(order) = &order {
+                self.compare(graph, order);
+            }
+            let seen: Vec<Vec<Item>> = graph.lanes.iter().map(LaneRun::items).collect();
+            self.sequences.learn(known.structure(), &seen, known_threads);
+            return;
+        }
+        match order {
+            Some(order) => {
+                graph.span.inferred_begins = 1;
+                infer_steps(graph, &order);
+            }
+            None => {
+                self.sequences.distrust();
+                // What was seen of it is kept while begins are seen at all.
+                if graph.lanes.iter().any(|lane| lane.steps.is_empty()) {
+                    self.counts.uncounted_graphs += 1;
+                    self.counts.orphans +=
+                        graph.lanes.iter().map(|lane| lane.arrivals.len() as u64).sum::<u64>();
+                    graph.lanes.clear();
+                }
+            }
+        }
+    }
+
+    /// Keeps account of how well counting agrees with seeing.
+    fn compare(&mut self, graph: &RunningGraph, order: &[Item]) {
+        let arrivals: Vec<&[u64]> = graph.lanes.iter().map(|lane| lane.arrivals.as_slice()).collect();
+        let begins = begins(&arrivals, graph.span.begin);
+        self.sequences.compared.graphs += 1;
+        let inferred: Vec<(Item, u64)> = order.iter().copied().zip(begins).collect();
+        for lane in &graph.lanes {
+            let seen = lane.steps.iter().map(|step| ((step.node, step.fused), step.begin));
+            let seen: Vec<(Item, u64)> = seen.collect();
+            // A thread's first begin depends on when it woke up; nothing tells.
+            let rest = |list: &[(Item, u64)]| list.get(1..).unwrap_or_default().to_vec();
+            self.sequences.compare(&rest(&seen), &rest(&inferred));
+        }
+    }
+
     fn thread(&mut self, ith: u32, tid: u32) -> u32 {
         let next = self.threads.len() as u32;
         let id = *self.threads.entry((ith, tid)).or_insert(next);
@@ -350,6 +430,39 @@ impl Assembler {
             self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
         }
         id
+    }
+}
+
+impl LaneRun {
+    fn new(tid: u32, ith: u32) -> Self {
+        let ith = ith % LANES_PER_SLOT;
+        Self { tid, ith, hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
+    }
+
+    fn arrive(&mut self, time: u64, cpu: u32) {
+        self.hits += 1;
+        self.arrivals.push(time);
+        self.cpus.push(cpu);
+        if let Some(step) = self.steps.last_mut() {
+            step.arrival = time;
+        }
+    }
+
+    fn items(&self) -> Vec<Item> {
+        self.steps.iter().map(|step| (step.node, step.fused)).collect()
+    }
+}
+
+/// Replaces the steps of all threads by those that their arrivals count.
+fn infer_steps(graph: &mut RunningGraph, order: &[Item]) {
+    let arrivals: Vec<&[u64]> = graph.lanes.iter().map(|lane| lane.arrivals.as_slice()).collect();
+    let begins = begins(&arrivals, graph.span.begin);
+    for lane in &mut graph.lanes {
+        let seen = lane.arrivals.iter().zip(&lane.cpus);
+        let steps = order.iter().zip(&begins).zip(seen);
+        lane.steps = steps
+            .map(|((&(node, fused), &begin), (&arrival, &cpu))| Step { node, fused, cpu, begin, arrival })
+            .collect();
     }
 }
 

@@ -10,6 +10,7 @@ use super::memory::ProcessMemory;
 use crate::binary::Learned;
 use llmtrace_bpf::types::event_graph_begin;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 /// More nodes than any real graph has; keeps a wrong read from costing memory.
@@ -41,12 +42,18 @@ pub(super) struct KnownGraph {
     /// Address of each node, in order of execution.
     order: Vec<u64>,
     by_address: HashMap<u64, u32>,
+    structure: u64,
 }
 
 impl KnownGraph {
-    pub(super) fn new(id: u32, order: Vec<u64>) -> Self {
+    pub(super) fn new(id: u32, order: Vec<u64>, structure: u64) -> Self {
         let by_address = order.iter().enumerate().map(|(index, &address)| (address, index as u32)).collect();
-        Self { id, order, by_address }
+        Self { id, order, by_address, structure }
+    }
+
+    /// Equal for graphs whose nodes are computed in the same order.
+    pub(super) fn structure(&self) -> u64 {
+        self.structure
     }
 
     /// Number of nodes.
@@ -70,6 +77,19 @@ impl KnownGraph {
 pub(super) struct RawGraph {
     pub(super) tensors: Vec<RawTensor>,
     pub(super) nodes: u32,
+}
+
+impl RawGraph {
+    /// What decides which nodes are computed, in which order, and fused to which:
+    /// operators, flags, sources, and emptiness, but no sizes.
+    fn structure(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for tensor in self.tensors.iter().take(self.nodes as usize) {
+            let empty = tensor.ne.contains(&0);
+            (tensor.op, tensor.flags, empty, &tensor.sources, tensor.op_params.first()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 /// A tensor as read.
@@ -120,6 +140,7 @@ impl GraphReader {
         let learned = self.learned.clone()?;
         let order = self.memory.read_words(begin.nodes, begin.node_count as usize)?;
         let raw = read_graph(&self.memory, &learned, &order)?;
+        let structure = raw.structure();
         let next = self.ids.len() as u32;
         let id = match self.ids.get(&raw) {
             Some(&id) => id,
@@ -129,7 +150,7 @@ impl GraphReader {
                 next
             }
         };
-        Some(KnownGraph::new(id, order))
+        Some(KnownGraph::new(id, order, structure))
     }
 }
 
@@ -221,7 +242,7 @@ mod tests {
 
     #[test]
     fn nodes_are_found_near_and_far() {
-        let graph = KnownGraph::new(0, (0..100).map(|i| 1000 + i * 336).collect());
+        let graph = KnownGraph::new(0, (0..100).map(|i| 1000 + i * 336).collect(), 0);
         assert_eq!(graph.node(1000 + 5 * 336, 3), Some(5));
         assert_eq!(graph.node(1000 + 50 * 336, 3), Some(50));
         assert_eq!(graph.node(1000, 99), Some(0));

@@ -23,6 +23,7 @@ mod memory;
 mod objects;
 mod output;
 mod plan;
+mod sequence;
 mod session;
 mod status;
 mod target;
@@ -55,6 +56,7 @@ pub(crate) struct Options {
     pub(crate) command: Vec<OsString>,
     pub(crate) duration: Option<Duration>,
     pub(crate) level: Level,
+    pub(crate) exact_begins: bool,
     pub(crate) quiet: bool,
 }
 

@@ -3,7 +3,7 @@
 //! The one table of probe points. Functions are found by symbol in every object
 //! the target maps; nothing depends on the names of files.
 
-use crate::binary::{Arg, Object, Site, Symbol, probe_site, return_site};
+use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_site};
 use llmtrace_format::meta::Level;
 
 /// Twins of `enum cookie` in events.h.
@@ -147,11 +147,17 @@ const COMPUTE: &[Function] = &[
         Program::FusedBegin,
         &[Arg::Rdi, Arg::Rsi, Arg::Rdx],
     ),
-    function("ggml_barrier", Level::Thread, Program::Barrier, &[]),
 ];
+
+/// Arrivals at barriers, where the node loop cannot be found: also those inside
+/// of operators, which cost as much and say less.
+const BARRIER: &[Function] = &[function("ggml_barrier", Level::Thread, Program::Barrier, &[])];
 
 /// Accessors from which the target's tables are learned.
 const ACCESSOR_PREFIXES: &[&str] = &["ggml_", "llama_version"];
+
+/// Stands for a symbol where a barrier is probed in the loop over nodes.
+pub(super) const IN_LOOP: &str = "ggml_barrier, in the loop over nodes";
 
 /// Functions looked for, for messages.
 pub(super) const LOOKED_FOR: &str =
@@ -164,7 +170,9 @@ pub(super) fn keep(symbol: &str) -> bool {
 }
 
 fn functions() -> impl Iterator<Item = &'static Function> {
-    [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE].into_iter().flatten()
+    [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE, BARRIER]
+        .into_iter()
+        .flatten()
 }
 
 impl Function {
@@ -182,7 +190,11 @@ pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
     };
     let decode = either(DECODE_METHODS, DECODE_FUNCTIONS);
     let ubatch = either(UBATCH_METHODS, UBATCH_FUNCTIONS);
-    for function in [decode, ubatch, COMPUTE].into_iter().flatten().filter(|function| function.level <= level)
+    let in_loop = if level >= Level::Thread { loop_points(object) } else { Vec::new() };
+    let barrier = if in_loop.is_empty() { BARRIER } else { &[] };
+    points.extend(in_loop);
+    for function in
+        [decode, ubatch, COMPUTE, barrier].into_iter().flatten().filter(|function| function.level <= level)
     {
         let mut found: Vec<(&str, Symbol)> =
             object.symbols_matching_unsorted(|symbol| function.matches(symbol)).collect();
@@ -198,6 +210,32 @@ pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
     points.sort_by_key(|point| (point.program, point.file_offset));
     points.dedup_by_key(|point| (point.program, point.file_offset));
     points
+}
+
+/// The barriers that close nodes, where the loop over nodes calls them or the
+/// compiler inlined them.
+fn loop_points(object: &Object) -> Vec<Point> {
+    let sites = barrier_sites(object).map(|found| found.sites).unwrap_or_default();
+    let point = |site: LoopSite| {
+        Some(Point {
+            program: Program::Barrier,
+            symbol: IN_LOOP.to_owned(),
+            file_offset: object.file_offset(site.vaddr)?,
+            cookie: 0,
+            site: Site {
+                offset_in_function: 0,
+                emulated: site.emulated,
+                instruction: site.instruction,
+                stack_moved: true,
+            },
+        })
+    };
+    // One that is single-stepped costs more than all of those inside operators.
+    let closing: Vec<LoopSite> = sites.into_iter().filter(|site| site.closing).collect();
+    if closing.iter().any(|site| !site.emulated) && object.symbol("ggml_barrier").is_some() {
+        return Vec::new();
+    }
+    closing.into_iter().filter_map(point).collect()
 }
 
 fn function_points(object: &Object, function: &Function, name: &str, symbol: Symbol) -> Vec<Point> {

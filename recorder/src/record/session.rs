@@ -42,6 +42,8 @@ pub(super) struct Session {
     lost: [u64; EVENT_KINDS.len()],
     lost_checked: u64,
     learn_failure: Option<String>,
+    exact_begins: bool,
+    begins_attached: bool,
     described_models: bool,
     scanned: Instant,
     flushed: Instant,
@@ -123,6 +125,8 @@ impl Session {
             lost: [0; EVENT_KINDS.len()],
             lost_checked: 0,
             learn_failure: None,
+            exact_begins: options.exact_begins,
+            begins_attached: true,
             described_models: false,
             scanned: Instant::now(),
             flushed: Instant::now(),
@@ -142,6 +146,7 @@ impl Session {
             self.rescan()?;
         }
         self.drain()?;
+        self.keep_begins_as_needed()?;
         if !self.described_models && self.assembler.counts.op_spans + self.assembler.counts.decode_tokens > 0
         {
             // By now everything is loaded: models, and the library that knows its version.
@@ -181,6 +186,32 @@ impl Session {
         Ok(())
     }
 
+    /// Attaches the begins of nodes when they are needed, and detaches them when
+    /// arrivals at barriers tell enough.
+    fn keep_begins_as_needed(&mut self) -> Result<()> {
+        let needed = self.exact_begins || self.assembler.sequences.begins_needed();
+        if needed == self.begins_attached || self.recording.level < Level::Thread {
+            return Ok(());
+        }
+        self.begins_attached = needed;
+        let begins = [Program::OpBegin, Program::FusedBegin];
+        if !needed {
+            self.kernel.detach(&begins);
+            return Ok(());
+        }
+        for loaded in &self.objects.loaded {
+            let points = plan::points(&loaded.object, Level::Op);
+            let points: Vec<Point> =
+                points.into_iter().filter(|point| begins.contains(&point.program)).collect();
+            self.kernel.attach(
+                self.recording.target.pid,
+                &loaded.mapping.exact_path(self.recording.target.pid),
+                &points,
+            )?;
+        }
+        Ok(())
+    }
+
     fn count_losses(&mut self) -> Result<()> {
         let now = monotonic_nanos()?.saturating_sub(self.start);
         let lost = self.kernel.lost();
@@ -197,6 +228,7 @@ impl Session {
             }
         }
         self.lost = lost;
+        self.assembler.sequences.distrust();
         self.assembler.mark_loss(range);
         Ok(())
     }
@@ -281,6 +313,10 @@ impl Session {
         if begins && !ends {
             self.assembler.close_ubatches_with_decodes();
         }
+        let in_loop = |point: &Point| point.program == Program::Barrier && point.symbol == plan::IN_LOOP;
+        if points.iter().any(in_loop) {
+            self.assembler.count_barriers();
+        }
         self.recording.level = level;
         self.recording.level_reason = reason;
         self.recording.target.objects = described_objects(&self.objects);
@@ -351,6 +387,14 @@ impl Session {
         } else if self.recording.level < self.recording.level_asked {
             let Recording { level, level_reason, .. } = &self.recording;
             warnings.push(format!("recorded at level {}: {level_reason}", level.name()));
+        }
+        log::debug!("counting against seeing: {:?}", self.assembler.sequences.compared);
+        let uncounted = self.assembler.counts.uncounted_graphs;
+        if uncounted > 0 {
+            warnings.push(format!(
+                "{uncounted} graphs have no operators: what they computed could not be told from arrivals at \
+                 barriers; --exact-begins sees everything"
+            ));
         }
         let unknown = self.assembler.counts.unknown_graphs;
         if unknown > 0 && self.recording.level > Level::Graph {

@@ -12,11 +12,11 @@ use egui::{
 use egui_plot::{Bar, BarChart, Plot, VLine};
 use llmtrace_analysis::format::meta::{Graph, Tensor};
 use llmtrace_analysis::search::Place;
-use llmtrace_analysis::stats::{Distribution, distribution};
-use llmtrace_analysis::{NodeKey, OpSpan, node};
+use llmtrace_analysis::stats::{Distribution, distribution_in};
+use llmtrace_analysis::{NodeKey, OpSpan, Phase, node};
 use std::sync::Arc;
 
-type Answer = Memo<(NodeKey, Option<u32>), Distribution>;
+type Answer = Memo<(NodeKey, Phase), Distribution>;
 
 pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, place: Place, span: &OpSpan, memo: &mut Answer) {
     let key = cx.open.key(span);
@@ -167,13 +167,15 @@ fn threads_ui(ui: &mut Ui, cx: &Cx<'_>, span: &OpSpan) {
 }
 
 fn distribution_ui(ui: &mut Ui, cx: &mut Cx<'_>, key: &NodeKey, span: &OpSpan, memo: &mut Answer) {
-    ui.strong("All occurrences").on_hover_text(
-        "Wall time of this node over the whole trace: from the first thread's begin until the last thread was done",
+    let phase = cx.open.trace.token_at(span.begin).map_or(Phase::Unknown, |token| token.phase);
+    ui.strong(format!("All occurrences in {}", phase.name())).on_hover_text(
+        "Wall time of this node over the whole trace, in the same phase: from the first thread's begin until the last thread was done",
     );
     let trace = Arc::clone(&cx.open.trace);
     let wanted = key.clone();
-    let answer =
-        memo.get(&(key.clone(), None), cx.jobs, ui.ctx(), move || distribution(&trace, &wanted, None));
+    let answer = memo.get(&(key.clone(), phase), cx.jobs, ui.ctx(), move || {
+        distribution_in(&trace, &wanted, None, Some(phase))
+    });
     let Some((found, current)) = answer else {
         ui.spinner();
         return;

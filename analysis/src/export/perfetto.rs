@@ -1,0 +1,386 @@
+//! Perfetto's protobuf: track events with interned names.
+//!
+//! ```text
+//! process ─┬─ tokens/s          counter
+//!          ├─ decode calls      one track for each calling thread, and so on
+//!          ├─ micro-batches
+//!          ├─ graph runs        an arrow from the micro-batch of each
+//!          └─ thread 0, 1, …    op spans; wait, operator, shape as arguments
+//! ```
+//!
+//! All packets are of one sequence; a text is sent with the first event that
+//! uses it. Tracks are children of the process and no threads, since a lane
+//! stays the same while engines start new threads.
+
+use super::labels::Labels;
+use super::proto::{
+    CounterDescriptor, DebugAnnotation, EXPLICIT_ORDER, InternedData, Packet, ProcessDescriptor, Text,
+    TrackDescriptor, TrackEvent, event,
+};
+use super::{ExportReport, each_span, lane_name, process};
+use crate::cut::{Progress, touches};
+use crate::{Nanos, Phase, TimeRange, Trace};
+use llmtrace_format::Result;
+use llmtrace_format::constants::NONE;
+use prost::Message as _;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+const SEQUENCE: u32 = 1;
+const STATE_CLEARED: u32 = 1;
+const NEEDS_STATE: u32 = 2;
+const PROCESS_TRACK: u64 = 1;
+const COUNTER_TRACK: u64 = 2;
+/// Tracks of a kind begin at its number times this; lanes and thread ids fit.
+const KIND: u64 = 1 << 34;
+const CALLS: u64 = 1;
+const UBATCHES: u64 = 2;
+const GRAPHS: u64 = 3;
+const LANES: u64 = 4;
+
+/// Writes the rows that touch `range` as a Perfetto trace; gives the sink back.
+///
+/// # Errors
+/// When the sink cannot be written, and [`llmtrace_format::Error::Cancelled`].
+pub fn perfetto<W: Write>(
+    trace: &Trace,
+    range: TimeRange,
+    sink: W,
+    progress: Progress<'_>,
+) -> Result<(W, ExportReport)> {
+    let mut out = Packets::new(sink);
+    let mut report = ExportReport::default();
+    out.descriptors(trace)?;
+    calls(trace, range, &mut out, &mut report)?;
+    let mut labels = Labels::new(trace);
+    let mut known: Vec<Known> = Vec::new();
+    each_span(trace, range, &mut report, progress, |lane, span| {
+        let label = labels.of(span);
+        while known.len() <= label.number as usize {
+            known.push(Known {
+                name: out.name(&label.both),
+                args: [
+                    ("op", out.value(&label.op)),
+                    ("type", out.value(&label.kind)),
+                    ("shape", out.value(&label.shape)),
+                ]
+                .map(|(name, value)| (out.arg(name), value)),
+            });
+        }
+        let Some(label) = known.get(label.number as usize) else { return Ok(()) };
+        let track = track(LANES, lane);
+        out.begin(span.begin, track, label.name, "op");
+        for (name, value) in label.args {
+            out.annotate(DebugAnnotation {
+                name_iid: Some(name),
+                string_value_iid: Some(value),
+                uint_value: None,
+            });
+        }
+        out.number("wait_ns", span.wait);
+        out.number("cpu", span.cpu.into());
+        out.number("graph_run", span.graph_span.into());
+        if span.touched_by_loss {
+            out.number("touched_by_loss", 1);
+        }
+        out.write()?;
+        out.end(span.compute_end(), track)
+    })?;
+    out.sink.flush()?;
+    Ok((out.sink, report))
+}
+
+/// A label whose texts were sent.
+struct Known {
+    name: u64,
+    args: [(u64, u64); 3],
+}
+
+fn track(kind: u64, number: u32) -> u64 {
+    kind * KIND + u64::from(number)
+}
+
+/// Texts of one kind by id, counted from 1.
+#[derive(Default)]
+struct Interned {
+    ids: HashMap<String, u64>,
+    new: Vec<Text>,
+}
+
+impl Interned {
+    fn id(&mut self, text: &str) -> u64 {
+        if let Some(&id) = self.ids.get(text) {
+            return id;
+        }
+        let id = self.ids.len() as u64 + 1;
+        self.ids.insert(text.to_owned(), id);
+        self.new.push(Text { iid: Some(id), text: Some(text.to_owned()) });
+        id
+    }
+}
+
+struct Packets<W> {
+    sink: W,
+    bytes: Vec<u8>,
+    /// The packet in hand; its memory is used again.
+    packet: Packet,
+    event: TrackEvent,
+    categories: Interned,
+    names: Interned,
+    args: Interned,
+    values: Interned,
+}
+
+impl<W: Write> Packets<W> {
+    fn new(sink: W) -> Self {
+        Self {
+            sink,
+            bytes: Vec::with_capacity(512),
+            packet: Packet::default(),
+            event: TrackEvent::default(),
+            categories: Interned::default(),
+            names: Interned::default(),
+            args: Interned::default(),
+            values: Interned::default(),
+        }
+    }
+
+    fn name(&mut self, text: &str) -> u64 {
+        self.names.id(text)
+    }
+
+    fn arg(&mut self, text: &str) -> u64 {
+        self.args.id(text)
+    }
+
+    fn value(&mut self, text: &str) -> u64 {
+        self.values.id(text)
+    }
+
+    /// Begins a slice; [`Packets::write`] sends it.
+    fn begin(&mut self, time: Nanos, track: u64, name: u64, category: &str) {
+        let category = self.categories.id(category);
+        self.packet.timestamp = Some(time);
+        self.event.kind = Some(event::BEGIN);
+        self.event.name_iid = Some(name);
+        self.event.track_uuid = Some(track);
+        self.event.category_iids.push(category);
+    }
+
+    fn annotate(&mut self, annotation: DebugAnnotation) {
+        self.event.debug_annotations.push(annotation);
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        let name_iid = Some(self.arg(name));
+        self.annotate(DebugAnnotation { name_iid, uint_value: Some(value), string_value_iid: None });
+    }
+
+    fn end(&mut self, time: Nanos, track: u64) -> Result<()> {
+        self.packet.timestamp = Some(time);
+        self.event.kind = Some(event::END);
+        self.event.name_iid = None;
+        self.event.track_uuid = Some(track);
+        self.write()
+    }
+
+    fn counter(&mut self, time: Nanos, value: f64) -> Result<()> {
+        self.packet.timestamp = Some(time);
+        self.event.kind = Some(event::COUNTER);
+        self.event.track_uuid = Some(COUNTER_TRACK);
+        self.event.double_counter_value = Some(value);
+        self.write()
+    }
+
+    /// Sends the event in hand, with the texts that are new.
+    fn write(&mut self) -> Result<()> {
+        let new = [&mut self.categories, &mut self.names, &mut self.args, &mut self.values];
+        if new.iter().any(|texts| !texts.new.is_empty()) {
+            let [categories, names, args, values] = new.map(|texts| std::mem::take(&mut texts.new));
+            self.packet.interned_data = Some(InternedData {
+                event_categories: categories,
+                event_names: names,
+                debug_annotation_names: args,
+                debug_annotation_string_values: values,
+            });
+        }
+        self.packet.sequence_flags = Some(NEEDS_STATE);
+        self.packet.track_event = Some(std::mem::take(&mut self.event));
+        self.send()?;
+        // Keeps the memory of the lists.
+        let mut event = self.packet.track_event.take().unwrap_or_default();
+        event.category_iids.clear();
+        event.debug_annotations.clear();
+        event.flow_ids.clear();
+        event.name_iid = None;
+        event.double_counter_value = None;
+        self.event = event;
+        self.packet.interned_data = None;
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.packet.trusted_packet_sequence_id = Some(SEQUENCE);
+        self.bytes.clear();
+        // Field 1 of the file, a message.
+        self.bytes.push(0x0A);
+        // A vector has room for everything.
+        let _ = self.packet.encode_length_delimited(&mut self.bytes);
+        Ok(self.sink.write_all(&self.bytes)?)
+    }
+
+    fn descriptor(&mut self, descriptor: TrackDescriptor) -> Result<()> {
+        self.packet.track_descriptor = Some(descriptor);
+        self.send()?;
+        self.packet.track_descriptor = None;
+        self.packet.sequence_flags = None;
+        Ok(())
+    }
+
+    fn descriptors(&mut self, trace: &Trace) -> Result<()> {
+        let (name, pid) = process(trace);
+        let process = ProcessDescriptor { pid: Some(pid as i32), process_name: Some(name.to_owned()) };
+        self.packet.sequence_flags = Some(STATE_CLEARED);
+        self.descriptor(TrackDescriptor {
+            uuid: Some(PROCESS_TRACK),
+            process: Some(process),
+            child_ordering: Some(EXPLICIT_ORDER),
+            ..TrackDescriptor::default()
+        })?;
+        let mut tracks = vec![(COUNTER_TRACK, "tokens/s".to_owned())];
+        let calls = trace.decodes.iter().map(|row| (CALLS, row.tid));
+        let ubatches = trace.ubatches.iter().map(|row| (UBATCHES, caller(trace, row.decode)));
+        let graphs = trace.graph_spans.iter().map(|row| (GRAPHS, row.tid));
+        let mut seen = HashSet::new();
+        let mut callers: Vec<_> = calls.chain(ubatches).chain(graphs).filter(|it| seen.insert(*it)).collect();
+        callers.sort_unstable();
+        for (kind, tid) in callers {
+            let what = match kind {
+                CALLS => "decode calls",
+                UBATCHES => "micro-batches",
+                _ => "graph runs",
+            };
+            tracks.push((track(kind, tid), format!("{what} (thread id {tid})")));
+        }
+        tracks.extend(trace.lane_ids().into_iter().map(|lane| (track(LANES, lane), lane_name(lane))));
+        for (rank, (uuid, name)) in tracks.into_iter().enumerate() {
+            let unit = CounterDescriptor { unit_name: Some("tokens/s".to_owned()) };
+            self.descriptor(TrackDescriptor {
+                uuid: Some(uuid),
+                name: Some(name),
+                parent_uuid: Some(PROCESS_TRACK),
+                counter: (uuid == COUNTER_TRACK).then_some(unit),
+                sibling_order_rank: Some(rank as i32),
+                ..TrackDescriptor::default()
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Thread that made a decode call.
+fn caller(trace: &Trace, decode: u32) -> u32 {
+    let first = trace.decodes.first().map_or(0, |row| row.id);
+    let guess = decode.checked_sub(first).and_then(|index| trace.decodes.get(index as usize));
+    guess.or_else(|| trace.decodes.first()).map_or(0, |row| row.tid)
+}
+
+fn calls<W: Write>(
+    trace: &Trace,
+    range: TimeRange,
+    out: &mut Packets<W>,
+    report: &mut ExportReport,
+) -> Result<()> {
+    let inside = |begin, end| touches(begin, end, range);
+    for row in trace.decodes.iter().filter(|row| inside(row.begin, row.end)) {
+        let name = out.name(if row.is_encode == 0 { "llama_decode" } else { "llama_encode" });
+        out.begin(row.begin, track(CALLS, row.tid), name, "decode");
+        out.number("tokens", row.tokens.into());
+        out.write()?;
+        out.end(row.end, track(CALLS, row.tid))?;
+        report.rows += 1;
+    }
+    for row in trace.ubatches.iter().filter(|row| inside(row.begin, row.end)) {
+        let track = track(UBATCHES, caller(trace, row.decode));
+        let name = out.name(Phase::from_u8(row.phase).name());
+        out.begin(row.begin, track, name, "ubatch");
+        out.number("tokens", row.tokens.into());
+        out.number("sequences", row.sequences.into());
+        out.event.flow_ids.push(u64::from(row.id) + 1);
+        out.write()?;
+        out.end(row.end, track)?;
+        report.rows += 1;
+    }
+    for row in trace.graph_spans.iter().filter(|row| inside(row.begin, row.end)) {
+        let name = out.name("ggml_graph_compute");
+        out.begin(row.begin, track(GRAPHS, row.tid), name, "graph");
+        out.number("graph_run", row.id.into());
+        out.number("graph", row.graph.into());
+        out.number("threads", row.threads.into());
+        if row.ubatch != NONE {
+            out.event.flow_ids.push(u64::from(row.ubatch) + 1);
+        }
+        out.write()?;
+        out.end(row.end, track(GRAPHS, row.tid))?;
+        report.rows += 1;
+    }
+    for token in trace.tokens.iter().filter(|token| inside(token.range.begin, token.range.end)) {
+        let seconds = token.range.nanos() as f64 / 1e9;
+        if token.tokens > 0 && seconds > 0.0 {
+            out.counter(token.range.begin, f64::from(token.tokens) / seconds)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::File;
+    use super::*;
+    use llmtrace_format::Source;
+
+    fn export(name: &str) -> (Trace, File, ExportReport) {
+        let path = format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"));
+        let trace = Trace::open(Source::Bytes(std::fs::read(path).unwrap()), &mut |_| true).unwrap();
+        let all = TimeRange::new(0, Nanos::MAX);
+        let (bytes, report) = perfetto(&trace, all, Vec::new(), &mut |_| true).unwrap();
+        (trace, File::decode(&bytes[..]).unwrap(), report)
+    }
+
+    #[test]
+    fn every_row_is_a_slice_with_a_name_that_was_sent_before() {
+        for name in ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"] {
+            let (trace, file, report) = export(name);
+            assert_eq!(report.op_spans, trace.op_span_count());
+            let events: Vec<_> =
+                file.packet.iter().filter_map(|packet| packet.track_event.as_ref()).collect();
+            let count = |kind| events.iter().filter(|event| event.kind == Some(kind)).count() as u64;
+            assert_eq!(count(event::BEGIN), report.op_spans + report.rows);
+            assert_eq!(count(event::END), count(event::BEGIN));
+            let on_lanes = |it: &&&TrackEvent| it.track_uuid.unwrap() >= LANES * KIND;
+            let op_begins = events.iter().filter(on_lanes).filter(|it| it.kind == Some(event::BEGIN));
+            assert_eq!(op_begins.count() as u64, report.op_spans);
+            let mut names = HashMap::new();
+            let mut tracks = HashSet::new();
+            for packet in &file.packet {
+                tracks.extend(packet.track_descriptor.iter().filter_map(|track| track.uuid));
+                for text in packet.interned_data.iter().flat_map(|data| &data.event_names) {
+                    assert!(names.insert(text.iid.unwrap(), text.text.clone().unwrap()).is_none());
+                }
+                let Some(event) = &packet.track_event else { continue };
+                assert!(tracks.contains(&event.track_uuid.unwrap()));
+                assert!(event.name_iid.is_none_or(|name| names.contains_key(&name)));
+            }
+            assert!(names.values().any(|name| name.starts_with("MUL_MAT-")), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_packet_alone_clears_the_state() {
+        let (_, file, _) = export("gemma3-270m-1t");
+        let cleared = file.packet.iter().map(|packet| packet.sequence_flags == Some(STATE_CLEARED));
+        assert_eq!(cleared.clone().filter(|cleared| *cleared).count(), 1);
+        assert_eq!(cleared.clone().next(), Some(true));
+        assert!(file.packet.iter().all(|packet| packet.trusted_packet_sequence_id == Some(SEQUENCE)));
+    }
+}
