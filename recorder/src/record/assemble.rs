@@ -17,6 +17,7 @@
 //! at once (the second gets lanes of its own).
 
 use super::graphs::KnownGraph;
+use super::lanes::{LANES_PER_SLOT, LaneRun, RunningGraph, Step, infer_steps, op_spans, releases};
 use super::sequence::{Item, Sequences, begins};
 use llmtrace_bpf::Event;
 use llmtrace_bpf::types::event_graph_begin;
@@ -26,9 +27,8 @@ use llmtrace_format::{OpSpan, TimeRange};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Lanes of graphs that run while another one does begin at this `ith`.
-const LANES_PER_SLOT: u32 = 256;
-
+/// Threads remembered: engines that start new ones for every graph have many.
+const MAX_THREADS: usize = 1 << 14;
 /// Finds out which nodes a graph has, while it runs.
 pub(super) trait DescribeGraph {
     /// The graph that begins; `None` when its nodes cannot be read.
@@ -73,6 +73,7 @@ pub(super) struct Assembler {
     next_decode: u32,
     next_ubatch: u32,
     next_graph: u32,
+    next_thread: u32,
     decodes: HashMap<u32, OpenDecode>,
     ubatches: HashMap<u32, Ubatch>,
     running: Vec<RunningGraph>,
@@ -92,33 +93,6 @@ struct OpenDecode {
     depth: u32,
 }
 
-struct RunningGraph {
-    span: GraphSpan,
-    slot: u32,
-    known: Option<Rc<KnownGraph>>,
-    lanes: Vec<LaneRun>,
-}
-
-struct LaneRun {
-    tid: u32,
-    ith: u32,
-    hits: u32,
-    steps: Vec<Step>,
-    /// Each arrival at a barrier, and the CPU it was on.
-    arrivals: Vec<u64>,
-    cpus: Vec<u32>,
-}
-
-#[derive(Clone, Copy)]
-struct Step {
-    node: u32,
-    fused: u32,
-    cpu: u32,
-    begin: u64,
-    /// Last arrival at a barrier; 0 before the first.
-    arrival: u64,
-}
-
 impl Assembler {
     /// `start` is the monotonic time from which rows count.
     pub(super) fn new(start: u64, pid: u32) -> Self {
@@ -129,6 +103,7 @@ impl Assembler {
             next_decode: 0,
             next_ubatch: 0,
             next_graph: 0,
+            next_thread: 0,
             decodes: HashMap::new(),
             ubatches: HashMap::new(),
             running: Vec::new(),
@@ -424,80 +399,21 @@ impl Assembler {
     }
 
     fn thread(&mut self, ith: u32, tid: u32) -> u32 {
-        let next = self.threads.len() as u32;
-        let id = *self.threads.entry((ith, tid)).or_insert(next);
-        if id == next {
-            self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
+        if let Some(&id) = self.threads.get(&(ith, tid)) {
+            return id;
         }
+        if self.threads.len() >= MAX_THREADS {
+            self.threads.clear();
+            self.places.clear();
+        }
+        let id = self.next_thread;
+        self.next_thread += 1;
+        self.threads.insert((ith, tid), id);
+        self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
         id
     }
 }
 
-impl LaneRun {
-    fn new(tid: u32, ith: u32) -> Self {
-        let ith = ith % LANES_PER_SLOT;
-        Self { tid, ith, hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
-    }
-
-    fn arrive(&mut self, time: u64, cpu: u32) {
-        self.hits += 1;
-        self.arrivals.push(time);
-        self.cpus.push(cpu);
-        if let Some(step) = self.steps.last_mut() {
-            step.arrival = time;
-        }
-    }
-
-    fn items(&self) -> Vec<Item> {
-        self.steps.iter().map(|step| (step.node, step.fused)).collect()
-    }
-}
-
-/// Replaces the steps of all threads by those that their arrivals count.
-fn infer_steps(graph: &mut RunningGraph, order: &[Item]) {
-    let arrivals: Vec<&[u64]> = graph.lanes.iter().map(|lane| lane.arrivals.as_slice()).collect();
-    let begins = begins(&arrivals, graph.span.begin);
-    for lane in &mut graph.lanes {
-        let seen = lane.arrivals.iter().zip(&lane.cpus);
-        let steps = order.iter().zip(&begins).zip(seen);
-        lane.steps = steps
-            .map(|((&(node, fused), &begin), (&arrival, &cpu))| Step { node, fused, cpu, begin, arrival })
-            .collect();
-    }
-}
-
-/// When the last thread arrived at the barrier that closes each node.
-fn releases(graph: &RunningGraph) -> Vec<u64> {
-    let nodes = graph.known.as_ref().map_or(0, |known| known.len());
-    let mut release = vec![0; nodes];
-    for step in graph.lanes.iter().flat_map(|lane| &lane.steps) {
-        if let Some(release) = release.get_mut(step.node as usize) {
-            *release = step.arrival.max(*release);
-        }
-    }
-    release
-}
-
-fn op_spans(lane: &LaneRun, graph: &GraphSpan, release: &[u64], thread: u32) -> Vec<OpSpan> {
-    let nexts = lane.steps.iter().skip(1).map(|step| step.begin).chain([graph.end]);
-    let steps = lane.steps.iter().zip(nexts);
-    steps
-        .map(|(step, next)| {
-            // Without barriers (level `op`) a node ends where the next begins.
-            let compute_end = if step.arrival == 0 { next } else { step.arrival }.max(step.begin);
-            let released = release.get(step.node as usize).copied().unwrap_or(0);
-            let wait_end = released.min(next).max(compute_end);
-            OpSpan {
-                begin: step.begin,
-                compute: compute_end - step.begin,
-                wait: wait_end - compute_end,
-                node: step.node,
-                fused: step.fused,
-                graph_span: graph.id,
-                thread,
-                cpu: step.cpu,
-                touched_by_loss: graph.touched_by_loss != 0,
-            }
-        })
-        .collect()
-}
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

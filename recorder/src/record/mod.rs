@@ -18,6 +18,7 @@ mod doctor;
 mod graphs;
 mod host;
 mod kernel;
+mod lanes;
 mod maps;
 mod memory;
 mod objects;

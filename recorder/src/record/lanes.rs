@@ -1,0 +1,110 @@
+//! A graph while it runs: what each of its threads did, and what follows from it.
+
+use super::graphs::KnownGraph;
+use super::sequence::{Item, begins};
+use llmtrace_format::OpSpan;
+use llmtrace_format::tables::GraphSpan;
+use std::rc::Rc;
+
+/// Lanes of graphs that run while another one does begin at this `ith`.
+pub(super) const LANES_PER_SLOT: u32 = 256;
+
+/// A graph that has begun and not yet returned.
+pub(super) struct RunningGraph {
+    pub(super) span: GraphSpan,
+    pub(super) slot: u32,
+    pub(super) known: Option<Rc<KnownGraph>>,
+    pub(super) lanes: Vec<LaneRun>,
+}
+
+/// One thread's part in it.
+pub(super) struct LaneRun {
+    pub(super) tid: u32,
+    pub(super) ith: u32,
+    pub(super) hits: u32,
+    pub(super) steps: Vec<Step>,
+    /// Each arrival at a barrier, and the CPU it was on.
+    pub(super) arrivals: Vec<u64>,
+    pub(super) cpus: Vec<u32>,
+}
+
+/// One node of one thread.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) node: u32,
+    pub(super) fused: u32,
+    pub(super) cpu: u32,
+    pub(super) begin: u64,
+    /// Last arrival at a barrier; 0 before the first.
+    pub(super) arrival: u64,
+}
+
+impl LaneRun {
+    pub(super) fn new(tid: u32, ith: u32) -> Self {
+        let ith = ith % LANES_PER_SLOT;
+        Self { tid, ith, hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
+    }
+
+    pub(super) fn arrive(&mut self, time: u64, cpu: u32) {
+        self.hits += 1;
+        self.arrivals.push(time);
+        self.cpus.push(cpu);
+        if let Some(step) = self.steps.last_mut() {
+            step.arrival = time;
+        }
+    }
+
+    pub(super) fn items(&self) -> Vec<Item> {
+        self.steps.iter().map(|step| (step.node, step.fused)).collect()
+    }
+}
+
+/// Replaces the steps of all threads by those that their arrivals count.
+pub(super) fn infer_steps(graph: &mut RunningGraph, order: &[Item]) {
+    let arrivals: Vec<&[u64]> = graph.lanes.iter().map(|lane| lane.arrivals.as_slice()).collect();
+    let begins = begins(&arrivals, graph.span.begin);
+    for lane in &mut graph.lanes {
+        let seen = lane.arrivals.iter().zip(&lane.cpus);
+        let steps = order.iter().zip(&begins).zip(seen);
+        lane.steps = steps
+            .map(|((&(node, fused), &begin), (&arrival, &cpu))| Step { node, fused, cpu, begin, arrival })
+            .collect();
+    }
+}
+
+/// When the last thread arrived at the barrier that closes each node.
+pub(super) fn releases(graph: &RunningGraph) -> Vec<u64> {
+    let nodes = graph.known.as_ref().map_or(0, |known| known.len());
+    let mut release = vec![0; nodes];
+    for step in graph.lanes.iter().flat_map(|lane| &lane.steps) {
+        if let Some(release) = release.get_mut(step.node as usize) {
+            *release = step.arrival.max(*release);
+        }
+    }
+    release
+}
+
+/// The rows of one thread.
+pub(super) fn op_spans(lane: &LaneRun, graph: &GraphSpan, release: &[u64], thread: u32) -> Vec<OpSpan> {
+    let nexts = lane.steps.iter().skip(1).map(|step| step.begin).chain([graph.end]);
+    let steps = lane.steps.iter().zip(nexts);
+    steps
+        .map(|(step, next)| {
+            // Without barriers (level `op`) a node ends where the next begins.
+            let compute_end = if step.arrival == 0 { next } else { step.arrival }.max(step.begin);
+            let released = release.get(step.node as usize).copied().unwrap_or(0);
+            let wait_end = released.min(next).max(compute_end);
+            OpSpan {
+                begin: step.begin,
+                compute: compute_end - step.begin,
+                wait: wait_end - compute_end,
+                node: step.node,
+                fused: step.fused,
+                graph_span: graph.id,
+                thread,
+                cpu: step.cpu,
+                touched_by_loss: graph.touched_by_loss != 0,
+            }
+        })
+        .collect()
+}
