@@ -6,7 +6,9 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use object::LittleEndian as LE;
 use object::elf::{self, DynamicTag, FileHeader64, ProgramHeader64, SectionHeader64};
@@ -85,6 +87,16 @@ impl Object {
         object.read_segments(&header)?;
         object.read_symbols(&header, keep)?;
         Ok(object)
+    }
+
+    /// A path that leads to this very file for as long as the object lives, whatever became of its
+    /// name and of the mapping it was found by.
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.source {
+            Source::File(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            #[cfg(test)]
+            Source::Bytes(_) => PathBuf::new(),
+        }
     }
 
     /// The symbol of that name, if it was kept. `.dynsym` wins over `.symtab`.

@@ -44,7 +44,9 @@ impl Objects {
             }
             let by_name = || File::open(format!("/proc/{}/root{}", self.pid, mapping.path.display()));
             let Ok(file) = File::open(mapping.exact_path(self.pid)).or_else(|_| by_name()) else {
-                log::warn!("cannot read a mapped file, it is not searched: {}", mapping.path.display());
+                // Engines load libraries to choose one, and unload the others.
+                self.seen.remove(&mapping.file);
+                log::debug!("gone before it could be searched: {}", mapping.path.display());
                 continue;
             };
             match Object::open(file, &plan::keep) {

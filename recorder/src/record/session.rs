@@ -203,11 +203,7 @@ impl Session {
             let points = plan::points(&loaded.object, Level::Op);
             let points: Vec<Point> =
                 points.into_iter().filter(|point| begins.contains(&point.program)).collect();
-            self.kernel.attach(
-                self.recording.target.pid,
-                &loaded.mapping.exact_path(self.recording.target.pid),
-                &points,
-            )?;
+            self.kernel.attach(self.recording.target.pid, &loaded.object.path(), &points)?;
         }
         Ok(())
     }
@@ -241,7 +237,11 @@ impl Session {
             return Ok(());
         }
         let (pid, level) = (self.recording.target.pid, self.recording.level_asked);
-        attach(&mut self.kernel, &self.objects, first_new, pid, level, &mut self.points)?;
+        // The recording goes on with what it has.
+        if let Err(error) = attach(&mut self.kernel, &self.objects, first_new, pid, level, &mut self.points) {
+            self.status.clear();
+            log::warn!("{error:#}");
+        }
         self.learn();
         self.points_changed()
     }
@@ -416,7 +416,7 @@ fn attach(
 ) -> Result<()> {
     for loaded in objects.loaded.iter().skip(first) {
         let found = plan::points(&loaded.object, level);
-        kernel.attach(pid, &loaded.mapping.exact_path(pid), &found)?;
+        kernel.attach(pid, &loaded.object.path(), &found)?;
         points.extend(found.into_iter().map(|point| (point, loaded.mapping.base_name())));
     }
     Ok(())

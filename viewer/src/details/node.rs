@@ -117,7 +117,7 @@ fn this_time_ui(ui: &mut Ui, cx: &Cx<'_>, place: Place, span: &OpSpan) {
             "Place in the thread pool, kernel thread, CPU",
         );
         if let Some(token) = cx.open.trace.token_at(span.begin) {
-            let what = format!("{} {}, {} tokens", token.phase.name(), token.number, token.tokens);
+            let what = format!("{} {}, batch of {}", token.phase.name(), token.number, token.tokens);
             row("token", what, "The micro-batch that this was part of");
         }
     });
