@@ -93,6 +93,9 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// begins are seen, at twice the cost.
         #[arg(long)]
         exact_begins: bool,
+        /// Bytes of the ring between kernel and recorder, a power of two; for tests
+        #[arg(long, hide = true)]
+        ring_bytes: Option<u32>,
         /// Print nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -128,6 +131,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Level::Thread => meta::Level::Thread,
                 },
                 exact_begins: self.exact_begins,
+                ring_bytes: self.ring_bytes,
                 quiet: self.quiet,
             };
             options.check()?;

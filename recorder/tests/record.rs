@@ -137,6 +137,33 @@ fn interrupt_ends_the_recording_cleanly() {
 
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
+fn losses_are_counted_stored_and_marked() {
+    let run = Run::new();
+    let mut engine = Engine::start(&run, 1);
+    // A ring of a few milliseconds, and a consumer that stands still.
+    let arguments = ["-p", &engine.pid().to_string(), "--ring-bytes", "65536", "--exact-begins"];
+    let mut child = recorder(&run, &arguments).spawn().unwrap();
+    workload::wait_until("some is written", || run.trace_bytes() > 20_000);
+    workload::signal(child.id(), "STOP");
+    engine.generates_on();
+    workload::signal(child.id(), "CONT");
+    workload::wait_until("it goes on", || run.trace_bytes() > 40_000);
+    workload::signal(child.id(), "INT");
+    assert!(child.wait().unwrap().success());
+    let trace = open(&run);
+    let lost = trace.file.ending.as_ref().unwrap().lost;
+    assert!(lost > 1000, "{lost}");
+    assert_eq!(trace.losses.iter().map(|loss| loss.count).sum::<u64>(), lost);
+    assert!(trace.losses.iter().all(|loss| loss.begin < loss.end));
+    // Every graph that ran meanwhile is marked, and none that ended before.
+    let first = trace.losses.iter().map(|loss| loss.begin).min().unwrap();
+    assert!(trace.graph_spans.iter().any(|graph| graph.touched_by_loss == 1));
+    assert!(trace.graph_spans.iter().all(|graph| graph.touched_by_loss == 0 || graph.end > first));
+    engine.generates_on();
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
 fn killed_recorder_leaves_a_trace_and_a_running_target() {
     let run = Run::new();
     let mut engine = Engine::start(&run, 1);

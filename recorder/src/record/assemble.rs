@@ -163,12 +163,18 @@ impl Assembler {
         }
     }
 
+    /// Forgets calls that are open although their end, or that of an earlier one,
+    /// may be among the events lost: nobody could tell an inner call from a next
+    /// one. Their ends count as orphans.
+    pub(super) fn forget_open_calls(&mut self) {
+        self.decodes.clear();
+        self.ubatches.clear();
+    }
+
     /// Closes what is open: the target is gone or the recording ends. Unfinished
     /// calls and graphs are counted as orphans, not given an invented end.
     pub(super) fn finish(&mut self) {
-        let steps =
-            |graph: &RunningGraph| graph.lanes.iter().map(|lane| lane.steps.len() as u64).sum::<u64>();
-        self.counts.orphans += self.running.iter().map(steps).sum::<u64>();
+        self.counts.orphans += self.running.iter().map(RunningGraph::steps).sum::<u64>();
         self.running.clear();
     }
 
@@ -258,7 +264,9 @@ impl Assembler {
         describe: &mut dyn DescribeGraph,
     ) {
         // A thread computes one graph at a time: an end was lost.
-        self.running.retain(|graph| graph.span.tid != tid);
+        if let Some(at) = self.running.iter().position(|graph| graph.span.tid == tid) {
+            self.counts.orphans += self.running.remove(at).steps();
+        }
         let known = describe.describe(event);
         self.counts.unknown_graphs += u64::from(known.is_none());
         let span = GraphSpan {

@@ -227,3 +227,18 @@ fn losses_mark_what_they_may_have_touched() {
     let spans = &run.assembler.rows.graphs[0].lanes[0].1;
     assert_eq!(spans.iter().map(|span| span.touched_by_loss).collect::<Vec<_>>(), [true, true, false]);
 }
+
+#[test]
+fn a_lost_end_does_not_swallow_the_calls_after_it() {
+    let mut run = Run::new();
+    let begin =
+        |time| Event::DecodeBegin(event_decode_begin { head: head(time, 10), tokens: 1, is_encode: 0 });
+    let end = |time| Event::DecodeEnd(event_decode_end { head: head(time, 10), result: 0, pad: 0 });
+    run.event(begin(200));
+    run.assembler.forget_open_calls();
+    for at in [300, 400] {
+        run.event(begin(at));
+        run.event(end(at + 50));
+    }
+    assert_eq!(run.assembler.rows.decodes.len(), 2);
+}

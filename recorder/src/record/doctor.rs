@@ -1,6 +1,6 @@
 //! `llmtrace doctor`: can this host record, and what would it get from a target?
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, RING_BYTES};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -140,7 +140,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::load(RING_BYTES)?;
         let mut ring = kernel.ring()?;
         calibrate::run(&mut kernel, &mut ring)
     };
@@ -162,7 +162,7 @@ fn host_checks() -> Vec<Check> {
     let lockdown = read("/sys/kernel/security/lockdown");
     let confidential = lockdown.contains("[confidentiality]");
     let btf = host::has_btf();
-    let multi = if btf && missing.is_empty() { Kernel::load().err() } else { None };
+    let multi = if btf && missing.is_empty() { Kernel::load(RING_BYTES).err() } else { None };
     vec![
         check(
             "machine",

@@ -27,11 +27,13 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Loads the programs; they record nothing yet.
-    pub(super) fn load() -> Result<Self> {
+    ///
+    /// `ring_bytes` is a power of two and at least a page.
+    pub(super) fn load(ring_bytes: u32) -> Result<Self> {
         // The open object must outlive the skeleton, which lives as long as we do.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
-        open.maps.events.set_max_entries(RING_BYTES).context("cannot size the ring buffer")?;
+        open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
         let skel =
             open.load().context("the kernel refuses the BPF programs (Linux 6.6 or later is needed)")?;
         Ok(Self { links: Vec::new(), skel })

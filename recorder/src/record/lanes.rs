@@ -39,6 +39,13 @@ pub(super) struct Step {
     pub(super) arrival: u64,
 }
 
+impl RunningGraph {
+    /// Nodes begun so far, over all threads.
+    pub(super) fn steps(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.steps.len() as u64).sum()
+    }
+}
+
 impl LaneRun {
     pub(super) fn new(tid: u32, ith: u32) -> Self {
         let ith = ith % LANES_PER_SLOT;

@@ -58,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) duration: Option<Duration>,
     pub(crate) level: Level,
     pub(crate) exact_begins: bool,
+    /// Bytes of the ring between kernel and recorder; a power of two.
+    pub(crate) ring_bytes: Option<u32>,
     pub(crate) quiet: bool,
 }
 

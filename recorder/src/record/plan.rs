@@ -5,6 +5,7 @@
 
 use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_site};
 use llmtrace_format::meta::Level;
+use llmtrace_format::tables::EVENT_KINDS;
 
 /// Twins of `enum cookie` in events.h.
 mod cookie {
@@ -45,6 +46,11 @@ impl Program {
             Self::Barrier => "barrier",
             Self::Nothing => "empty",
         }
+    }
+
+    /// Its number in `enum event_kind` of events.h.
+    pub(super) fn event(self) -> usize {
+        EVENT_KINDS.iter().position(|kind| *kind == self.purpose()).unwrap_or(0)
     }
 
     pub(super) fn on_return(self) -> bool {
@@ -267,4 +273,26 @@ pub(super) fn level_given(asked: Level, points: &[Point]) -> (Level, String) {
         return missing("ggml_barrier", Level::Op);
     }
     (asked, String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_named_as_their_events() {
+        let programs = [
+            Program::DecodeBegin,
+            Program::DecodeEnd,
+            Program::UbatchBegin,
+            Program::UbatchEnd,
+            Program::GraphBegin,
+            Program::GraphEnd,
+            Program::OpBegin,
+            Program::FusedBegin,
+            Program::Barrier,
+        ];
+        // events.h numbers them from 1 in this order.
+        assert!(programs.iter().map(|program| program.event()).eq(1..EVENT_KINDS.len()));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::assemble::{Assembler, FinishedGraph};
 use super::graphs::{GraphReader, RawGraph, RawTensor};
-use super::kernel::{Kernel, Ring};
+use super::kernel::{Kernel, RING_BYTES, Ring};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -63,7 +63,7 @@ impl Session {
         let name =
             name.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| target.exe_name());
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::load(options.ring_bytes.unwrap_or(RING_BYTES))?;
         let mut objects = Objects::new(target.pid);
         objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
         if !target.launched && objects.loaded.is_empty() {
@@ -222,6 +222,10 @@ impl Session {
                 let (begin, end) = (range.begin, range.end);
                 self.writer.push_loss(Loss { begin, end, event: event as u32, count });
             }
+        }
+        let of_calls = [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd];
+        if of_calls.iter().any(|program| lost.get(program.event()) != self.lost.get(program.event())) {
+            self.assembler.forget_open_calls();
         }
         self.lost = lost;
         self.assembler.sequences.distrust();
