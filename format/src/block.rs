@@ -54,6 +54,13 @@ pub(crate) struct DirectoryEntry {
     at: u32,
 }
 
+impl DirectoryEntry {
+    /// Bytes after decompression, as the file says; checked when it is unpacked.
+    pub(crate) fn raw_len(&self) -> u32 {
+        self.raw_len
+    }
+}
+
 /// Identity of a block about to be written.
 pub(crate) struct BlockHead {
     pub(crate) kind: u16,

@@ -58,6 +58,11 @@ pub mod kind {
     pub const LOSSES: u16 = 32;
     /// The footer.
     pub const FOOTER: u16 = 0xFFFF;
+
+    /// Whether a reader decodes blocks of this kind when it opens a file.
+    pub fn is_dictionary(kind: u16) -> bool {
+        matches!(kind, RECORDING | STRINGS | GRAPH | ENDING | THREADS)
+    }
 }
 
 /// Column encodings.

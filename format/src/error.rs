@@ -98,6 +98,14 @@ pub enum Warning {
         /// Where the block begins.
         offset: u64,
     },
+    /// Dictionaries out of all proportion to the file.
+    #[error(
+        "descriptions from byte {offset} on are larger than a file of this length can need and were left out"
+    )]
+    TooLarge {
+        /// Where the first block that was left out begins.
+        offset: u64,
+    },
     /// The file has tables of a later minor version.
     #[error("the file has format version {major}.{minor}; what this build does not know was skipped")]
     NewerMinor {

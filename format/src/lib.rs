@@ -40,7 +40,7 @@ pub use header::Header;
 pub use problem::{Problem, ProblemKind};
 pub use reader::{ScanProgress, Source, TraceFile};
 pub use tables::{ColumnSet, OpSpan, OpSpans, Table};
-pub use writer::Writer;
+pub use writer::{MAX_LIVE_GRAPHS, Writer};
 
 /// Nanoseconds since the start of the trace ([`Header::start_monotonic_nanos`]).
 pub type Nanos = u64;

@@ -68,6 +68,12 @@ impl Source {
     }
 }
 
+/// All dictionaries of a file together may decompress to so many times its
+/// length (real ones to about ten times), within these bounds.
+const DICTIONARY_RATIO: u64 = 64;
+const DICTIONARY_MIN: u64 = 64 << 20;
+const DICTIONARY_MAX: u64 = 1 << 30;
+
 /// How far opening has come; returning `false` cancels it.
 pub type ScanProgress<'a> = &'a mut dyn FnMut(f32) -> bool;
 
@@ -231,7 +237,15 @@ impl TraceFile {
     pub(crate) fn read_footer(&self) -> Option<Footer> {
         let (info, _) = self.fixed(self.footer_offset()?).ok()?;
         let footer: Footer = self.read_structured(&info).ok()?;
-        (info.kind == kind::FOOTER && footer.blocks().all(|block| self.holds(&block))).then_some(footer)
+        // Each block once, one after the other: else a small file could name a
+        // large dictionary again and again.
+        let mut end = HEADER_LEN as u64;
+        let orderly = footer.blocks().all(|block| {
+            let begins_after = block.offset >= end;
+            end = block.offset.saturating_add(block.file_len());
+            begins_after && self.holds(&block) && end <= info.offset
+        });
+        (info.kind == kind::FOOTER && orderly).then_some(footer)
     }
 
     fn holds(&self, info: &BlockInfo) -> bool {
@@ -340,8 +354,22 @@ impl TraceFile {
         Ok(None)
     }
 
+    /// Bytes that the columns of a block decompress to.
+    fn raw_bytes(&self, info: &BlockInfo) -> u64 {
+        let directory = self.directory(info).unwrap_or_default();
+        directory.iter().map(|entry| u64::from(entry.raw_len())).sum()
+    }
+
     fn read_dictionaries(&mut self) {
+        let mut budget = self.len.saturating_mul(DICTIONARY_RATIO).clamp(DICTIONARY_MIN, DICTIONARY_MAX);
         for info in self.blocks.clone() {
+            if kind::is_dictionary(info.kind) {
+                let Some(rest) = budget.checked_sub(self.raw_bytes(&info)) else {
+                    self.warnings.push(Warning::TooLarge { offset: info.offset });
+                    break;
+                };
+                budget = rest;
+            }
             let what = match info.kind {
                 kind::RECORDING => {
                     let read = self.read_structured(&info).map(|recording| self.recording = Some(recording));
@@ -380,5 +408,55 @@ impl TraceFile {
             timed().map(|block| block.range.begin).min().unwrap_or(0),
             timed().map(|block| block.range.end).max().unwrap_or(0),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockHead, EncodedColumn, write_block};
+    use crate::constants::NO_LANE;
+    use crate::footer::trailer_to_bytes;
+    use crate::{Header, Writer};
+
+    fn append(bytes: &mut Vec<u8>, kind: u16, structured: Vec<u8>) -> BlockInfo {
+        let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
+        let column = EncodedColumn { id: 0, encoding: encoding::STRUCTURED, bytes: structured };
+        let offset = bytes.len() as u64;
+        write_block(&head, &[column], 3, offset, bytes).expect("fits")
+    }
+
+    /// A header and a block that names many empty strings.
+    fn bomb(strings: usize) -> (Vec<u8>, BlockInfo) {
+        let mut bytes = Writer::new(Vec::new(), Header::new(1, 2)).expect("writes").sink().clone();
+        let empty = structured::to_bytes(&vec![String::new(); strings]).expect("fits");
+        let block = append(&mut bytes, kind::STRINGS, empty);
+        (bytes, block)
+    }
+
+    #[test]
+    fn a_footer_that_names_a_block_twice_is_not_believed() {
+        for (times, expected) in [(1, 0), (2, 1)] {
+            let (mut bytes, block) = bomb(3);
+            let footer = Footer::new(&vec![block; times], Vec::new());
+            let at = bytes.len() as u64;
+            append(&mut bytes, kind::FOOTER, structured::to_bytes(&footer).expect("fits"));
+            bytes.extend(trailer_to_bytes(at));
+            let trace = TraceFile::open(Source::Bytes(bytes)).expect("opens");
+            assert_eq!((trace.strings.len(), trace.warnings.len()), (1 + 3, expected));
+        }
+    }
+
+    #[test]
+    fn dictionaries_out_of_proportion_are_left_out() {
+        let (mut bytes, block) = bomb(7 << 20);
+        let again = bytes[block.offset as usize..].to_vec();
+        for _ in 0..5 {
+            bytes.extend_from_slice(&again);
+        }
+        assert!(bytes.len() < 1 << 20);
+        let trace = TraceFile::open(Source::Bytes(bytes)).expect("opens");
+        assert!(trace.strings.len() <= 8 << 20);
+        assert!(trace.warnings.iter().any(|warning| matches!(warning, Warning::TooLarge { .. })));
     }
 }

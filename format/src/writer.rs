@@ -16,6 +16,9 @@ use std::io::Write;
 
 /// Rows after which a lane's op spans become a block.
 const ROWS_PER_BLOCK: usize = 1 << 16;
+/// Graphs of which a writer remembers the operators: of the newest so many ids.
+/// Whoever numbers graphs refers to no older ones.
+pub const MAX_LIVE_GRAPHS: usize = 4096;
 /// Speed comes first while recording.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -130,6 +133,10 @@ impl<W: Write> Writer<W> {
     pub fn write_graph(&mut self, graph: &Graph) -> Result<()> {
         self.write_strings()?;
         let nodes = graph.tensors.iter().take(graph.nodes as usize);
+        if self.graph_ops.len() >= 2 * MAX_LIVE_GRAPHS {
+            let oldest = graph.id.saturating_sub(MAX_LIVE_GRAPHS as u32 + 64);
+            self.graph_ops.retain(|&id, _| id >= oldest);
+        }
         self.graph_ops.insert(graph.id, nodes.map(|tensor| tensor.op).collect());
         self.write_structured(kind::GRAPH, graph)
     }

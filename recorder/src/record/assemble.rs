@@ -171,11 +171,17 @@ impl Assembler {
         self.ubatches.clear();
     }
 
+    /// Forgets graphs that run although their end may be among the events lost:
+    /// a later graph may have the same nodes at the same addresses.
+    pub(super) fn forget_running_graphs(&mut self) {
+        self.counts.orphans += self.running.iter().map(RunningGraph::steps).sum::<u64>();
+        self.running.clear();
+    }
+
     /// Closes what is open: the target is gone or the recording ends. Unfinished
     /// calls and graphs are counted as orphans, not given an invented end.
     pub(super) fn finish(&mut self) {
-        self.counts.orphans += self.running.iter().map(RunningGraph::steps).sum::<u64>();
-        self.running.clear();
+        self.forget_running_graphs();
     }
 
     fn decode_begin(&mut self, time: u64, tid: u32, tokens: u32, is_encode: u32) {
@@ -288,7 +294,8 @@ impl Assembler {
     }
 
     fn op_begin(&mut self, time: u64, tid: u32, ith: u32, tensor: u64, last_tensor: u64, cpu: u32) {
-        for graph in &mut self.running {
+        // The newest first: an older one with the same nodes has ended unseen.
+        for graph in self.running.iter_mut().rev() {
             let Some(known) = &graph.known else { continue };
             let lane = graph.lanes.iter_mut().find(|lane| lane.tid == tid);
             let after = lane.as_ref().and_then(|lane| lane.steps.last()).map_or(0, |step| step.node + 1);

@@ -110,7 +110,7 @@ impl Hammer {
         let measured = self.measure();
         kernel.set_recording(None);
         kernel.detach_all();
-        ring.drain(|_| ());
+        while ring.drain(|_| ()) {}
         measured
     }
 }

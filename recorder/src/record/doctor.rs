@@ -176,7 +176,7 @@ fn host_checks() -> Vec<Check> {
             multi.is_none(),
             Status::Problem,
             multi.map_or_else(|| host::describe().kernel, |error| format!("{error:#}")),
-            "recording needs Linux 6.6 or later",
+            "recording needs Linux 6.10 or later, or 6.6.33",
         ),
         check(
             "BTF",

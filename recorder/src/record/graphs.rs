@@ -86,9 +86,28 @@ impl RawGraph {
         let mut hasher = DefaultHasher::new();
         for tensor in self.tensors.iter().take(self.nodes as usize) {
             let empty = tensor.ne.contains(&0);
-            (tensor.op, tensor.flags, empty, &tensor.sources, tensor.op_params.first()).hash(&mut hasher);
+            (tensor.op, tensor.flags, empty, &tensor.sources, tensor.variant()).hash(&mut hasher);
         }
         hasher.finish()
+    }
+
+    /// What makes it another graph: everything but where views begin, which in
+    /// builds before mid-2025 moves with every token through the KV cache.
+    fn identity(&self) -> u128 {
+        let half = |seed: u8| {
+            let mut hasher = DefaultHasher::new();
+            (seed, self.nodes).hash(&mut hasher);
+            for tensor in &self.tensors {
+                let RawTensor { name, op, tensor_type, ne, nb, flags, sources, view_of, .. } = tensor;
+                (name, op, tensor_type, ne, nb, flags).hash(&mut hasher);
+                (sources, view_of, tensor.variant()).hash(&mut hasher);
+                if view_of.is_none() {
+                    tensor.op_params.hash(&mut hasher);
+                }
+            }
+            u128::from(hasher.finish())
+        };
+        half(0) << 64 | half(1)
     }
 }
 
@@ -107,6 +126,14 @@ pub(super) struct RawTensor {
     pub(super) view_offset: u64,
 }
 
+impl RawTensor {
+    /// The first parameter, which says which unary or gated function it is; in
+    /// a view it is an offset and says nothing.
+    fn variant(&self) -> Option<i32> {
+        self.op_params.first().copied().filter(|_| self.view_of.is_none())
+    }
+}
+
 /// Reads and remembers graphs.
 pub(super) struct GraphReader {
     memory: ProcessMemory,
@@ -116,7 +143,8 @@ pub(super) struct GraphReader {
     /// equal graph.
     pub(super) has_uid: bool,
     remembered: HashMap<(u64, u64, u64, u32), Rc<KnownGraph>>,
-    ids: HashMap<RawGraph, u32>,
+    ids: HashMap<u128, u32>,
+    next_id: u32,
     /// Graphs not yet written, with their ids.
     pub(super) fresh: Vec<(u32, RawGraph)>,
 }
@@ -129,6 +157,7 @@ impl GraphReader {
             has_uid: false,
             remembered: HashMap::new(),
             ids: HashMap::new(),
+            next_id: 0,
             fresh: Vec::new(),
         }
     }
@@ -141,13 +170,20 @@ impl GraphReader {
         let order = self.memory.read_words(begin.nodes, begin.node_count as usize)?;
         let raw = read_graph(&self.memory, &learned, &order)?;
         let structure = raw.structure();
-        let next = self.ids.len() as u32;
-        let id = match self.ids.get(&raw) {
+        let identity = raw.identity();
+        let id = match self.ids.get(&identity) {
             Some(&id) => id,
             None => {
-                self.ids.insert(raw.clone(), next);
-                self.fresh.push((next, raw));
-                next
+                if self.ids.len() >= llmtrace_format::MAX_LIVE_GRAPHS {
+                    // What is seen again is written again, under a new id.
+                    self.ids.clear();
+                    self.remembered.clear();
+                }
+                let id = self.next_id;
+                self.next_id += 1;
+                self.ids.insert(identity, id);
+                self.fresh.push((id, raw));
+                id
             }
         };
         Some(KnownGraph::new(id, order, structure))
@@ -157,13 +193,13 @@ impl GraphReader {
 impl DescribeGraph for GraphReader {
     fn describe(&mut self, begin: &event_graph_begin) -> Option<Rc<KnownGraph>> {
         let key = (begin.graph, begin.nodes, begin.uid, begin.node_count);
-        if self.has_uid
-            && let Some(known) = self.remembered.get(&key)
-        {
+        // 0 means that the graph has no number.
+        let has_uid = self.has_uid && begin.uid != 0;
+        if has_uid && let Some(known) = self.remembered.get(&key) {
             return Some(known.clone());
         }
         let known = Rc::new(self.read(begin)?);
-        if self.has_uid {
+        if has_uid {
             if self.remembered.len() >= MAX_REMEMBERED {
                 self.remembered.clear();
             }
@@ -239,6 +275,21 @@ fn word(record: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_view_that_moves_makes_no_new_graph() {
+        let graph = |offset: u64, n: i64, param: i32| {
+            let view = RawTensor { view_of: Some(1), view_offset: offset, ..RawTensor::default() };
+            let view = RawTensor { op_params: [offset as i32; 16], ..view };
+            let other = RawTensor { ne: [n, 1, 1, 1], op_params: [param; 16], ..RawTensor::default() };
+            RawGraph { tensors: vec![view, other], nodes: 2 }
+        };
+        assert_eq!(graph(0, 5, 1).identity(), graph(64, 5, 1).identity());
+        assert_eq!(graph(0, 5, 1).structure(), graph(64, 5, 1).structure());
+        assert_ne!(graph(0, 5, 1).identity(), graph(0, 6, 1).identity());
+        assert_ne!(graph(0, 5, 1).identity(), graph(0, 5, 2).identity());
+        assert_eq!(graph(0, 5, 1).structure(), graph(0, 6, 1).structure());
+    }
 
     #[test]
     fn nodes_are_found_near_and_far() {

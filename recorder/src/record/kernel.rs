@@ -35,7 +35,7 @@ impl Kernel {
         let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
         open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
         let skel =
-            open.load().context("the kernel refuses the BPF programs (Linux 6.6 or later is needed)")?;
+            open.load().context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
         Ok(Self { links: Vec::new(), skel })
     }
 
@@ -124,8 +124,10 @@ impl Kernel {
     }
 }
 
-/// Most events taken from the ring at once; bounds the consumer's memory.
+/// Most events taken from the ring at once.
 const BATCH: usize = 1 << 14;
+/// Most batches between two writes; with `BATCH`, bounds the consumer's memory.
+const MAX_BATCHES: usize = 32;
 
 /// The consumer's end of the ring.
 pub(super) struct Ring {
@@ -134,15 +136,18 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Passes on all events that are there now.
-    pub(super) fn drain(&mut self, mut handle: impl FnMut(&Event)) {
-        loop {
+    /// Passes on the events that are there, up to a bound: a target that produces
+    /// faster than we take must not keep us from writing and from stopping.
+    /// Returns whether more wait.
+    pub(super) fn drain(&mut self, mut handle: impl FnMut(&Event)) -> bool {
+        for _ in 0..MAX_BATCHES {
             let taken = self.ring.consume_raw_n(BATCH);
             self.batch.borrow().iter().for_each(&mut handle);
             self.batch.borrow_mut().clear();
             if taken < BATCH as i32 {
-                return;
+                return false;
             }
         }
+        true
     }
 }

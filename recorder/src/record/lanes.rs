@@ -7,7 +7,7 @@ use llmtrace_format::tables::GraphSpan;
 use std::rc::Rc;
 
 /// Lanes of graphs that run while another one does begin at this `ith`.
-pub(super) const LANES_PER_SLOT: u32 = 256;
+pub(super) const LANES_PER_SLOT: u32 = 1024;
 
 /// A graph that has begun and not yet returned.
 pub(super) struct RunningGraph {

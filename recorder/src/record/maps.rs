@@ -31,13 +31,18 @@ impl Mapping {
 
 /// The executable file mappings of a process.
 pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let maps = read(pid)?;
     Ok(maps.lines().filter_map(|line| parse(line, |permissions| permissions.contains('x'))).collect())
+}
+
+/// A file name need not be UTF-8.
+fn read(pid: u32) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/maps"))?).into_owned())
 }
 
 /// Base names of mapped model files.
 pub(super) fn models(pid: u32) -> Vec<String> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = read(pid).unwrap_or_default();
     let mut names: Vec<String> = maps
         .lines()
         .filter_map(|line| parse(line, |_| true))

@@ -9,8 +9,8 @@
 //! One thread does all: it drains the ring every two milliseconds, and writes
 //! what is complete. Under pressure the ring fills and the kernel counts what
 //! it drops, so memory is bounded by the ring (16 MiB), one block of rows a
-//! lane, and the dictionaries. Whatever happens to the recorder, the target goes
-//! on: links die with the process, and nothing in the target is changed.
+//! lane, the dictionaries, and the operators of 8,192 graphs. Whatever happens to
+//! the recorder, the target goes on: links die with the process.
 
 mod assemble;
 mod calibrate;
@@ -36,11 +36,12 @@ pub(crate) use target::launch;
 use anyhow::{Result, bail};
 use llmtrace_format::meta::Level;
 use session::{Recorded, Session};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo::Cause;
+use signal_hook::low_level::siginfo::{Cause, Origin};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use target::{Caller, Target};
@@ -72,7 +73,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<i32> {
     host::check()?;
     // From here on an interrupt ends the recording, not the recorder.
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = SignalsInfo::<WithOrigin>::new(handled_signals())?;
     let caller = Caller::from_env();
     let target = match (options.pid, &options.name) {
         (Some(pid), _) => Target::running(pid)?,
@@ -103,9 +104,30 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     report(options, &recorded);
     match (target.launched, exit_code) {
         (true, Some(code)) => Ok(code),
-        (true, None) if reason == DURATION => Ok(target.wait().unwrap_or(0)),
+        (true, None) if reason == DURATION => {
+            let code = target.wait(|| signals.pending().for_each(|signal| pass_on(&target, &signal)));
+            Ok(code.unwrap_or(0))
+        }
         (true, None) => Ok(130),
         (false, _) => Ok(0),
+    }
+}
+
+/// Signals that end a recording, but for those that whoever started us chose to
+/// ignore, as `nohup` does.
+fn handled_signals() -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let is_ignored = |signal: i32| ignored.unwrap_or(0) >> (signal - 1) & 1 == 1;
+    [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal)).collect()
+}
+
+/// Passes a signal on to a launched target. The terminal signals the whole
+/// foreground group by itself.
+fn pass_on(target: &Target, signal: &Origin) {
+    if target.launched && signal.cause != Cause::Kernel {
+        target.signal(signal.signal);
     }
 }
 
@@ -124,15 +146,12 @@ fn record(
     let mut looked = begin;
     let mut interrupts = 0;
     loop {
-        std::thread::sleep(DRAIN_EVERY);
-        session.step()?;
+        if !session.step()? {
+            std::thread::sleep(DRAIN_EVERY);
+        }
         for signal in signals.pending() {
             interrupts += 1;
-            let from_terminal = signal.cause == Cause::Kernel;
-            // The terminal signals the whole foreground group by itself.
-            if target.launched && !from_terminal {
-                target.signal(signal.signal);
-            }
+            pass_on(target, &signal);
         }
         // A launched command gets the chance to end by itself first.
         if interrupts > i32::from(target.launched) {
@@ -155,11 +174,16 @@ fn report(options: &Options, recorded: &Recorded) {
         return;
     }
     for warning in &recorded.warnings {
-        eprintln!("warning: {warning}");
+        say(&format!("warning: {warning}"));
     }
     if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
-        eprintln!("warning: no summary: {error:#}");
+        say(&format!("warning: no summary: {error:#}"));
     }
+}
+
+/// Prints a line to stderr; nobody may be listening any more.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Options {

@@ -138,15 +138,16 @@ impl Session {
         Ok(session)
     }
 
-    /// Takes what the kernel has, and writes what is complete.
-    pub(super) fn step(&mut self) -> Result<()> {
+    /// Takes what the kernel has, and writes what is complete. Returns whether
+    /// more waits.
+    pub(super) fn step(&mut self) -> Result<bool> {
         let computes = self.points.iter().any(|(point, _)| point.program == Program::GraphBegin);
         if self.scanned.elapsed() >= if computes { SCAN_SELDOM } else { SCAN_OFTEN } {
             self.scanned = Instant::now();
             self.rescan()?;
         }
-        self.drain()?;
-        self.keep_begins_as_needed()?;
+        let more = self.drain()?;
+        self.keep_begins_as_needed();
         if !self.described_models && self.assembler.counts.op_spans + self.assembler.counts.decode_tokens > 0
         {
             // By now everything is loaded: models, and the library that knows its version.
@@ -160,12 +161,12 @@ impl Session {
         }
         let lost = self.lost.iter().sum();
         self.status.update(&self.assembler.counts, lost, self.writer.bytes());
-        Ok(())
+        Ok(more)
     }
 
-    fn drain(&mut self) -> Result<()> {
+    fn drain(&mut self) -> Result<bool> {
         let Self { ring, assembler, graphs, .. } = self;
-        ring.drain(|event| assembler.handle(event, graphs));
+        let more = ring.drain(|event| assembler.handle(event, graphs));
         self.count_losses()?;
         for (id, raw) in std::mem::take(&mut self.graphs.fresh) {
             let graph = self.graph_from_raw(id, &raw);
@@ -183,29 +184,38 @@ impl Session {
                 }
             }
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Attaches the begins of nodes when they are needed, and detaches them when
     /// arrivals at barriers tell enough.
-    fn keep_begins_as_needed(&mut self) -> Result<()> {
+    fn keep_begins_as_needed(&mut self) {
         let needed = self.exact_begins || self.assembler.sequences.begins_needed();
         if needed == self.begins_attached || self.recording.level < Level::Thread {
-            return Ok(());
+            return;
         }
         self.begins_attached = needed;
         let begins = [Program::OpBegin, Program::FusedBegin];
         if !needed {
             self.kernel.detach(&begins);
-            return Ok(());
+            return;
         }
+        self.attach_again(&begins);
+    }
+
+    /// Attaches programs to all objects, once. A target that just exited cannot
+    /// be attached to; its exit is noticed elsewhere.
+    fn attach_again(&mut self, programs: &[Program]) {
+        self.kernel.detach(programs);
         for loaded in &self.objects.loaded {
-            let points = plan::points(&loaded.object, Level::Op);
+            let points = plan::points(&loaded.object, self.recording.level_asked);
             let points: Vec<Point> =
-                points.into_iter().filter(|point| begins.contains(&point.program)).collect();
-            self.kernel.attach(self.recording.target.pid, &loaded.object.path(), &points)?;
+                points.into_iter().filter(|point| programs.contains(&point.program)).collect();
+            if let Err(error) = self.kernel.attach(self.recording.target.pid, &loaded.object.path(), &points)
+            {
+                log::debug!("{error:#}");
+            }
         }
-        Ok(())
     }
 
     fn count_losses(&mut self) -> Result<()> {
@@ -226,6 +236,10 @@ impl Session {
         let of_calls = [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd];
         if of_calls.iter().any(|program| lost.get(program.event()) != self.lost.get(program.event())) {
             self.assembler.forget_open_calls();
+        }
+        let of_graphs = [Program::GraphBegin, Program::GraphEnd];
+        if of_graphs.iter().any(|program| lost.get(program.event()) != self.lost.get(program.event())) {
+            self.assembler.forget_running_graphs();
         }
         self.lost = lost;
         self.assembler.sequences.distrust();
@@ -258,6 +272,11 @@ impl Session {
         match self.objects.learn(&memory) {
             Ok(learned) => {
                 self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
+                if self.learn_failure.is_some() {
+                    // They were detached when nobody could name the nodes.
+                    self.attach_again(&[Program::OpBegin, Program::FusedBegin, Program::Barrier]);
+                    self.begins_attached = true;
+                }
                 self.take(learned);
             }
             Err(error) => self.learn_failure = Some(error.to_string()),
@@ -354,7 +373,7 @@ impl Session {
     pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
         self.kernel.set_recording(None);
         self.kernel.detach_all();
-        self.drain()?;
+        while self.drain()? {}
         self.assembler.finish();
         self.status.clear();
         let counts = self.assembler.counts;
@@ -399,6 +418,9 @@ impl Session {
                 "{uncounted} graphs have no operators: what they computed could not be told from arrivals at \
                  barriers; --exact-begins sees everything"
             ));
+        }
+        if !self.points.is_empty() && self.assembler.counts.events == 0 {
+            warnings.push("no probe was hit: the process computed nothing meanwhile".to_owned());
         }
         let unknown = self.assembler.counts.unknown_graphs;
         if unknown > 0 && self.recording.level > Level::Graph {

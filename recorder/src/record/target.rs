@@ -132,9 +132,11 @@ impl Target {
         }
     }
 
-    /// Waits for a launched target after the recording has ended.
-    pub(super) fn wait(&self) -> Option<ExitCode> {
+    /// Waits for a launched target after the recording has ended; `meanwhile` is
+    /// called often.
+    pub(super) fn wait(&self, mut meanwhile: impl FnMut()) -> Option<ExitCode> {
         loop {
+            meanwhile();
             if let Some(code) = self.exited() {
                 return code;
             }
@@ -184,6 +186,8 @@ fn become_command(
             let name = std::ffi::CString::new(account.name.as_bytes())?;
             nix::unistd::initgroups(&name, gid).context("cannot take the user's groups")?;
             next.env("HOME", &account.dir).env("USER", &account.name).env("LOGNAME", &account.name);
+        } else {
+            nix::unistd::setgroups(&[gid]).context("cannot leave root's groups")?;
         }
         nix::unistd::setgid(gid).context("cannot become the user's group")?;
         nix::unistd::setuid(uid).context("cannot become the user")?;
