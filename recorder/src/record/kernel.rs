@@ -34,8 +34,9 @@ impl Kernel {
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
         open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
-        let skel =
-            open.load().context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
+        let skel = open
+            .load()
+            .context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
         Ok(Self { links: Vec::new(), skel })
     }
 
