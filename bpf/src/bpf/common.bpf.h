@@ -49,7 +49,7 @@ static __always_inline void fill_head(struct event_head *head, __u16 kind, __u64
  * that fill it as `event`, and submits it. Ends the program when the process
  * is not the target, or, counted, when there is no room.
  */
-#define EMIT(type, kind, flags, fill...)					\
+#define EMIT(type, kind, fill...)						\
 	__u64 time = bpf_ktime_get_ns();					\
 	__u64 id = bpf_get_current_pid_tgid();					\
 	struct type *event;							\
@@ -63,7 +63,7 @@ static __always_inline void fill_head(struct event_head *head, __u16 kind, __u64
 	}									\
 	fill_head(&event->head, kind, time, (__u32)id);				\
 	fill									\
-	bpf_ringbuf_submit(event, flags);					\
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);				\
 	return 0
 
 /*

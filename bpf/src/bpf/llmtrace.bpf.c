@@ -23,7 +23,7 @@ int decode_begin(struct pt_regs *ctx)
 	else if (cookie & COOKIE_BATCH_ON_STACK)
 		batch = PT_REGS_SP(ctx) + 8;
 
-	EMIT(event_decode_begin, EVENT_DECODE_BEGIN, BPF_RB_NO_WAKEUP,
+	EMIT(event_decode_begin, EVENT_DECODE_BEGIN,
 		event->tokens = batch ? READ_USER(__u32, batch) : 0;
 		event->is_encode = cookie & COOKIE_ENCODE;
 	);
@@ -32,7 +32,7 @@ int decode_begin(struct pt_regs *ctx)
 SEC("uretprobe.multi")
 int decode_end(struct pt_regs *ctx)
 {
-	EMIT(event_decode_end, EVENT_DECODE_END, BPF_RB_NO_WAKEUP,
+	EMIT(event_decode_end, EVENT_DECODE_END,
 		event->result = PT_REGS_RC(ctx);
 		event->pad = 0;
 	);
@@ -48,7 +48,7 @@ int ubatch_begin(struct pt_regs *ctx)
 	__u64 ubatch = PT_REGS_PARM2(ctx);
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 
-	EMIT(event_ubatch_begin, EVENT_UBATCH_BEGIN, BPF_RB_NO_WAKEUP,
+	EMIT(event_ubatch_begin, EVENT_UBATCH_BEGIN,
 		event->tokens = READ_USER(__u32, ubatch + 4);
 		event->sequences = READ_USER(__u32, ubatch + (cookie & COOKIE_UBATCH_OLD ? 12 : 16));
 	);
@@ -57,7 +57,7 @@ int ubatch_begin(struct pt_regs *ctx)
 SEC("uretprobe.multi")
 int ubatch_end(struct pt_regs *ctx)
 {
-	EMIT(event_ubatch_end, EVENT_UBATCH_END, BPF_RB_NO_WAKEUP, );
+	EMIT(event_ubatch_end, EVENT_UBATCH_END, );
 }
 
 /* ggml_graph_compute(struct ggml_cgraph *, struct ggml_cplan *) */
@@ -68,7 +68,7 @@ int graph_begin(struct pt_regs *ctx)
 	__u64 plan = PT_REGS_PARM2(ctx);
 
 	__sync_fetch_and_add(&generation, 1);
-	EMIT(event_graph_begin, EVENT_GRAPH_BEGIN, BPF_RB_NO_WAKEUP,
+	EMIT(event_graph_begin, EVENT_GRAPH_BEGIN,
 		event->graph = graph;
 		event->node_count = READ_USER(__u32, graph + 4);
 		event->nodes = READ_USER(__u64, graph + 16);
@@ -80,14 +80,14 @@ int graph_begin(struct pt_regs *ctx)
 SEC("uretprobe.multi")
 int graph_end(struct pt_regs *ctx)
 {
-	EMIT(event_graph_end, EVENT_GRAPH_END, BPF_RB_NO_WAKEUP, );
+	EMIT(event_graph_end, EVENT_GRAPH_END, );
 }
 
 /* ggml_cpu_extra_compute_forward(struct ggml_compute_params *, struct ggml_tensor *) */
 SEC("uprobe.multi")
 int op_begin(struct pt_regs *ctx)
 {
-	EMIT(event_op_begin, EVENT_OP_BEGIN, BPF_RB_NO_WAKEUP,
+	EMIT(event_op_begin, EVENT_OP_BEGIN,
 		event->tensor = PT_REGS_PARM2(ctx);
 		event->ith = read_ith(PT_REGS_PARM1(ctx));
 		event->pad = 0;
@@ -98,7 +98,7 @@ int op_begin(struct pt_regs *ctx)
 SEC("uprobe.multi")
 int fused_begin(struct pt_regs *ctx)
 {
-	EMIT(event_fused_begin, EVENT_FUSED_BEGIN, BPF_RB_NO_WAKEUP,
+	EMIT(event_fused_begin, EVENT_FUSED_BEGIN,
 		event->tensor = PT_REGS_PARM2(ctx);
 		event->last_tensor = PT_REGS_PARM3(ctx);
 		event->ith = read_ith(PT_REGS_PARM1(ctx));
@@ -110,7 +110,7 @@ int fused_begin(struct pt_regs *ctx)
 SEC("uprobe.multi")
 int barrier_arrive(struct pt_regs *ctx)
 {
-	EMIT(event_barrier, EVENT_BARRIER, BPF_RB_NO_WAKEUP, );
+	EMIT(event_barrier, EVENT_BARRIER, );
 }
 
 /* What a probe costs that does nothing; for calibration. */
