@@ -29,14 +29,17 @@ cleanup() {
 trap cleanup EXIT INT TERM
 fail() { echo "FAILED window under Xvfb: $1"; [ -f "$work/log" ] && tail -5 "$work/log"; exit 1; }
 
-# The server picks a free display and writes its number.
-Xvfb -displayfd 3 -screen 0 1280x720x24 -nolisten tcp 3>"$work/display" 2>/dev/null &
+# The server picks a free display and writes its number. Without -noreset it starts over when its
+# last client goes, and drops whoever connects at that moment.
+Xvfb -displayfd 3 -noreset -screen 0 1280x720x24 -nolisten tcp 3>"$work/display" 2>"$work/server" &
 server=$!
 for _ in $(seq 50); do [ -s "$work/display" ] && break; sleep 0.1; done
 [ -s "$work/display" ] || skip "Xvfb does not start"
 DISPLAY=:$(cat "$work/display")
 export DISPLAY LIBGL_ALWAYS_SOFTWARE=1 XDG_DATA_HOME="$work/data"
 unset WAYLAND_DISPLAY
+for _ in $(seq 50); do xdotool getdisplaygeometry >/dev/null 2>&1 && break; sleep 0.1; done
+xdotool getdisplaygeometry >/dev/null 2>&1 || skip "no connection to Xvfb: $(tail -n 1 "$work/server")"
 
 # start TITLE ARGS…: waits until a window has the title (a pattern, ASCII only).
 start() {
