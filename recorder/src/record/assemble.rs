@@ -283,9 +283,7 @@ impl Assembler {
             ubatch: self.ubatches.get(&tid).map_or(NONE, |ubatch| ubatch.id),
             threads: event.threads,
             tid,
-            touched_by_loss: 0,
-            probe_hits: 0,
-            inferred_begins: 0,
+            ..GraphSpan::default()
         };
         self.next_graph += 1;
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);

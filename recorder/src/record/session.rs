@@ -11,6 +11,7 @@ use super::target::{Caller, Target, default_output};
 use super::{Options, calibrate, host, maps, output};
 use crate::binary::Learned;
 use anyhow::{Context as _, Result, bail};
+use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
 use llmtrace_format::tables::{EVENT_KINDS, Loss};
 use llmtrace_format::{Header, TimeRange, Writer};
@@ -89,7 +90,6 @@ impl Session {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
             level_asked: options.level,
             level: options.level,
-            level_reason: String::new(),
             host: host::describe(),
             target: llmtrace_format::meta::Target {
                 pid: target.pid,
@@ -97,9 +97,8 @@ impl Session {
                 launched: target.launched,
                 ..Default::default()
             },
-            probes: Vec::new(),
-            types: Vec::new(),
             costs,
+            ..Recording::default()
         };
         let mut writer =
             Writer::new(file, Header::new(unix, start)).context("cannot write the output file")?;
@@ -230,7 +229,7 @@ impl Session {
             let count = after.saturating_sub(before);
             if count > 0 {
                 let (begin, end) = (range.begin, range.end);
-                self.writer.push_loss(Loss { begin, end, event: event as u32, count });
+                self.writer.push_loss(Loss { begin, end, event: event as u32, count, cpu: NONE });
             }
         }
         let of_calls = [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd];
@@ -389,6 +388,7 @@ impl Session {
             exit_code,
             recorder_cpu_nanos: (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000,
             recorder_peak_bytes: usage.max_rss() as u64 * 1024,
+            ..Ending::default()
         };
         self.writer.finish(&ending).context("cannot write the output file")?;
         Ok(Recorded { path: self.path, warnings })
