@@ -345,6 +345,8 @@ pub const EVENT_KINDS: &[&str] = &[
     "op begin",
     "fused op begin",
     "barrier",
+    "graph nodes",
+    "process",
 ];
 
 /// What a micro-batch does for its sequences.

@@ -5,9 +5,10 @@
 //! with the nanoseconds it took. The difference for each call is the price of a
 //! hit: trap, program, and return.
 
-use super::kernel::{Kernel, Ring};
-use super::maps;
+use super::kernel::{Attachment, Kernel};
 use super::plan::{Point, Program};
+use super::rings::Rings;
+use super::{host, maps};
 use crate::binary::{Arg, Site, probe_site};
 use anyhow::{Context as _, Result, bail};
 use llmtrace_format::meta::ProbeCost;
@@ -28,7 +29,7 @@ const CODE_BYTES: usize = 512;
 ///
 /// # Errors
 /// When the child cannot be run or its function cannot be probed.
-pub(super) fn run(kernel: &mut Kernel, ring: &mut Ring) -> Result<Vec<ProbeCost>> {
+pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCost>> {
     let mut hammer = Hammer::start()?;
     let plain = hammer.measure()?;
     let mut costs = Vec::new();
@@ -39,14 +40,14 @@ pub(super) fn run(kernel: &mut Kernel, ring: &mut Ring) -> Result<Vec<ProbeCost>
         if !emulated {
             break;
         }
-        let nanos = hammer.measure_probed(kernel, ring, program, hammer.site.clone())?.saturating_sub(plain);
+        let nanos = hammer.measure_probed(kernel, rings, program, hammer.site.clone())?.saturating_sub(plain);
         costs.push(ProbeCost { purpose: program.purpose().to_owned(), nanos });
     }
     // The entry is `endbr64` or another instruction that must be single-stepped,
     // unless the function begins with a push.
     if hammer.site.offset_in_function > 0 {
         let entry = Site { offset_in_function: 0, emulated: false, ..hammer.site.clone() };
-        let nanos = hammer.measure_probed(kernel, ring, Program::Nothing, entry)?.saturating_sub(plain);
+        let nanos = hammer.measure_probed(kernel, rings, Program::Nothing, entry)?.saturating_sub(plain);
         costs.push(ProbeCost { purpose: "empty, single-stepped".to_owned(), nanos });
     }
     Ok(costs)
@@ -99,18 +100,19 @@ impl Hammer {
     fn measure_probed(
         &mut self,
         kernel: &mut Kernel,
-        ring: &mut Ring,
+        rings: &mut Rings,
         program: Program,
         site: Site,
     ) -> Result<u64> {
         let file_offset = self.function_offset + u64::from(site.offset_in_function);
         let point = Point { program, symbol: "hammer".to_owned(), file_offset, cookie: 0, site };
-        kernel.attach(self.child.id(), &self.file, &[point])?;
-        kernel.set_recording(Some(self.child.id()));
+        let to = Attachment { pid: self.child.id(), index: 0, same_ids: host::initial_pids() };
+        kernel.attach(to, &self.file, &[point]).1?;
+        kernel.set_recording(true);
         let measured = self.measure();
-        kernel.set_recording(None);
+        kernel.set_recording(false);
         kernel.detach_all();
-        while ring.drain(|_| ()) {}
+        rings.drain_all(|_| ());
         measured
     }
 }

@@ -1,6 +1,6 @@
 //! `llmtrace doctor`: can this host record, and what would it get from a target?
 
-use super::kernel::{Kernel, RING_BYTES};
+use super::kernel::Kernel;
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -140,8 +140,8 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(RING_BYTES)?;
-        let mut ring = kernel.ring()?;
+        let mut kernel = Kernel::load(None)?;
+        let mut ring = kernel.rings()?;
         calibrate::run(&mut kernel, &mut ring)
     };
     measure().unwrap_or_else(|error: anyhow::Error| {
@@ -162,7 +162,7 @@ fn host_checks() -> Vec<Check> {
     let lockdown = read("/sys/kernel/security/lockdown");
     let confidential = lockdown.contains("[confidentiality]");
     let btf = host::has_btf();
-    let multi = if btf && missing.is_empty() { Kernel::load(RING_BYTES).err() } else { None };
+    let multi = if btf && missing.is_empty() { Kernel::load(None).err() } else { None };
     vec![
         check(
             "machine",

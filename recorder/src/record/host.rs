@@ -46,17 +46,16 @@ pub(super) fn check() -> Result<()> {
         let who = if Uid::effective().is_root() { "root here lacks" } else { "recording needs root or" };
         bail!("{who} {}: run it as `sudo llmtrace record …`", missing.join(", "));
     }
-    // BPF programs see pids of the initial namespace (PROC_PID_INIT_INO), we see our own.
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    if namespace != Path::new("pid:[4026531836]") {
-        bail!(
-            "recording from inside a container needs the host's pids: run it on the host, or with --pid=host"
-        );
-    }
     if !has_btf() {
         bail!("the kernel has no type information (CONFIG_DEBUG_INFO_BTF), which recording needs: {BTF}");
     }
     Ok(())
+}
+
+/// Whether we see the ids of processes that BPF programs see, those of the initial
+/// namespace (PROC_PID_INIT_INO); not so inside of most containers.
+pub(super) fn initial_pids() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
 }
 
 /// Whether the kernel has type information.

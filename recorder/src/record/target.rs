@@ -53,8 +53,8 @@ impl Target {
         Ok(Self { pid: leader.unwrap_or(pid), launched: false })
     }
 
-    /// The only process of this name.
-    pub(super) fn named(name: &str) -> Result<Self> {
+    /// All processes of this name; at least one.
+    pub(super) fn named(name: &str) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").context("cannot list processes in /proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -64,15 +64,11 @@ impl Target {
                 found.push(pid);
             }
         }
-        match found[..] {
-            [pid] => Self::running(pid),
-            [] => bail!("no process is named `{name}`"),
-            _ => {
-                found.sort_unstable();
-                let list: Vec<String> = found.iter().map(u32::to_string).collect();
-                bail!("several processes are named `{name}`: choose one with -p: {}", list.join(", "))
-            }
+        if found.is_empty() {
+            bail!("no process is named `{name}`");
         }
+        found.sort_unstable();
+        found.into_iter().map(Self::running).collect()
     }
 
     /// Starts a command, stopped just before it runs, as the caller of sudo.
@@ -116,13 +112,17 @@ impl Target {
         }
     }
 
+    /// Whether a process runs, and is not one that waits to be forgotten.
+    pub(super) fn is_alive(pid: u32) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            !matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('Z' | 'X'))
+        })
+    }
+
     /// `Some` once the target is gone, with its exit code when we launched it.
     pub(super) fn exited(&self) -> Option<Option<ExitCode>> {
         if !self.launched {
-            let alive = fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| {
-                !matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('Z' | 'X'))
-            });
-            return (!alive).then_some(None);
+            return (!Self::is_alive(self.pid)).then_some(None);
         }
         match waitpid(self.nix_pid(), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => Some(Some(code)),
