@@ -88,7 +88,7 @@ events! {
 impl event_fused_begin {
     /// Address of the first node.
     pub fn tensor(&self) -> u64 {
-        self.tensor_ith & (1 << 48) - 1
+        self.tensor_ith & ((1 << 48) - 1)
     }
 
     /// The thread's place in the pool.

@@ -377,10 +377,12 @@ impl Assembler {
             let last = if last_tensor == tensor { Some(node) } else { known.node(last_tensor, node + 1) };
             let fused = last.map_or(0, |last| last.saturating_sub(node));
             let step = Step { node, fused, cpu, begin: time, arrival: 0 };
-            let lane = match lane {
-                Some(lane) => lane,
-                None => graph.lanes.push_mut(LaneRun::new(tid, ith)),
-            };
+            if lane.is_none() {
+                graph.lanes.push(LaneRun::new(tid, ith));
+            }
+            // The last one is the new one.
+            let lane = graph.lanes.iter_mut().rev().find(|lane| lane.tid == tid);
+            let Some(lane) = lane else { continue };
             lane.hits += 1;
             lane.fused_hits += u32::from(last_tensor != tensor);
             lane.steps.push(step);

@@ -43,8 +43,6 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
         let nanos = hammer.measure_probed(kernel, rings, program, hammer.site.clone())?.saturating_sub(plain);
         costs.push(ProbeCost { purpose: program.purpose().to_owned(), nanos });
     }
-    // The entry is `endbr64` or another instruction that must be single-stepped,
-    // unless the function begins with a push.
     if hammer.site.offset_in_function > 0 {
         let entry = Site { offset_in_function: 0, emulated: false, ..hammer.site.clone() };
         let nanos = hammer.measure_probed(kernel, rings, Program::Nothing, entry)?.saturating_sub(plain);
@@ -147,17 +145,16 @@ pub(crate) fn hammer() -> Result<()> {
     Ok(())
 }
 
-/// Has the shape of the functions that get probed: two arguments, and registers
-/// to save, so that it begins with a push.
-#[inline(never)]
-extern "C" fn struck(params: &[u32; 4], tensor: u64) -> u64 {
-    let kept = black_box(tensor).wrapping_mul(3);
-    let first = black_box(identity)(u64::from(params[0]));
-    let second = black_box(identity)(first ^ kept);
-    first.wrapping_add(second).wrapping_add(kept).wrapping_add(tensor)
+/// Has the shape of the functions that get probed, however it is compiled: its
+/// entry is single-stepped, the push behind it is emulated.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+extern "C" fn struck(_params: &[u32; 4], _tensor: u64) -> u64 {
+    std::arch::naked_asm!("endbr64", "push rbx", "mov rbx, rsi", "lea rax, [rbx + 2 * rbx]", "pop rbx", "ret")
 }
 
-#[inline(never)]
-extern "C" fn identity(value: u64) -> u64 {
-    black_box(value)
+/// Nothing is recorded on other machines.
+#[cfg(not(target_arch = "x86_64"))]
+extern "C" fn struck(_params: &[u32; 4], tensor: u64) -> u64 {
+    3 * tensor
 }

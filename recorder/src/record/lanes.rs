@@ -10,7 +10,7 @@ use std::rc::Rc;
 /// run at once in one process: bits 0 to 9 are the place, 10 to 19 the graph's
 /// slot, 20 to 27 the process.
 pub(super) fn lane_id(process: u8, slot: u32, ith: u32) -> u32 {
-    u32::from(process) << 20 | (slot % PLACES) << 10 | ith % PLACES
+    u32::from(process) << 20 | (slot % PLACES) << 10 | (ith % PLACES)
 }
 
 const PLACES: u32 = 1024;

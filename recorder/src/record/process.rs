@@ -70,6 +70,8 @@ pub(super) struct Process {
     missing: Vec<(Vec<Point>, u32)>,
     /// Each with its object's place in `objects`.
     points: Vec<(Point, usize)>,
+    /// Why something could not be attached to.
+    refusal: Option<String>,
     learn_failure: Option<String>,
     op_names: Vec<(StrId, Vec<StrId>)>,
     /// Where our types are in [`Recording::types`].
@@ -108,6 +110,7 @@ impl Process {
             objects,
             missing: Vec::new(),
             points: Vec::new(),
+            refusal: None,
             learn_failure: None,
             op_names: Vec::new(),
             types: Vec::new(),
@@ -148,6 +151,7 @@ impl Process {
             *missing = refused;
             if let Err(error) = attached {
                 *failures += 1;
+                self.refusal = Some(format!("{error:#}"));
                 // Once it was said, it need not be said again.
                 if *failures == 1 {
                     result = Err(error);
@@ -208,6 +212,9 @@ impl Process {
         self.learn(kernel, writer, recording);
         let points: Vec<Point> = self.points.iter().map(|(point, _)| point.clone()).collect();
         let (mut level, mut reason) = plan::level_given(common.level, &points);
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| level < common.level) {
+            reason = refusal.clone();
+        }
         if let Some(failure) = &self.learn_failure
             && level > Level::Graph
         {

@@ -57,20 +57,26 @@ impl Session {
         let launched = targets.iter().any(|target| target.launched);
         let mut kernel = Kernel::load(options.ring_bytes)?;
         let mut family = Family::default();
+        let mut without = Vec::new();
         for target in targets {
             let mut objects = Objects::new(target.pid);
             objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
-            let name = target.exe_name();
             if !launched && !options.wait && objects.loaded.is_empty() {
-                bail!(
-                    "process {} ({name}) has no ggml: none of its {} mapped files defines {}. If it loads its \
-                     library later, add --wait, or record it from the start with `llmtrace record -- COMMAND`",
-                    target.pid,
-                    objects.seen(),
-                    plan::LOOKED_FOR,
-                );
+                without.push((target, objects.seen()));
+            } else {
+                family.add(target.pid, 0, objects);
             }
-            family.add(target.pid, 0, objects);
+        }
+        // Of those with one name, some may be no engines.
+        let accepted = if options.name.is_some() { targets.len() - 1 } else { 0 };
+        if let Some((target, seen)) = without.first().filter(|_| without.len() > accepted) {
+            bail!(
+                "process {} ({}) has no ggml: none of its {seen} mapped files defines {}. If it loads its \
+                 library later, add --wait, or record it from the start with `llmtrace record -- COMMAND`",
+                target.pid,
+                target.exe_name(),
+                plan::LOOKED_FOR,
+            );
         }
         let name = match options.command.first().map(PathBuf::from) {
             Some(command) => command.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -202,7 +208,7 @@ impl Session {
             let exe = Target { pid, launched: false }.exe_name();
             let mut process = Process::new(to, parent, exe, objects, self.budget(), &self.common);
             if let Err(error) = process.attach(&mut self.kernel, &self.common) {
-                if !self.launched && index == 0 {
+                if !self.launched && !process.has_points() {
                     return Err(error);
                 }
                 self.status.clear();

@@ -44,10 +44,15 @@ impl Run {
     }
 }
 
-/// `llmtrace record` into the run's folder.
+/// `llmtrace record` into the run's folder; whatever it costs, unless a budget is
+/// given: on a busy machine prices are high.
 pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmtrace"));
-    command.arg("record").arg("-o").arg(&run.trace).args(arguments);
+    command.arg("record").arg("-o").arg(&run.trace);
+    if !arguments.contains(&"--max-overhead") {
+        command.args(["--max-overhead", "100"]);
+    }
+    command.args(arguments);
     command.env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
 }
