@@ -47,7 +47,7 @@ def kept_tokens(tokens, kinds, limit):
 
 
 def copy_tokenizer(writer, source, limit):
-    """Copies the head of a SentencePiece vocabulary; its new size."""
+    """Copies the head of a SentencePiece vocabulary; the texts and types of the tokens copied."""
     reader = gguf.GGUFReader(source)
     if field(reader, "tokenizer.ggml.model") != "llama":
         raise SystemExit(f"make_moe: not a SentencePiece tokenizer: {source}")
@@ -66,7 +66,7 @@ def copy_tokenizer(writer, source, limit):
         writer.add_uint32(key, new_id[field(reader, key)])
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(False)
-    return len(kept)
+    return [(tokens[i], kinds[i]) for i in kept]
 
 
 def add_weights(writer, args, vocab):
@@ -155,7 +155,7 @@ def main():
     args.output.parent.mkdir(parents=True, exist_ok=True)
     partial = args.output.with_name(args.output.name + ".partial")
     writer = gguf.GGUFWriter(partial, gguf.MODEL_ARCH_NAMES[ARCH])
-    vocab = copy_tokenizer(writer, args.tokenizer_from, args.vocab)
+    vocab = len(copy_tokenizer(writer, args.tokenizer_from, args.vocab))
     heads, heads_kv = add_weights(writer, args, vocab)
     add_hyperparameters(writer, args, vocab, heads, heads_kv)
     writer.write_header_to_file()

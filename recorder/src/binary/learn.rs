@@ -5,6 +5,7 @@
 //! points to (`tables`). Operations and types are indispensable and validated. A field offset
 //! whose accessor is missing falls back to the layout of `struct ggml_tensor` and
 //! `struct ggml_cgraph` that has been in use since November 2024; [`Learned::assumed`] names them.
+//! Fields without an accessor follow from where the name lies, which tells the layouts apart.
 
 use super::BinaryError;
 use super::tables::{Column, Memory, TypeInfo, read_names, read_types};
@@ -14,14 +15,35 @@ use super::target::{Located, TaggedField, Target};
 const DEFAULT_TENSOR_OP_OFFSET: u32 = 80;
 /// `ggml_tensor.op_params`, 2024-11 until now.
 const DEFAULT_OP_PARAMS_OFFSET: u32 = 84;
-/// `ggml_tensor.name`, 2024-11 until now.
-const DEFAULT_TENSOR_NAME_OFFSET: u32 = 256;
 /// `ggml_cgraph.n_nodes`, 2023-10 until now.
 const DEFAULT_GRAPH_N_NODES_OFFSET: u32 = 4;
 /// `ggml_cgraph.nodes`, 2023-10 until now.
 const DEFAULT_GRAPH_NODES_OFFSET: u32 = 16;
 /// `ggml_type_traits.blck_size` and `.type_size` relative to `.type_name`.
 const DEFAULT_TYPE_FIELDS: [u64; 2] = [8, 24];
+
+/// Where the fields of `struct ggml_tensor` lie that no accessor tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TensorLayout {
+    /// Offset of `name`, which an accessor does tell.
+    pub(crate) name: u32,
+    /// Offset of `src`.
+    pub(crate) sources: u32,
+    /// Offset of `view_src`.
+    pub(crate) view_source: u32,
+    /// Offset of `view_offs`.
+    pub(crate) view_offset: u32,
+}
+
+/// Every layout since the end of 2023, the newest first.
+const TENSOR_LAYOUTS: [TensorLayout; 3] = [
+    // Since 2024-11-16.
+    TensorLayout { name: 256, sources: 152, view_source: 232, view_offset: 240 },
+    // Since 2024-06-26; `grad` comes before `src`.
+    TensorLayout { name: 264, sources: 160, view_source: 240, view_offset: 248 },
+    // Since 2023-12-22, with times and counts of performance behind `src`.
+    TensorLayout { name: 288, sources: 160, view_source: 264, view_offset: 272 },
+];
 
 /// Everything learned from one copy of ggml.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +56,8 @@ pub(crate) struct Learned {
     pub(crate) glu: Vec<String>,
     /// By `enum ggml_type`.
     pub(crate) types: Vec<TypeInfo>,
-    /// Offset of `ggml_tensor.name`.
-    pub(crate) tensor_name_offset: u32,
+    /// Where the fields of `ggml_tensor` lie.
+    pub(crate) tensor: TensorLayout,
     /// Offset of `ggml_tensor.op`.
     pub(crate) tensor_op_offset: u32,
     /// Offset of `ggml_tensor.op_params`, whose first word is the unary or GLU operation.
@@ -78,14 +100,13 @@ pub(crate) fn learn(
         })
     };
     let fields = unary_fields.or(glu_fields);
+    let [newest, ..] = TENSOR_LAYOUTS;
+    let name = or_assume(target.returned_offset("ggml_get_name"), newest.name, "ggml_get_name");
+    let layout = TENSOR_LAYOUTS.into_iter().find(|layout| layout.name == name);
     Ok(Learned {
+        tensor: layout.ok_or(BinaryError::UnknownLayout { name_offset: name })?,
         unary: target.names("ggml_unary_op_name"),
         glu: target.names("ggml_glu_op_name"),
-        tensor_name_offset: or_assume(
-            target.returned_offset("ggml_get_name"),
-            DEFAULT_TENSOR_NAME_OFFSET,
-            "ggml_get_name",
-        ),
         tensor_op_offset: or_assume(
             fields.map(|fields| fields.tag_offset),
             DEFAULT_TENSOR_OP_OFFSET,
@@ -264,9 +285,25 @@ mod tests {
     #[test]
     fn defaults_are_reported() -> Result<(), BinaryError> {
         let learned = fake().learn()?;
-        assert_eq!(learned.tensor_name_offset, DEFAULT_TENSOR_NAME_OFFSET);
+        assert_eq!(learned.tensor, TENSOR_LAYOUTS[0]);
         assert_eq!(learned.graph_nodes_offset, DEFAULT_GRAPH_NODES_OFFSET);
         assert_eq!(learned.assumed, ["ggml_get_name", "ggml_graph_n_nodes", "ggml_graph_nodes"]);
+        Ok(())
+    }
+
+    /// lea rax, [rdi + offset]; ret
+    fn name_at(offset: u32) -> Located {
+        accessor(&[&[0x48, 0x8d, 0x87][..], &offset.to_le_bytes(), &[0xc3]].concat())
+    }
+
+    #[test]
+    fn the_place_of_the_name_tells_the_layout() -> Result<(), BinaryError> {
+        let mut fake = fake();
+        fake.functions.push(("ggml_get_name", name_at(264)));
+        assert_eq!(fake.learn()?.tensor.sources, 160);
+        fake.replace("ggml_get_name", name_at(272));
+        let unknown = BinaryError::UnknownLayout { name_offset: 272 };
+        assert_eq!(fake.learn().map_err(|e| e.to_string()), Err(unknown.to_string()));
         Ok(())
     }
 

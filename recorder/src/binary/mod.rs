@@ -30,7 +30,7 @@ mod target;
 
 pub(crate) use elf::Object;
 pub(crate) use image::FileImage;
-pub(crate) use learn::{Learned, learn};
+pub(crate) use learn::{Learned, TensorLayout, learn};
 pub(crate) use node_loop::{LoopSite, barrier_sites};
 pub(crate) use prologue::{Arg, Site, probe_site, return_site};
 pub(crate) use symbols::Symbol;
@@ -75,6 +75,12 @@ pub(crate) enum BinaryError {
     UnknownCode {
         /// Symbol of the function.
         name: &'static str,
+    },
+    /// A field lies where it does in no version that we know.
+    #[error("the layout of ggml_tensor is unknown: its name lies at offset {name_offset}")]
+    UnknownLayout {
+        /// Where the name lies.
+        name_offset: u32,
     },
     /// A table was read, but its content is not what it has to be.
     #[error("the {table} table is implausible: {reason}")]

@@ -7,29 +7,24 @@
 
 use super::assemble::{DescribeGraph, Ids, next};
 use super::memory::ProcessMemory;
-use crate::binary::Learned;
+use crate::binary::{Learned, TensorLayout};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 /// More nodes than any real graph has; keeps a wrong read from costing memory.
 const MAX_NODES: u32 = 1 << 17;
-/// Bytes of `struct ggml_tensor` that we read: up to the end of its name.
-const TENSOR_BYTES: usize = 320;
 const NAME_BYTES: usize = 64;
 /// Graphs remembered by address; engines alternate between very few.
 const MAX_REMEMBERED: usize = 256;
 
-/// Field offsets of `struct ggml_tensor`, the same since November 2024; those
-/// that the target's own code tells come from there.
+/// Field offsets of `struct ggml_tensor` that are the same in all versions of
+/// [`TensorLayout`].
 mod offset {
     pub(super) const TYPE: usize = 0;
     pub(super) const NE: usize = 16;
     pub(super) const NB: usize = 48;
     pub(super) const FLAGS: usize = 148;
-    pub(super) const SRC: usize = 152;
-    pub(super) const VIEW_SRC: usize = 232;
-    pub(super) const VIEW_OFFS: usize = 240;
 }
 const SOURCES: usize = 10;
 
@@ -221,29 +216,35 @@ impl DescribeGraph for GraphReader {
 
 /// Reads the nodes, then the weights and inputs that they refer to.
 fn read_graph(memory: &ProcessMemory, learned: &Learned, order: &[u64]) -> Option<RawGraph> {
-    let mut bytes = memory.read_records(order, TENSOR_BYTES)?;
+    // Up to the end of the name.
+    let record_bytes = learned.tensor.name as usize + NAME_BYTES;
+    let mut bytes = memory.read_records(order, record_bytes)?;
     let mut index: HashMap<u64, u32> = HashMap::with_capacity(order.len() * 2);
     for (at, &address) in order.iter().enumerate() {
         index.insert(address, at as u32);
     }
     let mut leaves = Vec::new();
     let mut seen: HashSet<u64> = order.iter().copied().collect();
-    for record in bytes.chunks_exact(TENSOR_BYTES) {
-        for address in references(record) {
+    for record in bytes.chunks_exact(record_bytes) {
+        for address in references(record, &learned.tensor) {
             if address != 0 && seen.insert(address) {
                 index.insert(address, (order.len() + leaves.len()) as u32);
                 leaves.push(address);
             }
         }
     }
-    bytes.extend(memory.read_records(&leaves, TENSOR_BYTES)?);
+    bytes.extend(memory.read_records(&leaves, record_bytes)?);
     let tensors: Option<Vec<RawTensor>> =
-        bytes.chunks_exact(TENSOR_BYTES).map(|record| parse_tensor(record, learned, &index)).collect();
+        bytes.chunks_exact(record_bytes).map(|record| parse_tensor(record, learned, &index)).collect();
     Some(RawGraph { tensors: tensors?, nodes: order.len() as u32 })
 }
 
-fn references(record: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    (0..SOURCES).map(|i| word(record, offset::SRC + 8 * i)).chain([word(record, offset::VIEW_SRC)])
+fn references(record: &[u8], layout: &TensorLayout) -> impl Iterator<Item = u64> {
+    sources(record, layout).chain([word(record, layout.view_source as usize)])
+}
+
+fn sources(record: &[u8], layout: &TensorLayout) -> impl Iterator<Item = u64> {
+    (0..SOURCES).map(|i| word(record, layout.sources as usize + 8 * i))
 }
 
 fn parse_tensor(record: &[u8], learned: &Learned, index: &HashMap<u64, u32>) -> Option<RawTensor> {
@@ -257,13 +258,13 @@ fn parse_tensor(record: &[u8], learned: &Learned, index: &HashMap<u64, u32>) -> 
     if ne.iter().any(|&n| n < 0) {
         return None;
     }
-    let name = record.get(learned.tensor_name_offset as usize..)?;
-    let name = name.get(..NAME_BYTES).unwrap_or(name);
+    let layout = &learned.tensor;
+    let name = record.get(layout.name as usize..)?;
     let name = name.split(|&byte| byte == 0).next()?;
     let name = std::str::from_utf8(name).ok().filter(|name| !name.chars().any(char::is_control))?;
     let params = learned.op_params_offset as usize;
     // Sources of a node are all in the index; those of weights are not read.
-    let sources = (0..SOURCES).map(|i| word(record, offset::SRC + 8 * i)).take_while(|&address| address != 0);
+    let sources = sources(record, layout).take_while(|&address| address != 0);
     Some(RawTensor {
         name: name.to_owned(),
         op,
@@ -273,8 +274,8 @@ fn parse_tensor(record: &[u8], learned: &Learned, index: &HashMap<u64, u32>) -> 
         flags: int(offset::FLAGS),
         op_params: std::array::from_fn(|i| int(params + 4 * i)),
         sources: sources.filter_map(|address| index.get(&address).copied()).collect(),
-        view_of: index.get(&word(record, offset::VIEW_SRC)).copied(),
-        view_offset: word(record, offset::VIEW_OFFS),
+        view_of: index.get(&word(record, layout.view_source as usize)).copied(),
+        view_offset: word(record, layout.view_offset as usize),
     })
 }
 

@@ -213,6 +213,10 @@ pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
             points.extend(function_points(object, function, name, symbol));
         }
     }
+    // Without the begins of nodes there is nothing that the other probes of level op could tell.
+    if !points.iter().any(|point| point.program == Program::OpBegin) {
+        points.retain(|point| !matches!(point.program, Program::FusedBegin | Program::Barrier));
+    }
     points.sort_by_key(|point| (point.program, point.file_offset));
     points.dedup_by_key(|point| (point.program, point.file_offset));
     points
