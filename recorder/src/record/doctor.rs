@@ -158,7 +158,7 @@ fn host_checks() -> Vec<Check> {
         found,
         advice: if well { "" } else { advice },
     };
-    let missing = host::missing_capabilities();
+    let missing = super::privileges::missing();
     let lockdown = read("/sys/kernel/security/lockdown");
     let confidential = lockdown.contains("[confidentiality]");
     let btf = host::has_btf();

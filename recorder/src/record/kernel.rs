@@ -1,11 +1,10 @@
 //! The kernel side: loads the BPF object, attaches, drains, counts losses.
 
+use super::attach::{self, Way};
 use super::plan::{Point, Program};
 use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{
-    Link, MapCore as _, MapFlags, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder, UprobeMultiOpts,
-};
+use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder};
 use llmtrace_bpf::{Event, LlmtraceSkel, LlmtraceSkelBuilder, parse};
 use llmtrace_format::tables::EVENT_KINDS;
 use std::cell::RefCell;
@@ -23,6 +22,7 @@ pub(super) struct Kernel {
     // Links go first: no probe outlives the programs.
     links: Vec<(Program, Link)>,
     skel: LlmtraceSkel<'static>,
+    way: Way,
 }
 
 impl Kernel {
@@ -30,14 +30,13 @@ impl Kernel {
     ///
     /// `ring_bytes` is a power of two and at least a page.
     pub(super) fn load(ring_bytes: u32) -> Result<Self> {
-        // The open object must outlive the skeleton, which lives as long as we do.
-        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
-        open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
-        let skel = open
-            .load()
-            .context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
-        Ok(Self { links: Vec::new(), skel })
+        let (way, skel) = attach::load(|way| skeleton(ring_bytes, way), |skel| &skel.progs.nothing)?;
+        Ok(Self { links: Vec::new(), skel, way })
+    }
+
+    /// How programs are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     /// Attaches to points of one file, in one process.
@@ -49,18 +48,13 @@ impl Kernel {
         // Ends before begins, and barriers before ops: nothing is seen to begin
         // whose end would be missed.
         for (program, points) in by_program.into_iter().rev() {
-            let options = UprobeMultiOpts {
-                offsets: points.iter().map(|point| point.file_offset as usize).collect(),
-                cookies: points.iter().map(|point| point.cookie).collect(),
-                retprobe: program.on_return(),
-                ..UprobeMultiOpts::default()
-            };
-            let attached = self.program(program).attach_uprobe_multi_with_opts(pid as i32, file, "", options);
-            let link = attached.with_context(|| {
+            let way = self.way;
+            let attached = way.attach(self.program(program), pid, file, &points, program.on_return());
+            let links = attached.with_context(|| {
                 let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
                 format!("cannot attach {} to {}", program.purpose(), symbols.join(", "))
             })?;
-            self.links.push((program, link));
+            self.links.extend(links.into_iter().map(|link| (program, link)));
         }
         Ok(())
     }
@@ -123,6 +117,15 @@ impl Kernel {
             by_cpu.iter().map(count).sum()
         })
     }
+}
+
+fn skeleton(ring_bytes: u32, way: Way) -> Result<LlmtraceSkel<'static>> {
+    // The open object must outlive the skeleton, which lives as long as we do.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
+    way.prepare(open.open_object_mut());
+    open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
+    open.load().context("the kernel refuses the BPF programs")
 }
 
 /// Most events taken from the ring at once.

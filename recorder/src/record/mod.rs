@@ -13,6 +13,7 @@
 //! the recorder, the target goes on: links die with the process.
 
 mod assemble;
+mod attach;
 mod calibrate;
 mod doctor;
 mod graphs;
@@ -24,6 +25,7 @@ mod memory;
 mod objects;
 mod output;
 mod plan;
+mod privileges;
 mod sequence;
 mod session;
 mod status;
@@ -80,7 +82,10 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
         (None, Some(name)) => Target::named(name)?,
         (None, None) => Target::launch(&options.command, caller)?,
     };
-    let session = Session::begin(options, caller, &target);
+    let session = Session::begin(options, caller, &target).and_then(|session| {
+        privileges::drop_after_attach(caller, options.output.as_deref(), session.way())?;
+        Ok(session)
+    });
     let mut session = match session {
         Ok(session) => session,
         Err(error) => {

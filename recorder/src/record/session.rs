@@ -1,14 +1,15 @@
 //! One recording: kernel side, assembler and writer, and what ties them.
 
 use super::assemble::{Assembler, FinishedGraph};
+use super::attach::Way;
 use super::graphs::{GraphReader, RawGraph, RawTensor};
 use super::kernel::{Kernel, RING_BYTES, Ring};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
 use super::status::StatusLine;
-use super::target::{Caller, Target, default_output};
-use super::{Options, calibrate, host, maps, output};
+use super::target::{Caller, Target, default_output, no_ggml};
+use super::{Options, calibrate, host, maps, output, privileges};
 use crate::binary::Learned;
 use anyhow::{Context as _, Result, bail};
 use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
@@ -67,13 +68,7 @@ impl Session {
         let mut objects = Objects::new(target.pid);
         objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
         if !target.launched && objects.loaded.is_empty() {
-            bail!(
-                "process {} ({name}) has no ggml: none of its {} mapped files defines {}. \
-                 If it loads its library later, record it from the start with `llmtrace record -- COMMAND`",
-                target.pid,
-                objects.seen(),
-                plan::LOOKED_FOR,
-            );
+            return Err(no_ggml(target, objects.seen(), privileges::refusal(&objects.refused)));
         }
         let path = options.output.clone().unwrap_or_else(|| default_output(&name));
         let file = output::create(&path, caller)?;
@@ -136,6 +131,11 @@ impl Session {
         session.points_changed()?;
         session.kernel.set_recording(Some(target.pid));
         Ok(session)
+    }
+
+    /// How probes are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.kernel.way()
     }
 
     /// Takes what the kernel has, and writes what is complete. Returns whether
@@ -412,6 +412,10 @@ impl Session {
             warnings.push(format!("recorded at level {}: {level_reason}", level.name()));
         }
         log::debug!("counting against seeing: {:?}", self.assembler.sequences.compared);
+        warnings.extend(
+            privileges::refusal(&self.objects.refused)
+                .filter(|_| self.recording.level < self.recording.level_asked),
+        );
         let uncounted = self.assembler.counts.uncounted_graphs;
         if uncounted > 0 {
             warnings.push(format!(
