@@ -4,10 +4,20 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
+#[path = "record/containers.rs"]
+mod containers;
+#[path = "record/doctor.rs"]
+mod doctor;
+#[path = "record/elsewhere.rs"]
+mod elsewhere;
 #[path = "record/errors.rs"]
 mod errors;
 #[path = "record/invariants.rs"]
 mod invariants;
+#[path = "record/outputs.rs"]
+mod outputs;
+#[path = "record/privileges.rs"]
+mod privileges;
 #[path = "record/workload.rs"]
 mod workload;
 

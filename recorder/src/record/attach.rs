@@ -7,7 +7,7 @@
 
 use super::plan::Point;
 use super::{host, privileges};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use caps::Capability;
 use libbpf_rs::{Link, OpenObject, PrintLevel, ProgramAttachType, ProgramMut, UprobeMultiOpts, UprobeOpts};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -93,7 +93,8 @@ pub(super) fn load<T>(
             Err(error) => log::debug!("the programs do not load for uprobe_multi: {error:#}"),
         }
     }
-    let loaded = load(Way::Single).with_context(|| host::why_refused().join("; "))?;
+    let loaded =
+        load(Way::Single).map_err(|error| anyhow!("{error:#}; {}", host::why_refused().join("; ")))?;
     if !privileges::has(Capability::CAP_SYS_ADMIN) {
         bail!(
             "probes are attached one by one on this kernel, which takes root or CAP_SYS_ADMIN: {}",

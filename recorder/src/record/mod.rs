@@ -15,6 +15,7 @@
 mod assemble;
 mod attach;
 mod calibrate;
+mod checks;
 mod doctor;
 mod graphs;
 mod host;
@@ -179,7 +180,7 @@ fn report(options: &Options, recorded: &Recorded) {
         return;
     }
     for warning in &recorded.warnings {
-        say(&format!("warning: {warning}"));
+        say(&format!("warning: {}", crate::read::clean(warning)));
     }
     if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
         say(&format!("warning: no summary: {error:#}"));

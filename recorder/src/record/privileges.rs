@@ -119,8 +119,7 @@ fn kept(way: Way) -> CapsHashSet {
 pub(super) fn drop_after_attach(caller: Caller, output: Option<&Path>, way: Way) -> Result<()> {
     let folder = output.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let mut kept = kept(way);
-    bound(&kept);
+    let kept = kept(way);
     if caller.is_other() {
         prctl::set_keepcaps(true).context("cannot keep capabilities across a change of user")?;
         caller.take_groups()?;
@@ -133,22 +132,27 @@ pub(super) fn drop_after_attach(caller: Caller, output: Option<&Path>, way: Way)
     caps::set(None, CapSet::Effective, &left).context("cannot give up capabilities")?;
     let writable = faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
     if Uid::effective().is_root() && writable.is_err() && permitted.contains(&Capability::CAP_DAC_OVERRIDE) {
-        kept.insert(Capability::CAP_DAC_OVERRIDE);
         left.insert(Capability::CAP_DAC_OVERRIDE);
     }
+    bound(&permitted, &left);
     for set in [CapSet::Ambient, CapSet::Inheritable] {
         caps::clear(None, set).context("cannot give up inherited capabilities")?;
     }
+    caps::set(None, CapSet::Effective, &left).context("cannot give up capabilities")?;
     caps::set(None, CapSet::Permitted, &left).context("cannot give up capabilities")?;
-    caps::set(None, CapSet::Effective, &left).context("cannot keep capabilities")?;
     prctl::set_no_new_privs().context("cannot forbid ourselves new privileges")
 }
 
-/// Nothing that we might run gains more. Needs `CAP_SETPCAP`; without it there
-/// is no_new_privs all the same.
-fn bound(kept: &CapsHashSet) {
+/// Nothing that we might run gains more. Takes `CAP_SETPCAP`; without it there is
+/// no_new_privs all the same.
+fn bound(permitted: &CapsHashSet, left: &CapsHashSet) {
+    if !permitted.contains(&Capability::CAP_SETPCAP)
+        || caps::raise(None, CapSet::Effective, Capability::CAP_SETPCAP).is_err()
+    {
+        return;
+    }
     for capability in caps::runtime::thread_all_supported() {
-        if !kept.contains(&capability) {
+        if !left.contains(&capability) {
             let _ = caps::drop(None, CapSet::Bounding, capability);
         }
     }

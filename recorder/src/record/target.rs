@@ -236,20 +236,21 @@ fn foreign_header(header: &[u8; 20]) -> Option<&'static str> {
 }
 
 /// The C library removes `LD_LIBRARY_PATH` and more from the environment of a
-/// program that has capabilities by its file. The command has none and gets back
-/// what it was meant to have.
+/// program that has capabilities by its file: from ours, and again from that of
+/// the launcher. The command has none and gets back what it was meant to have.
 fn restore_environment(command: &mut Command) {
-    const AT_SECURE: u64 = 23;
-    let auxv = fs::read("/proc/self/auxv").unwrap_or_default();
-    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
-    let secure = auxv.chunks_exact(16).any(|pair| word(pair) == AT_SECURE && word(&pair[8..]) != 0);
-    if !secure || Uid::effective().is_root() {
+    if Uid::effective().is_root() {
         return;
     }
-    // The file belongs to root while we are not dumpable, which such a program is not.
-    let _ = prctl::set_dumpable(true);
-    let environment = fs::read("/proc/self/environ").unwrap_or_default();
-    let _ = prctl::set_dumpable(false);
+    const ENVIRONMENT: &str = "/proc/self/environ";
+    // The file of such a program may belong to root, as long as it is not dumpable.
+    let environment = fs::read(ENVIRONMENT).or_else(|_| {
+        prctl::set_dumpable(true)?;
+        let environment = fs::read(ENVIRONMENT);
+        prctl::set_dumpable(false)?;
+        environment
+    });
+    let environment = environment.unwrap_or_default();
     for variable in environment.split(|byte| *byte == 0) {
         if let Some(at) = variable.iter().position(|byte| *byte == b'=').filter(|at| *at > 0) {
             let (name, value) = variable.split_at(at);
@@ -301,6 +302,7 @@ fn become_command(
     let Some((program, arguments)) = command.split_first() else { bail!("no command given") };
     let mut next = Command::new(program);
     next.args(arguments);
+    restore_environment(&mut next);
     if let (Some(uid), Some(gid)) = (user.map(Uid::from_raw), group.map(Gid::from_raw)) {
         if let Some(account) = User::from_uid(uid).ok().flatten() {
             next.env("HOME", &account.dir).env("USER", &account.name).env("LOGNAME", &account.name);
