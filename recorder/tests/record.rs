@@ -6,10 +6,20 @@
 
 #[path = "record/budget.rs"]
 mod budget;
+#[path = "record/containers.rs"]
+mod containers;
+#[path = "record/doctor.rs"]
+mod doctor;
+#[path = "record/elsewhere.rs"]
+mod elsewhere;
 #[path = "record/errors.rs"]
 mod errors;
 #[path = "record/invariants.rs"]
 mod invariants;
+#[path = "record/outputs.rs"]
+mod outputs;
+#[path = "record/privileges.rs"]
+mod privileges;
 #[path = "record/several.rs"]
 mod several;
 #[path = "record/workload.rs"]

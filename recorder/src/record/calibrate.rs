@@ -15,6 +15,7 @@ use llmtrace_format::meta::ProbeCost;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -54,7 +55,7 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
 struct Hammer {
     child: Child,
     answers: BufReader<ChildStdout>,
-    file: PathBuf,
+    file: File,
     /// Where the function lies in the file.
     function_offset: u64,
     site: Site,
@@ -75,9 +76,9 @@ impl Hammer {
         let mapping = mapped.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
         let mapping = mapping.context("the measuring function is not mapped from a file")?;
         let function_offset = address - mapping.start + mapping.file_offset;
-        let file = mapping.exact_path(child.id());
+        let file = mapping.open(child.id())?;
         let mut code = vec![0; CODE_BYTES];
-        let read = File::open(&file)?.read_at(&mut code, function_offset)?;
+        let read = file.read_at(&mut code, function_offset)?;
         code.truncate(read);
         let site = probe_site(&code, address, &[Arg::Rdi, Arg::Rsi]);
         Ok(Self { child, answers, file, function_offset, site })
@@ -105,7 +106,8 @@ impl Hammer {
         let file_offset = self.function_offset + u64::from(site.offset_in_function);
         let point = Point { program, symbol: "hammer".to_owned(), file_offset, cookie: 0, site };
         let to = Attachment { pid: self.child.id(), index: 0, same_ids: host::initial_pids() };
-        kernel.attach(to, &self.file, &[point]).1?;
+        let file = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        kernel.attach(to, &file, &[point]).1?;
         kernel.set_recording(true);
         let measured = self.measure();
         kernel.set_recording(false);

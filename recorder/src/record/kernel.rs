@@ -1,10 +1,11 @@
 //! The kernel side: loads the BPF object, attaches and detaches.
 
+use super::attach::{self, Way};
 use super::plan::{Point, Program};
 use super::rings::{Rings, slots_shift};
 use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject, ProgramMut, UprobeMultiOpts, num_possible_cpus};
+use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject, ProgramMut, num_possible_cpus};
 use llmtrace_bpf::{LlmtraceSkel, LlmtraceSkelBuilder};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -16,6 +17,7 @@ pub(super) struct Kernel {
     links: Vec<Attached>,
     following: Vec<Link>,
     skel: LlmtraceSkel<'static>,
+    way: Way,
     cpus: usize,
     shift: u32,
 }
@@ -23,7 +25,7 @@ pub(super) struct Kernel {
 struct Attached {
     process: u8,
     program: Program,
-    _link: Link,
+    _links: Vec<Link>,
 }
 
 /// A process that probes are attached to.
@@ -52,18 +54,13 @@ impl Kernel {
     pub(super) fn load(ring_bytes: Option<u64>) -> Result<Self> {
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
-        // The open object must outlive the skeleton, which lives as long as we do.
-        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
-        open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
-        open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
-        if let Some(rodata) = open.maps.rodata_data.as_mut() {
-            rodata.slots_shift = shift;
-        }
-        let skel = open
-            .load()
-            .context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
-        Ok(Self { links: Vec::new(), following: Vec::new(), skel, cpus, shift })
+        let (way, skel) = attach::load(|way| skeleton(cpus, shift, way), |skel| &skel.progs.nothing)?;
+        Ok(Self { links: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
+    }
+
+    /// How programs are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     /// The consumer's end of the rings.
@@ -87,14 +84,9 @@ impl Kernel {
         // Ends before begins, and barriers before ops: nothing is seen to begin
         // whose end would be missed.
         for (program, points) in by_program.into_iter().rev() {
-            let options = UprobeMultiOpts {
-                offsets: points.iter().map(|point| point.file_offset as usize).collect(),
-                cookies: points.iter().map(|point| point.cookie | to.cookie()).collect(),
-                retprobe: program.on_return(),
-                ..UprobeMultiOpts::default()
-            };
-            match self.program(program).attach_uprobe_multi_with_opts(to.pid as i32, file, "", options) {
-                Ok(link) => self.links.push(Attached { process: to.index, program, _link: link }),
+            let way = self.way;
+            match way.attach(self.program(program), to.pid, file, &points, to.cookie(), program.on_return()) {
+                Ok(links) => self.links.push(Attached { process: to.index, program, _links: links }),
                 Err(error) => {
                     let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
                     let what = format!("cannot attach {} to {}", program.purpose(), symbols.join(", "));
@@ -166,4 +158,17 @@ impl Kernel {
             Program::Nothing => &mut programs.nothing,
         }
     }
+}
+
+fn skeleton(cpus: usize, shift: u32, way: Way) -> Result<LlmtraceSkel<'static>> {
+    // The open object must outlive the skeleton, which lives as long as we do.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
+    way.prepare(open.open_object_mut());
+    open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
+    open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
+    if let Some(rodata) = open.maps.rodata_data.as_mut() {
+        rodata.slots_shift = shift;
+    }
+    open.load().context("the kernel refuses the BPF programs")
 }

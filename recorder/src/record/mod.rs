@@ -13,8 +13,10 @@
 //! the recorder, the target goes on: links die with the process.
 
 mod assemble;
+mod attach;
 mod budget;
 mod calibrate;
+mod checks;
 mod doctor;
 mod family;
 mod graphs;
@@ -27,6 +29,7 @@ mod memory;
 mod objects;
 mod output;
 mod plan;
+mod privileges;
 mod process;
 mod rings;
 mod sequence;
@@ -87,7 +90,11 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     let mut signals = SignalsInfo::<WithOrigin>::new(handled_signals())?;
     let caller = Caller::from_env();
     let Some(targets) = find(options, caller, &mut signals)? else { return Ok(0) };
-    let mut session = match Session::begin(options, caller, &targets) {
+    let session = Session::begin(options, caller, &targets).and_then(|session| {
+        privileges::drop_after_attach(caller, options.output.as_deref(), session.way())?;
+        Ok(session)
+    });
+    let mut session = match session {
         Ok(session) => session,
         Err(error) => {
             targets.iter().for_each(Target::abandon);
@@ -213,7 +220,7 @@ fn report(options: &Options, recorded: &Recorded) {
         return;
     }
     for warning in &recorded.warnings {
-        say(&format!("warning: {warning}"));
+        say(&format!("warning: {}", crate::read::clean(warning)));
     }
     if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
         say(&format!("warning: no summary: {error:#}"));

@@ -4,7 +4,7 @@ use super::assemble::{Assembler, FinishedGraph, Ids};
 use super::budget::{Budget, Setting, Window};
 use super::graphs::{GraphReader, RawGraph, RawTensor};
 use super::kernel::{Attachment, Kernel};
-use super::maps;
+use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
 use super::plan::{self, Point, Program};
@@ -159,6 +159,11 @@ impl Process {
             }
         }
         result.map(|()| changed)
+    }
+
+    /// Mapped files that we may not open.
+    pub(super) fn refused(&self) -> &[Mapping] {
+        &self.objects.refused
     }
 
     /// Whether any probe is in place.

@@ -1,6 +1,7 @@
 //! One recording: kernel side, processes and writer, and what ties them.
 
 use super::assemble::{Counts, Ids};
+use super::attach::Way;
 use super::budget::{Budget, Setting};
 use super::family::{Family, Found};
 use super::hits::Hits;
@@ -10,8 +11,8 @@ use super::plan::{self, Program};
 use super::process::{Common, Process, monotonic_nanos};
 use super::rings::{Lost, Rings};
 use super::status::StatusLine;
-use super::target::{Caller, Target, default_output};
-use super::{Options, calibrate, host, output};
+use super::target::{Caller, Target, default_output, no_ggml};
+use super::{Options, calibrate, host, output, privileges};
 use anyhow::{Context as _, Result, bail};
 use llmtrace_bpf::Event;
 use llmtrace_format::meta::{Ending, Level, Recording};
@@ -62,21 +63,15 @@ impl Session {
             let mut objects = Objects::new(target.pid);
             objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
             if !launched && !options.wait && objects.loaded.is_empty() {
-                without.push((target, objects.seen()));
+                without.push((target, objects.seen(), objects.refused));
             } else {
                 family.add(target.pid, 0, objects);
             }
         }
         // Of those with one name, some may be no engines.
         let accepted = if options.name.is_some() { targets.len() - 1 } else { 0 };
-        if let Some((target, seen)) = without.first().filter(|_| without.len() > accepted) {
-            bail!(
-                "process {} ({}) has no ggml: none of its {seen} mapped files defines {}. If it loads its \
-                 library later, add --wait, or record it from the start with `llmtrace record -- COMMAND`",
-                target.pid,
-                target.exe_name(),
-                plan::LOOKED_FOR,
-            );
+        if let Some((target, seen, refused)) = without.first().filter(|_| without.len() > accepted) {
+            return Err(no_ggml(target, *seen, privileges::refusal(refused)));
         }
         let name = match options.command.first().map(PathBuf::from) {
             Some(command) => command.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -139,6 +134,11 @@ impl Session {
         session.describe()?;
         session.kernel.set_recording(true);
         Ok(session)
+    }
+
+    /// How probes are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.kernel.way()
     }
 
     /// Takes what the kernel has, and writes what is complete. Returns whether
@@ -372,6 +372,7 @@ impl Session {
                     process.level.name(),
                     process.level_reason
                 ));
+                warnings.extend(privileges::refusal(process.refused()));
             }
         }
         let uncounted = counts.uncounted_graphs;
