@@ -21,7 +21,10 @@ packages_for() {
         [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || window=""
         echo "$build $python $window"
         ;;
-    test) echo "$build $python $window xvfb xdotool imagemagick x11-utils" ;;
+    test)
+        # The tests of `record` build small programs and give capabilities to a file.
+        echo "$build $python $window xvfb xdotool imagemagick x11-utils libc6-dev libcap2-bin musl-tools"
+        ;;
     esac
 }
 

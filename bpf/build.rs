@@ -14,10 +14,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("llmtrace.skel.rs");
-    SkeletonBuilder::new().source(SOURCE).clang_args(["-Wall", "-Werror"]).build_and_generate(&out).map_err(
-        |error| {
+    SkeletonBuilder::new()
+        .source(SOURCE)
+        .clang_args(["-Wall", "-Werror", "-mcpu=v3"])
+        .build_and_generate(&out)
+        .map_err(|error| {
             format!("cannot compile {SOURCE}: {error:?}\nIs clang installed? `make setup` installs it.")
                 .into()
-        },
-    )
+        })
 }

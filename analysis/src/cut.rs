@@ -3,7 +3,9 @@
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
 use llmtrace_format::meta::{Ending, Graph, StrId};
-use llmtrace_format::tables::{Decodes, GraphSpans, Losses, Table, Ubatches};
+use llmtrace_format::tables::{
+    Decodes, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Table, Ubatches,
+};
 use llmtrace_format::{BlockInfo, ColumnSet, Error, OpSpans, Result, Warning, Writer};
 use std::collections::HashSet;
 use std::io::Write;
@@ -161,6 +163,23 @@ pub fn cut<W: Write>(
                 rows.map(|row| {
                     lost = lost.saturating_add(row.count);
                     writer.push_loss(row);
+                })
+                .count()
+            })?,
+            kind::LEVEL_CHANGES => cutter.rows(info, |writer, table: LevelChanges| {
+                // Those before the range tell what was recorded when it begins.
+                let rows = table.rows().filter(|row| row.time < range.end);
+                rows.map(|row| {
+                    let reason = writer.string(trace.file.string(StrId(row.reason))).0;
+                    writer.push_level_change(LevelChange { reason, ..row });
+                })
+                .count()
+            })?,
+            kind::MARKS => cutter.rows(info, |writer, table: Marks| {
+                let rows = table.rows().filter(|row| touches(row.time, row.time, range));
+                rows.map(|row| {
+                    let label = writer.string(trace.file.string(StrId(row.label))).0;
+                    writer.push_mark(Mark { label, ..row });
                 })
                 .count()
             })?,

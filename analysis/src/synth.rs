@@ -118,9 +118,7 @@ pub fn write<W: Write>(sink: W, model: &Model, options: &Options) -> Result<W> {
             ubatch: token,
             threads,
             tid: 4242,
-            touched_by_loss: 0,
-            probe_hits: 0,
-            inferred_begins: 0,
+            ..GraphSpan::default()
         });
         for (lane, spans) in run.buffer.iter().enumerate() {
             for span in spans {
@@ -220,7 +218,6 @@ fn recording(model: &Model, threads: u32) -> Recording {
         recorder_version: concat!("synth ", env!("CARGO_PKG_VERSION")).into(),
         level_asked: Level::Thread,
         level: Level::Thread,
-        level_reason: String::new(),
         host: Host {
             name: "nowhere".into(),
             kernel: "none".into(),
@@ -246,6 +243,6 @@ fn recording(model: &Model, threads: u32) -> Recording {
             on_return: false,
         }],
         types: model.types.clone(),
-        costs: Vec::new(),
+        ..Recording::default()
     }
 }

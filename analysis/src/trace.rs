@@ -2,7 +2,8 @@
 
 use llmtrace_format::meta::{Graph, Tensor};
 use llmtrace_format::tables::{
-    Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, Phase, Thread, Ubatch, Ubatches,
+    Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
+    Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{
     BlockInfo, ColumnSet, Error, Nanos, OpSpan, OpSpans, Result, Source, TimeRange, TraceFile, Warning,
@@ -30,6 +31,10 @@ pub struct Trace {
     pub graph_spans: Vec<GraphSpan>,
     /// Losses, by begin.
     pub losses: Vec<Loss>,
+    /// Changes of what is recorded, by time.
+    pub level_changes: Vec<LevelChange>,
+    /// Marks, by time.
+    pub marks: Vec<Mark>,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -96,10 +101,16 @@ impl Trace {
         file.read_all::<GraphSpans>(|_, table| graph_spans.extend(table.rows()), &mut warnings);
         let mut losses = Vec::new();
         file.read_all::<Losses>(|_, table| losses.extend(table.rows()), &mut warnings);
+        let mut level_changes = Vec::new();
+        file.read_all::<LevelChanges>(|_, table| level_changes.extend(table.rows()), &mut warnings);
+        let mut marks = Vec::new();
+        file.read_all::<Marks>(|_, table| marks.extend(table.rows()), &mut warnings);
         decodes.sort_by_key(|row| row.begin);
         ubatches.sort_by_key(|row| row.begin);
         graph_spans.sort_by_key(|row| row.begin);
         losses.sort_by_key(|row| row.begin);
+        level_changes.sort_by_key(|row| row.time);
+        marks.sort_by_key(|row| row.time);
         let tokens = tokens(&decodes, &ubatches);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
         Ok(Self {
@@ -108,6 +119,8 @@ impl Trace {
             ubatches,
             graph_spans,
             losses,
+            level_changes,
+            marks,
             tokens,
             warnings,
             graph_span_index,

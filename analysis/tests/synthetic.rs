@@ -246,7 +246,7 @@ fn nonsense_in_a_file_is_no_panic() {
         writer.push_decode(Decode { id, begin, end: 3, tokens: 1, ..Decode::default() });
         writer.push_ubatch(Ubatch { id, begin: 9, end: 2, decode: id, phase: 77, ..Ubatch::default() });
         writer.push_graph_span(GraphSpan { id, begin, end: 0, graph: 7, ubatch: id, ..GraphSpan::default() });
-        writer.push_loss(Loss { begin, end: 0, event: 999, count: u64::MAX });
+        writer.push_loss(Loss { begin, end: 0, event: 999, count: u64::MAX, cpu: 0 });
     }
     for node in [0, 1, 5, u32::MAX] {
         for (graph_span, fused) in [(0, 0), (0, u32::MAX), (5, 3), (u32::MAX, 1)] {

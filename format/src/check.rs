@@ -9,7 +9,7 @@ use crate::constants::{HEADER_LEN, NONE, kind};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::problem::{Problem, ProblemKind};
 use crate::summary::{LaneSummary, SummaryBuilder};
-use crate::tables::{Decodes, GraphSpans, Losses, Threads, Ubatches};
+use crate::tables::{Decodes, GraphSpans, LevelChanges, Losses, Marks, Threads, Ubatches};
 use crate::{
     BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
 };
@@ -203,6 +203,14 @@ impl<'a> Checker<'a> {
             kind::DECODES => return self.decodes(info),
             kind::UBATCHES => return self.ubatches(info),
             kind::GRAPH_SPANS => return self.graph_spans(info),
+            kind::LEVEL_CHANGES => {
+                let Some(table) = self.read::<LevelChanges>(info) else { return };
+                return self.times(info, LevelChanges::NAME, &table.time, &table.time);
+            }
+            kind::MARKS => {
+                let Some(table) = self.read::<Marks>(info) else { return };
+                return self.times(info, Marks::NAME, &table.time, &table.time);
+            }
             kind::LOSSES => {
                 let Some(table) = self.read::<Losses>(info) else { return };
                 return self.times(info, Losses::NAME, &table.begin, &table.end);
@@ -333,6 +341,8 @@ fn name(kind: u16) -> &'static str {
         kind::GRAPH_SPANS => GraphSpans::NAME,
         kind::OP_SPANS => OpSpans::NAME,
         kind::LOSSES => Losses::NAME,
+        kind::LEVEL_CHANGES => LevelChanges::NAME,
+        kind::MARKS => Marks::NAME,
         _ => "unknown",
     }
 }

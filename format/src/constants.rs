@@ -8,7 +8,7 @@ pub const END_MAGIC: [u8; 8] = *b"LLMTREND";
 /// A reader refuses a file with a higher major version.
 pub const VERSION_MAJOR: u16 = 1;
 /// A reader skips what it does not know in a file with a higher minor version.
-pub const VERSION_MINOR: u16 = 0;
+pub const VERSION_MINOR: u16 = 1;
 
 /// Bytes of the file header.
 pub const HEADER_LEN: usize = 40;
@@ -56,6 +56,10 @@ pub mod kind {
     pub const OP_SPANS: u16 = 19;
     /// [`crate::tables::Losses`].
     pub const LOSSES: u16 = 32;
+    /// [`crate::tables::LevelChanges`].
+    pub const LEVEL_CHANGES: u16 = 33;
+    /// [`crate::tables::Marks`].
+    pub const MARKS: u16 = 34;
     /// The footer.
     pub const FOOTER: u16 = 0xFFFF;
 

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 pub struct StrId(pub u32);
 
 /// How much a recorder captures; each level includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Decode calls and ubatches.
+    #[default]
     Token,
     /// And graph computations.
     Graph,
@@ -122,7 +123,7 @@ pub struct TensorType {
 
 /// What was recorded, where and how. A later one in the file replaces an
 /// earlier one: the recorder learns more once libraries are loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
     /// Version of the recorder.
     pub recorder_version: String,
@@ -143,6 +144,40 @@ pub struct Recording {
     /// What a hit of each kind of probe costs the target on this host; empty
     /// when it was not measured.
     pub costs: Vec<ProbeCost>,
+    /// All processes that were recorded, `target` first; empty before version 1.1.
+    pub processes: Vec<Process>,
+    /// The overhead not to exceed, in thousandths of the target's time; 0 for none.
+    pub max_overhead_permille: u32,
+    /// Operators are recorded for one token in so many; 0 and 1 for all.
+    pub window: u32,
+}
+
+/// One of several processes in a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// The recorded process that started it; 0 when it was named by the user.
+    pub parent: u32,
+    /// Base name of the executable.
+    pub exe: String,
+    /// Level that its build gave.
+    pub level: Level,
+    /// Why that is lower than the level asked for; empty when it is not.
+    pub level_reason: String,
+    /// Its mapped model files, base names.
+    pub models: Vec<String>,
+}
+
+/// How often a kind of probe was hit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeHits {
+    /// [`Probe::purpose`].
+    pub purpose: String,
+    /// Place in the thread pool; [`crate::constants::NONE`] for calls by other threads.
+    pub ith: u32,
+    /// Hits recorded; those lost are in [`crate::tables::Losses`].
+    pub hits: u64,
 }
 
 /// How a recording ended, and its totals.
@@ -165,6 +200,8 @@ pub struct Ending {
     pub recorder_cpu_nanos: u64,
     /// Most memory that the recorder had resident, in bytes.
     pub recorder_peak_bytes: u64,
+    /// Hits of each kind of probe by thread; empty before version 1.1.
+    pub hits: Vec<ProbeHits>,
 }
 
 /// One tensor of a graph: a node's result, a weight or an input.

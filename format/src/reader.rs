@@ -191,6 +191,10 @@ impl TraceFile {
         let mut table = T::default();
         for (index, spec) in tables::selected::<T>(columns) {
             let Some(entry) = directory.iter().find(|entry| entry.id == spec.id) else {
+                let absent = vec![spec.absent; info.rows as usize];
+                if self.header.minor < spec.since && table.set_column(index, absent) {
+                    continue;
+                }
                 return Err(Error::MissingColumn { offset: info.offset, column: spec.name });
             };
             let bytes = self.column_bytes(info, entry)?;
@@ -293,7 +297,10 @@ impl TraceFile {
         let directory = self.directory(info)?;
         let entry = directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
         let malformed = |why| Error::Malformed { what: "description", offset: info.offset, why };
-        let bytes = self.column_bytes(info, entry.ok_or(malformed("no description in it"))?)?;
+        let mut bytes = self.column_bytes(info, entry.ok_or(malformed("no description in it"))?)?;
+        if self.header.minor < VERSION_MINOR {
+            structured::append_later_fields(&mut bytes);
+        }
         structured::from_bytes(&bytes).ok_or(malformed("it does not decode"))
     }
 

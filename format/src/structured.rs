@@ -19,6 +19,12 @@ pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     (bytes.len() <= MAX_STRUCTURED_BYTES as usize).then_some(bytes)
 }
 
+/// Gives a value of an earlier minor version the fields that were appended since:
+/// zero, empty or none, which are all zeros.
+pub(crate) fn append_later_fields(bytes: &mut Vec<u8>) {
+    bytes.extend([0; 256]);
+}
+
 /// Decodes a value. Bytes behind it are allowed: later minor versions append
 /// fields.
 pub(crate) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {

@@ -36,6 +36,10 @@ pub struct ColumnSpec {
     pub name: &'static str,
     /// Preferred encoding.
     pub preference: Preference,
+    /// Minor version of the format that added it.
+    pub since: u16,
+    /// What every row has in files of before.
+    pub absent: u64,
 }
 
 /// A table: columns of equal length.
@@ -91,7 +95,10 @@ macro_rules! table {
     (
         $(#[$doc:meta])*
         $table:ident of $(#[$row_doc:meta])* $row:ident, $kind:expr, $name:literal;
-        $( $(#[$column_doc:meta])* $id:literal $column:ident: $type:ty as $preference:ident, )+
+        $(
+            $(#[$column_doc:meta])*
+            $id:literal $column:ident: $type:ty as $preference:ident $(since $minor:literal or $absent:expr)?,
+        )+
     ) => {
         $(#[$row_doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +132,8 @@ macro_rules! table {
                 id: $id,
                 name: stringify!($column),
                 preference: Preference::$preference,
+                since: 0 $(+ $minor)?,
+                absent: 0 $(+ $absent as u64)?,
             }, )+ ];
 
             fn len(&self) -> usize {
@@ -193,6 +202,11 @@ table! {
     5 is_encode: u8 as Runs,
     /// The call's result as the two's complement of an `int32_t`.
     6 result: u32 as Runs,
+    /// Which context was called, in the order of their first calls;
+    /// [`crate::constants::NONE`] when unknown.
+    7 context: u32 as Runs since 1 or crate::constants::NONE,
+    /// Index into [`crate::meta::Recording::processes`].
+    8 process: u32 as Runs since 1 or 0,
 }
 
 table! {
@@ -242,6 +256,8 @@ table! {
     8 probe_hits: u32 as Runs,
     /// 1 when begins of its nodes were inferred from arrivals at barriers.
     9 inferred_begins: u8 as Runs,
+    /// Index into [`crate::meta::Recording::processes`].
+    10 process: u32 as Runs since 1 or 0,
 }
 
 table! {
@@ -283,6 +299,38 @@ table! {
     2 event: u32 as Planes,
     /// How many.
     3 count: u64 as Planes,
+    /// CPU on which they happened; [`crate::constants::NONE`] when unknown.
+    4 cpu: u32 as Planes since 1 or crate::constants::NONE,
+}
+
+table! {
+    /// What was recorded from when on.
+    LevelChanges of
+    /// From `time` on, a process is recorded at `level`.
+    LevelChange, kind::LEVEL_CHANGES, "level changes";
+    /// When the probes were in place.
+    0 time: Nanos as Delta,
+    /// Index into [`crate::meta::Recording::processes`].
+    1 process: u32 as Runs,
+    /// [`crate::meta::Level`] as a number: 0 token, 1 graph, 2 op, 3 thread.
+    2 level: u8 as Runs,
+    /// 1 when begins of nodes are probed, 0 when arrivals at barriers tell them.
+    3 begins: u8 as Runs,
+    /// Operators are recorded for one token in so many; 1 for all.
+    4 window: u32 as Runs,
+    /// Why: index into the strings.
+    5 reason: u32 as Runs,
+}
+
+table! {
+    /// Moments worth finding again.
+    Marks of
+    /// One moment.
+    Mark, kind::MARKS, "marks";
+    /// When.
+    0 time: Nanos as Delta,
+    /// What it is: index into the strings.
+    1 label: u32 as Planes,
 }
 
 /// Names of the kernel event kinds in [`Loss::event`].
@@ -297,6 +345,8 @@ pub const EVENT_KINDS: &[&str] = &[
     "op begin",
     "fused op begin",
     "barrier",
+    "graph nodes",
+    "process",
 ];
 
 /// What a micro-batch does for its sequences.

@@ -6,8 +6,8 @@ use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::summary::SummaryBuilder;
 use crate::tables::{
-    self, Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, OpSpan, OpSpans, Table, Thread, Threads,
-    Ubatch, Ubatches,
+    self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
+    OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
 };
 use crate::{Error, Header, Nanos, Result, TimeRange, structured};
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub struct Writer<W: Write> {
     ubatches: Buffered<Ubatches>,
     graph_spans: Buffered<GraphSpans>,
     losses: Buffered<Losses>,
+    level_changes: Buffered<LevelChanges>,
+    marks: Buffered<Marks>,
 }
 
 struct Lane {
@@ -88,6 +90,8 @@ impl<W: Write> Writer<W> {
             ubatches: Buffered::default(),
             graph_spans: Buffered::default(),
             losses: Buffered::default(),
+            level_changes: Buffered::default(),
+            marks: Buffered::default(),
         })
     }
 
@@ -171,6 +175,18 @@ impl<W: Write> Writer<W> {
         self.losses.rows.push(row);
     }
 
+    /// Adds a change of what is recorded.
+    pub fn push_level_change(&mut self, row: LevelChange) {
+        self.level_changes.cover(row.time, row.time);
+        self.level_changes.rows.push(row);
+    }
+
+    /// Adds a mark.
+    pub fn push_mark(&mut self, row: Mark) {
+        self.marks.cover(row.time, row.time);
+        self.marks.rows.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -221,7 +237,7 @@ impl<W: Write> Writer<W> {
                 self.$table.rows = rows;
             } )+ };
         }
-        write!(decodes ubatches graph_spans losses);
+        write!(decodes ubatches graph_spans losses level_changes marks);
         self.write_lanes()?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
         if self.forgets_graph_spans && self.span_graphs.len() > 4096 {

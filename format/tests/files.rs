@@ -11,12 +11,7 @@ fn recording() -> Recording {
         recorder_version: "test".into(),
         level_asked: Level::Thread,
         level: Level::Thread,
-        level_reason: String::new(),
-        host: Default::default(),
-        target: Default::default(),
-        probes: Vec::new(),
-        types: Vec::new(),
-        costs: Vec::new(),
+        ..Recording::default()
     }
 }
 

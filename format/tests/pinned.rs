@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, Recording, Target, Tensor, TensorType,
+    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording, Target, Tensor,
+    TensorType,
 };
 use llmtrace_format::tables::{
-    Decode, Decodes, GraphSpan, GraphSpans, Loss, Losses, Phase, Thread, Ubatch, Ubatches,
+    Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
+    Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{ColumnSet, Header, OpSpan, OpSpans, Source, TraceFile, Writer};
 use std::fmt::Write as _;
@@ -15,7 +17,7 @@ use llmtrace_format::constants::*;
 #[test]
 fn constants_keep_their_values() {
     assert_eq!((&MAGIC, &END_MAGIC), (b"LLMTRACE", b"LLMTREND"));
-    assert_eq!((VERSION_MAJOR, VERSION_MINOR), (1, 0));
+    assert_eq!((VERSION_MAJOR, VERSION_MINOR), (1, 1));
     assert_eq!((HEADER_LEN, TRAILER_LEN, BLOCK_HEADER_LEN, DIRECTORY_ENTRY_LEN), (40, 24, 48, 16));
     assert_eq!(&BLOCK_MARKER, b"\xABBLK");
     let kinds = [
@@ -29,6 +31,8 @@ fn constants_keep_their_values() {
         (kind::GRAPH_SPANS, 18),
         (kind::OP_SPANS, 19),
         (kind::LOSSES, 32),
+        (kind::LEVEL_CHANGES, 33),
+        (kind::MARKS, 34),
         (kind::FOOTER, 0xFFFF),
     ];
     assert!(kinds.iter().all(|(constant, value)| constant == value));
@@ -59,6 +63,9 @@ fn every_table() -> Vec<u8> {
         probes: vec![probe],
         types: vec![TensorType { name: "f32".into(), block_elements: 1, block_bytes: 4 }],
         costs: vec![ProbeCost { purpose: "barrier".into(), nanos: 800 }],
+        processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
+        max_overhead_permille: 50,
+        window: 1,
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -83,6 +90,8 @@ fn every_table() -> Vec<u8> {
         tokens: 3,
         is_encode: 0,
         result: u32::MAX,
+        context: 0,
+        process: 0,
     });
     let phase = Phase::Prefill as u8;
     writer.push_ubatch(Ubatch { id: 0, begin: 20, end: 890, decode: 0, tokens: 3, sequences: 1, phase });
@@ -99,6 +108,7 @@ fn every_table() -> Vec<u8> {
             touched_by_loss: 0,
             probe_hits: 5,
             inferred_begins: 1,
+            process: 0,
         };
         writer.push_graph_span(span);
         for node in 0..2 {
@@ -115,38 +125,61 @@ fn every_table() -> Vec<u8> {
             writer.push_op_span(0, span).unwrap();
         }
     }
-    writer.push_loss(Loss { begin: 0, end: 50, event: 9, count: 7 });
-    let ending =
-        Ending { reason: "interrupted".into(), events: 99, lost: 7, exit_code: Some(3), ..Ending::default() };
+    writer.push_loss(Loss { begin: 0, end: 50, event: 9, count: 7, cpu: 1 });
+    let reason = writer.string("above the budget").0;
+    let change = LevelChange { time: 60, process: 0, level: Level::Op as u8, begins: 1, window: 4, reason };
+    writer.push_level_change(change);
+    let label = writer.string("slow token").0;
+    writer.push_mark(Mark { time: 70, label });
+    let ending = Ending {
+        reason: "interrupted".into(),
+        events: 99,
+        lost: 7,
+        exit_code: Some(3),
+        hits: vec![ProbeHits { purpose: "barrier".into(), ith: 0, hits: 6 }],
+        ..Ending::default()
+    };
     writer.finish(&ending).unwrap()
 }
 
-/// Writes the fixture of the current version; only ever for a new version.
+/// Writes the fixture of the current version, and the texts of the earlier ones, in which later
+/// fields appear; only ever for a new version.
 #[test]
 #[ignore = "writes a file; run once for a new version"]
 fn write_fixture() {
     std::fs::write("tests/fixtures/new.llmtrace", every_table()).unwrap();
     let text = describe(&TraceFile::open(Source::Bytes(every_table())).unwrap());
     std::fs::write("tests/fixtures/new.txt", text).unwrap();
+    for (minor, bytes, _) in WRITTEN {
+        let text = describe(&TraceFile::open(Source::Bytes(bytes.to_vec())).unwrap());
+        std::fs::write(format!("tests/fixtures/v1.{minor}.txt"), text).unwrap();
+    }
 }
 
 #[test]
 fn writer_still_writes_what_the_fixture_holds() {
     assert_eq!(
         describe(&TraceFile::open(Source::Bytes(every_table())).unwrap()),
-        include_str!("fixtures/v1.0.txt")
+        include_str!("fixtures/v1.1.txt")
     );
 }
 
-/// A file that the first version of the writer wrote.
-const FIRST: &[u8] = include_bytes!("fixtures/v1.0.llmtrace");
+/// Files that the writers of each version wrote, and what was in them. What later versions
+/// added reads as absent.
+const WRITTEN: &[(u16, &[u8], &str)] = &[
+    (0, include_bytes!("fixtures/v1.0.llmtrace"), include_str!("fixtures/v1.0.txt")),
+    (1, include_bytes!("fixtures/v1.1.llmtrace"), include_str!("fixtures/v1.1.txt")),
+];
 
 #[test]
-fn first_version_still_opens_and_says_the_same() {
-    let trace = TraceFile::open(Source::Bytes(FIRST.to_vec())).unwrap();
-    assert_eq!(trace.warnings, []);
-    assert_eq!((trace.header.major, trace.header.minor), (1, 0));
-    assert_eq!(describe(&trace), include_str!("fixtures/v1.0.txt"));
+fn every_version_still_opens_and_says_the_same() {
+    assert_eq!(WRITTEN.len(), usize::from(VERSION_MINOR) + 1);
+    for (minor, bytes, text) in WRITTEN {
+        let trace = TraceFile::open(Source::Bytes(bytes.to_vec())).unwrap();
+        assert_eq!(trace.warnings, []);
+        assert_eq!((trace.header.major, trace.header.minor), (1, *minor));
+        assert_eq!(describe(&trace), *text);
+    }
 }
 
 /// Everything in a trace, as text.
@@ -178,6 +211,14 @@ fn describe(trace: &TraceFile) -> String {
         &mut Vec::new(),
     );
     trace.read_all::<Losses>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    trace.read_all::<LevelChanges>(
+        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+        &mut Vec::new(),
+    );
+    trace.read_all::<Marks>(
         |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
         &mut Vec::new(),
     );

@@ -73,12 +73,15 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// replaced
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Record the running process PID
-        #[arg(short, long, value_name = "PID", conflicts_with_all = ["name", "command"])]
-        pid: Option<u32>,
-        /// Record the running process with this name
+        /// Record the running process PID; several, as in `-p 12,34`, into one file
+        #[arg(short, long, value_name = "PID", value_delimiter = ',', conflicts_with_all = ["name", "command"])]
+        pid: Vec<u32>,
+        /// Record the running processes with this name
         #[arg(short, long, value_name = "NAME", conflicts_with = "command")]
         name: Option<String>,
+        /// Wait until the process (with -n) runs, and until it loads its llama.cpp
+        #[arg(short, long, conflicts_with = "command")]
+        wait: bool,
         /// Stop after this many seconds
         #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
         duration: Option<Duration>,
@@ -93,9 +96,21 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// begins are seen, at twice the cost.
         #[arg(long)]
         exact_begins: bool,
-        /// Bytes of the ring between kernel and recorder, a power of two; for tests
+        /// Percent of the target's time that probes may take
+        ///
+        /// Above it, operators are recorded for fewer tokens, or not at all; each
+        /// change is in the trace, with its reason. 100 for no limit.
+        #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
+        max_overhead: f64,
+        /// Record the operators of one token in N
+        ///
+        /// In runs of some tokens each, between which their probes are detached. All
+        /// tokens are timed.
+        #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        window: u32,
+        /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
-        ring_bytes: Option<u32>,
+        ring_bytes: Option<u64>,
         /// Print nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -120,8 +135,9 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         pub(super) fn run(self) -> anyhow::Result<i32> {
             let options = Options {
                 output: self.output,
-                pid: self.pid,
+                pids: self.pid,
                 name: self.name,
+                wait: self.wait,
                 command: self.command,
                 duration: self.duration,
                 level: match self.level {
@@ -131,12 +147,19 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Level::Thread => meta::Level::Thread,
                 },
                 exact_begins: self.exact_begins,
+                max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
+                window: self.window,
                 ring_bytes: self.ring_bytes,
                 quiet: self.quiet,
             };
             options.check()?;
             run(&options)
         }
+    }
+
+    fn percent(text: &str) -> Result<f64, String> {
+        let percent: f64 = text.parse().map_err(|_| "not a number of percent".to_owned())?;
+        if percent > 0.0 && percent <= 100.0 { Ok(percent) } else { Err("not between 0 and 100".to_owned()) }
     }
 
     fn seconds(text: &str) -> Result<Duration, String> {

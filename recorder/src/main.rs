@@ -16,13 +16,15 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|out, record| {
             use std::io::Write as _;
-            writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args())
+            let text = read::clean(&record.args().to_string());
+            writeln!(out, "{}: {text}", record.level().as_str().to_lowercase())
         })
         .init();
     match cli::Cli::parse().run() {
         Ok(code) => ExitCode::from(code.clamp(0, 255) as u8),
         Err(error) => {
-            eprintln!("llmtrace: {error:#}");
+            // A process chooses its own name, and the names of its files.
+            eprintln!("llmtrace: {}", read::clean(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }

@@ -17,10 +17,16 @@ enum event_kind {
 	EVENT_OP_BEGIN = 7,
 	EVENT_FUSED_BEGIN = 8,
 	EVENT_BARRIER = 9,
-	EVENT_KINDS = 10,
+	EVENT_GRAPH_NODES = 10,
+	EVENT_PROCESS = 11,
+	EVENT_KINDS = 12,
 };
 
-/* Cookie bits of the decode and ubatch probes; twins in recorder's plan.rs. */
+/*
+ * What a probe knows from where it was attached. Low bits: below; bits 8 to 15:
+ * the recorder's number of the process; bits 32 to 63: its id, 0 when that is
+ * not known in the initial namespace. Twins in recorder's plan.rs and kernel.rs.
+ */
 enum cookie {
 	COOKIE_ENCODE = 1,	/* the call is an encode */
 	COOKIE_BATCH = 2,	/* second argument is a struct llama_batch */
@@ -28,15 +34,19 @@ enum cookie {
 	COOKIE_BATCH_ON_STACK = 8,	/* a struct llama_batch is passed by value */
 };
 
+/* Every record fits into a slot of 32 bytes. `time` is written last: a slot in
+ * which it is 0 holds no record yet. */
 struct event_head {
 	__u64 time;		/* bpf_ktime_get_ns */
 	__u32 tid;
-	__u16 kind;		/* enum event_kind */
+	__u8 kind;		/* enum event_kind */
+	__u8 process;		/* the recorder's number of it */
 	__u16 cpu;
 };
 
 struct event_decode_begin {
 	struct event_head head;
+	__u64 context;		/* struct llama_context * */
 	__u32 tokens;		/* 0 when the batch type does not tell */
 	__u32 is_encode;
 };
@@ -44,30 +54,38 @@ struct event_decode_begin {
 struct event_decode_end {
 	struct event_head head;
 	__s32 result;
-	__u32 pad;
+	__u32 pad[3];
 };
 
 struct event_ubatch_begin {
 	struct event_head head;
 	__u32 tokens;
 	__u32 sequences;	/* distinct ones where the build tells, else n_seqs */
+	__u64 pad;
 };
 
 struct event_ubatch_end {
 	struct event_head head;
+	__u64 pad[2];
+};
+
+/* Comes just before the begin of the graph, on the same thread. */
+struct event_graph_nodes {
+	struct event_head head;
+	__u64 nodes;		/* cgraph->nodes */
+	__u32 node_count;
+	__u32 threads;
 };
 
 struct event_graph_begin {
 	struct event_head head;
 	__u64 graph;		/* struct ggml_cgraph * */
-	__u64 nodes;		/* cgraph->nodes */
 	__u64 uid;		/* cgraph->uid, garbage in builds without it */
-	__u32 node_count;
-	__u32 threads;
 };
 
 struct event_graph_end {
 	struct event_head head;
+	__u64 pad[2];
 };
 
 struct event_op_begin {
@@ -79,14 +97,31 @@ struct event_op_begin {
 
 struct event_fused_begin {
 	struct event_head head;
-	__u64 tensor;		/* the first node */
+	__u64 tensor_ith;	/* the first node; `ith` in the upper 16 bits */
 	__u64 last_tensor;	/* the last node fused into it */
-	__u32 ith;
-	__u32 pad;
 };
 
 struct event_barrier {
 	struct event_head head;
+	__u64 pad[2];
+};
+
+/* A recorded process started another one, or became another program. */
+struct event_process {
+	struct event_head head;	/* tid: the thread that did it */
+	__u32 pid;
+	__u32 parent;		/* equal to pid after an exec */
+	__u64 pad;
+};
+
+/* The ring of one CPU: what the kernel side writes, then what it only reads. */
+struct shard {
+	__u64 head;		/* records claimed so far */
+	__u64 last_ith;		/* see read_ith */
+	__u64 pad[6];
+	__u64 tail;		/* records taken so far; the recorder writes it */
+	__u64 pad_tail[7];
+	__u64 lost[16];		/* events that found no room, by kind */
 };
 
 #endif

@@ -24,6 +24,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 pub(crate) use summary::print_short_summary;
+pub(crate) use text::clean;
 
 /// Commands that read a trace.
 #[derive(clap::Subcommand, Debug)]

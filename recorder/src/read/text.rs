@@ -62,7 +62,7 @@ pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
 
 /// A string from a file, safe to print: a terminal obeys control characters,
 /// and direction marks can make one name look like another.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -16,23 +16,45 @@
 //! are new for every graph (threads are found by `ith`); two contexts compute
 //! at once (the second gets lanes of its own).
 
-use super::graphs::KnownGraph;
-use super::lanes::{LANES_PER_SLOT, LaneRun, RunningGraph, Step, infer_steps, op_spans, releases};
+use super::graphs::{GraphCall, KnownGraph};
+use super::hits::Hits;
+use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_spans, releases};
 use super::sequence::{Item, Sequences, begins};
 use llmtrace_bpf::Event;
-use llmtrace_bpf::types::event_graph_begin;
+use llmtrace_bpf::types::{event_decode_begin, event_graph_begin, event_graph_nodes};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
-use llmtrace_format::{OpSpan, TimeRange};
-use std::collections::HashMap;
+use llmtrace_format::{Nanos, OpSpan, TimeRange};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 /// Threads remembered: engines that start new ones for every graph have many.
 const MAX_THREADS: usize = 1 << 14;
+/// Contexts remembered.
+const MAX_CONTEXTS: usize = 1 << 10;
 /// Finds out which nodes a graph has, while it runs.
 pub(super) trait DescribeGraph {
     /// The graph that begins; `None` when its nodes cannot be read.
-    fn describe(&mut self, begin: &event_graph_begin) -> Option<Rc<KnownGraph>>;
+    fn describe(&mut self, call: &GraphCall) -> Option<Rc<KnownGraph>>;
+}
+
+/// Numbers of rows, counted from 0 over all processes of a recording.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    decode: Cell<u32>,
+    ubatch: Cell<u32>,
+    graph_span: Cell<u32>,
+    thread: Cell<u32>,
+    context: Cell<u32>,
+    pub(super) graph: Cell<u32>,
+}
+
+/// The next number of a kind.
+pub(super) fn next(id: &Cell<u32>) -> u32 {
+    let now = id.get();
+    id.set(now.wrapping_add(1));
+    now
 }
 
 /// Rows that are complete.
@@ -65,15 +87,34 @@ pub(super) struct Counts {
     pub(super) uncounted_graphs: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.orphans += other.orphans;
+        self.op_spans += other.op_spans;
+        self.prefill_tokens += other.prefill_tokens;
+        self.decode_tokens += other.decode_tokens;
+        self.decode_nanos += other.decode_nanos;
+        self.unknown_graphs += other.unknown_graphs;
+        self.uncounted_graphs += other.uncounted_graphs;
+    }
+}
+
+/// Of one process.
 pub(super) struct Assembler {
     start: u64,
     pid: u32,
+    /// Our number of the process.
+    process: u8,
+    ids: Rc<Ids>,
     /// Whether the end of a ubatch is probed; else the next event closes it.
     ubatch_ends: bool,
-    next_decode: u32,
-    next_ubatch: u32,
-    next_graph: u32,
-    next_thread: u32,
+    /// By address of the context.
+    contexts: HashMap<u64, u32>,
+    /// What a thread said of the graph that it is about to begin.
+    nodes: HashMap<u32, event_graph_nodes>,
+    /// When operators were probed: the last few ranges, the newest last.
+    ops: VecDeque<TimeRange>,
     decodes: HashMap<u32, OpenDecode>,
     ubatches: HashMap<u32, Ubatch>,
     running: Vec<RunningGraph>,
@@ -85,6 +126,7 @@ pub(super) struct Assembler {
     pub(super) sequences: Sequences,
     pub(super) rows: Rows,
     pub(super) counts: Counts,
+    pub(super) hits: Hits,
 }
 
 struct OpenDecode {
@@ -95,15 +137,16 @@ struct OpenDecode {
 
 impl Assembler {
     /// `start` is the monotonic time from which rows count.
-    pub(super) fn new(start: u64, pid: u32) -> Self {
+    pub(super) fn new(start: u64, pid: u32, process: u8, ids: Rc<Ids>) -> Self {
         Self {
             start,
             pid,
+            process,
+            ids,
             ubatch_ends: true,
-            next_decode: 0,
-            next_ubatch: 0,
-            next_graph: 0,
-            next_thread: 0,
+            contexts: HashMap::new(),
+            nodes: HashMap::new(),
+            ops: VecDeque::from([TimeRange::new(0, Nanos::MAX)]),
             decodes: HashMap::new(),
             ubatches: HashMap::new(),
             running: Vec::new(),
@@ -113,6 +156,22 @@ impl Assembler {
             sequences: Sequences::default(),
             rows: Rows::default(),
             counts: Counts::default(),
+            hits: Hits::default(),
+        }
+    }
+
+    /// Says that operators are probed from `time` on.
+    pub(super) fn ops_begin(&mut self, time: Nanos) {
+        if self.ops.len() >= 8 {
+            self.ops.pop_front();
+        }
+        self.ops.push_back(TimeRange::new(time, Nanos::MAX));
+    }
+
+    /// Says that operators are not probed from `time` on.
+    pub(super) fn ops_end(&mut self, time: Nanos) {
+        if let Some(range) = self.ops.back_mut() {
+            range.end = range.end.min(time);
         }
     }
 
@@ -130,21 +189,31 @@ impl Assembler {
     pub(super) fn handle(&mut self, event: &Event, describe: &mut dyn DescribeGraph) {
         self.counts.events += 1;
         let head = event.head();
+        self.hits.count(head.kind);
         let (time, tid) = (head.time.saturating_sub(self.start), head.tid);
         match event {
-            Event::DecodeBegin(event) => self.decode_begin(time, tid, event.tokens, event.is_encode),
+            Event::DecodeBegin(event) => self.decode_begin(time, tid, event),
             Event::DecodeEnd(event) => self.decode_end(time, tid, event.result),
             Event::UbatchBegin(event) => self.ubatch_begin(time, tid, event.tokens, event.sequences),
             Event::UbatchEnd(_) => self.ubatch_end(time, tid),
+            Event::GraphNodes(event) => {
+                if self.nodes.len() >= MAX_THREADS {
+                    self.nodes.clear();
+                }
+                self.nodes.insert(tid, *event);
+            }
             Event::GraphBegin(event) => self.graph_begin(time, tid, event, describe),
             Event::GraphEnd(_) => self.graph_end(time, tid),
             Event::OpBegin(event) => {
                 self.op_begin(time, tid, event.ith, event.tensor, event.tensor, event.head.cpu.into());
             }
             Event::FusedBegin(event) => {
-                self.op_begin(time, tid, event.ith, event.tensor, event.last_tensor, event.head.cpu.into());
+                let (ith, tensor) = (event.ith(), event.tensor());
+                self.op_begin(time, tid, ith, tensor, event.last_tensor, event.head.cpu.into());
             }
             Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
+            // The session's, not a process's own.
+            Event::Process(_) => {}
         }
     }
 
@@ -184,21 +253,26 @@ impl Assembler {
         self.forget_running_graphs();
     }
 
-    fn decode_begin(&mut self, time: u64, tid: u32, tokens: u32, is_encode: u32) {
+    fn decode_begin(&mut self, time: u64, tid: u32, event: &event_decode_begin) {
         if let Some(open) = self.decodes.get_mut(&tid) {
             open.depth += 1;
-            open.row.tokens = open.row.tokens.max(tokens);
+            open.row.tokens = open.row.tokens.max(event.tokens);
             return;
         }
+        if self.contexts.len() >= MAX_CONTEXTS {
+            self.contexts.clear();
+        }
+        let context = *self.contexts.entry(event.context).or_insert_with(|| next(&self.ids.context));
         let row = Decode {
-            id: self.next_decode,
+            id: next(&self.ids.decode),
             begin: time,
             tid,
-            tokens,
-            is_encode: is_encode.min(1) as u8,
+            tokens: event.tokens,
+            is_encode: event.is_encode.min(1) as u8,
+            context,
+            process: self.process.into(),
             ..Decode::default()
         };
-        self.next_decode += 1;
         self.decodes.insert(tid, OpenDecode { row, depth: 0 });
     }
 
@@ -234,7 +308,7 @@ impl Assembler {
         };
         let decode = decode.map_or(NONE, |open| open.row.id);
         let row = Ubatch {
-            id: self.next_ubatch,
+            id: next(&self.ids.ubatch),
             begin: time,
             decode,
             tokens,
@@ -242,7 +316,6 @@ impl Assembler {
             phase: phase as u8,
             ..Ubatch::default()
         };
-        self.next_ubatch += 1;
         self.ubatches.insert(tid, row);
     }
 
@@ -273,21 +346,22 @@ impl Assembler {
         if let Some(at) = self.running.iter().position(|graph| graph.span.tid == tid) {
             self.counts.orphans += self.running.remove(at).steps();
         }
-        let known = describe.describe(event);
+        let nodes = self.nodes.remove(&tid).unwrap_or_default();
+        let call =
+            GraphCall { graph: event.graph, uid: event.uid, nodes: nodes.nodes, count: nodes.node_count };
+        let known = describe.describe(&call);
         self.counts.unknown_graphs += u64::from(known.is_none());
         let span = GraphSpan {
-            id: self.next_graph,
+            id: next(&self.ids.graph_span),
             begin: time,
             end: time,
             graph: known.as_ref().map_or(NONE, |known| known.id),
             ubatch: self.ubatches.get(&tid).map_or(NONE, |ubatch| ubatch.id),
-            threads: event.threads,
+            threads: nodes.threads,
             tid,
-            touched_by_loss: 0,
-            probe_hits: 0,
-            inferred_begins: 0,
+            process: self.process.into(),
+            ..GraphSpan::default()
         };
-        self.next_graph += 1;
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
         let slot = (0..).find(free).unwrap_or(0);
         self.running.push(RunningGraph { span, slot, known, lanes: Vec::new() });
@@ -303,16 +377,15 @@ impl Assembler {
             let last = if last_tensor == tensor { Some(node) } else { known.node(last_tensor, node + 1) };
             let fused = last.map_or(0, |last| last.saturating_sub(node));
             let step = Step { node, fused, cpu, begin: time, arrival: 0 };
-            match lane {
-                Some(lane) => {
-                    lane.hits += 1;
-                    lane.steps.push(step);
-                }
-                None => {
-                    let lane = LaneRun { hits: 1, steps: vec![step], ..LaneRun::new(tid, ith) };
-                    graph.lanes.push(lane);
-                }
+            if lane.is_none() {
+                graph.lanes.push(LaneRun::new(tid, ith));
             }
+            // The last one is the new one.
+            let lane = graph.lanes.iter_mut().rev().find(|lane| lane.tid == tid);
+            let Some(lane) = lane else { continue };
+            lane.hits += 1;
+            lane.fused_hits += u32::from(last_tensor != tensor);
+            lane.steps.push(step);
             return;
         }
         self.counts.orphans += 1;
@@ -345,7 +418,12 @@ impl Assembler {
         let mut graph = self.running.remove(at);
         graph.span.end = time;
         // The calling thread also hit the begin and the end of the graph.
-        self.settle(&mut graph);
+        self.hits.of_graph(&graph);
+        match self.ops_probed(TimeRange::new(graph.span.begin, time)) {
+            true => self.settle(&mut graph),
+            // Of a graph that ran while probes came or went, some were seen: none tells nothing wrong.
+            false => graph.lanes.clear(),
+        }
         let hits = |lane: &LaneRun| lane.hits + if lane.tid == tid { 2 } else { 0 };
         graph.span.probe_hits = graph.lanes.iter().map(hits).max().unwrap_or(2);
         let release = releases(&graph);
@@ -355,9 +433,14 @@ impl Assembler {
             let thread = self.thread(lane.ith, lane.tid);
             let spans = op_spans(lane, &graph.span, &release, thread);
             self.counts.op_spans += spans.len() as u64;
-            lanes.push((graph.slot * LANES_PER_SLOT + lane.ith, spans));
+            lanes.push((lane_id(self.process, graph.slot, lane.ith), spans));
         }
         self.rows.graphs.push(FinishedGraph { span: graph.span, lanes });
+    }
+
+    /// Whether operators were probed throughout a range.
+    fn ops_probed(&self, range: TimeRange) -> bool {
+        self.ops.iter().any(|probed| probed.begin <= range.begin && range.end <= probed.end)
     }
 
     /// Decides which nodes the threads of a graph computed: those whose begins
@@ -421,8 +504,7 @@ impl Assembler {
             self.threads.clear();
             self.places.clear();
         }
-        let id = self.next_thread;
-        self.next_thread += 1;
+        let id = next(&self.ids.thread);
         self.threads.insert((ith, tid), id);
         self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
         id

@@ -10,7 +10,7 @@ const PID: u32 = 10;
 struct Fixed(Option<Rc<KnownGraph>>);
 
 impl DescribeGraph for Fixed {
-    fn describe(&mut self, _begin: &event_graph_begin) -> Option<Rc<KnownGraph>> {
+    fn describe(&mut self, _call: &GraphCall) -> Option<Rc<KnownGraph>> {
         self.0.clone()
     }
 }
@@ -24,7 +24,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let known = KnownGraph::new(3, NODES.to_vec(), 77);
-        Self { assembler: Assembler::new(100, PID), graphs: Fixed(Some(Rc::new(known))) }
+        Self { assembler: Assembler::new(100, PID, 0, Rc::default()), graphs: Fixed(Some(Rc::new(known))) }
     }
 
     fn event(&mut self, event: Event) {
@@ -33,16 +33,12 @@ impl Run {
 
     fn graph_begin(&mut self, time: u64, tid: u32, threads: u32) {
         let head = head(time, tid);
-        self.event(Event::GraphBegin(event_graph_begin {
-            head,
-            threads,
-            node_count: 4,
-            ..Default::default()
-        }));
+        self.event(Event::GraphNodes(event_graph_nodes { head, nodes: 0, node_count: 4, threads }));
+        self.event(Event::GraphBegin(event_graph_begin { head, ..Default::default() }));
     }
 
     fn graph_end(&mut self, time: u64, tid: u32) {
-        self.event(Event::GraphEnd(event_graph_end { head: head(time, tid) }));
+        self.event(Event::GraphEnd(event_graph_end { head: head(time, tid), ..Default::default() }));
     }
 
     fn op(&mut self, time: u64, tid: u32, ith: u32, node: usize) {
@@ -51,18 +47,13 @@ impl Run {
     }
 
     fn fused(&mut self, time: u64, tid: u32, ith: u32) {
-        let (tensor, last_tensor) = (NODES[1], NODES[2]);
-        self.event(Event::FusedBegin(event_fused_begin {
-            head: head(time, tid),
-            tensor,
-            last_tensor,
-            ith,
-            pad: 0,
-        }));
+        let tensor_ith = NODES[1] | u64::from(ith) << 48;
+        let head = head(time, tid);
+        self.event(Event::FusedBegin(event_fused_begin { head, tensor_ith, last_tensor: NODES[2] }));
     }
 
     fn barrier(&mut self, time: u64, tid: u32) {
-        self.event(Event::Barrier(event_barrier { head: head(time, tid) }));
+        self.event(Event::Barrier(event_barrier { head: head(time, tid), ..Default::default() }));
     }
 
     /// One whole graph on two threads; the second is slower in the first node.
@@ -89,7 +80,11 @@ impl Run {
 }
 
 fn head(time: u64, tid: u32) -> event_head {
-    event_head { time, tid, kind: 0, cpu: 1 }
+    event_head { time, tid, kind: 0, process: 0, cpu: 1 }
+}
+
+fn decode_begin(time: u64, context: u64, tokens: u32) -> Event {
+    Event::DecodeBegin(event_decode_begin { head: head(time, 10), context, tokens, is_encode: 0 })
 }
 
 fn times(spans: &[OpSpan]) -> Vec<(u32, u64, u64, u64)> {
@@ -192,21 +187,27 @@ fn graphs_that_run_at_once_have_lanes_of_their_own() {
     run.graph_end(230, 10);
     assert_eq!(run.last().lanes[0].0, 0);
     run.graph_end(232, 20);
-    assert_eq!(run.last().lanes[0].0, LANES_PER_SLOT);
+    assert_eq!(run.last().lanes[0].0, lane_id(0, 1, 0));
 }
 
 #[test]
 fn an_outer_overload_takes_the_batch_size_of_the_inner_one() {
     let mut run = Run::new();
-    let begin =
-        |time, tokens| Event::DecodeBegin(event_decode_begin { head: head(time, 10), tokens, is_encode: 0 });
-    let end = |time, result| Event::DecodeEnd(event_decode_end { head: head(time, 10), result, pad: 0 });
+    let begin = |time, tokens| decode_begin(time, 0x1000, tokens);
+    let end = |time, result| {
+        Event::DecodeEnd(event_decode_end { head: head(time, 10), result, ..Default::default() })
+    };
     run.event(begin(200, 0));
     run.event(begin(205, 7));
-    run.event(Event::UbatchBegin(event_ubatch_begin { head: head(210, 10), tokens: 7, sequences: 1 }));
+    run.event(Event::UbatchBegin(event_ubatch_begin {
+        head: head(210, 10),
+        tokens: 7,
+        sequences: 1,
+        pad: 0,
+    }));
     run.graph_begin(220, 10, 1);
     run.graph_end(230, 10);
-    run.event(Event::UbatchEnd(event_ubatch_end { head: head(240, 10) }));
+    run.event(Event::UbatchEnd(event_ubatch_end { head: head(240, 10), ..Default::default() }));
     run.event(end(250, -1));
     run.event(end(255, 0));
     let Rows { decodes, ubatches, graphs, .. } = &run.assembler.rows;
@@ -231,9 +232,8 @@ fn losses_mark_what_they_may_have_touched() {
 #[test]
 fn a_lost_end_does_not_swallow_the_calls_after_it() {
     let mut run = Run::new();
-    let begin =
-        |time| Event::DecodeBegin(event_decode_begin { head: head(time, 10), tokens: 1, is_encode: 0 });
-    let end = |time| Event::DecodeEnd(event_decode_end { head: head(time, 10), result: 0, pad: 0 });
+    let begin = |time| decode_begin(time, 0x1000, 1);
+    let end = |time| Event::DecodeEnd(event_decode_end { head: head(time, 10), ..Default::default() });
     run.event(begin(200));
     run.assembler.forget_open_calls();
     for at in [300, 400] {
@@ -241,4 +241,50 @@ fn a_lost_end_does_not_swallow_the_calls_after_it() {
         run.event(end(at + 50));
     }
     assert_eq!(run.assembler.rows.decodes.len(), 2);
+}
+
+#[test]
+fn contexts_are_told_apart_and_numbered_by_first_call() {
+    let mut run = Run::new();
+    for (at, context) in [(200, 0xA000), (300, 0xB000), (400, 0xA000)] {
+        run.event(decode_begin(at, context, 1));
+        run.event(Event::DecodeEnd(event_decode_end { head: head(at + 50, 10), ..Default::default() }));
+    }
+    let contexts: Vec<u32> = run.assembler.rows.decodes.iter().map(|row| row.context).collect();
+    assert_eq!(contexts, [0, 1, 0]);
+}
+
+#[test]
+fn processes_share_numbers_and_have_lanes_of_their_own() {
+    let ids = Rc::new(Ids::default());
+    let mut runs = [0, 1].map(|process| {
+        let assembler = Assembler::new(100, PID, process, ids.clone());
+        Run { assembler, ..Run::new() }
+    });
+    let graphs = runs.each_mut().map(|run| {
+        run.two_threads(200, true);
+        run.last()
+    });
+    assert_eq!(graphs.each_ref().map(|graph| (graph.span.id, graph.span.process)), [(0, 0), (1, 1)]);
+    assert_eq!(graphs.each_ref().map(|graph| graph.lanes[1].0), [lane_id(0, 0, 1), lane_id(1, 0, 1)]);
+    assert_eq!(runs[1].assembler.rows.threads[0].id, 2);
+}
+
+#[test]
+fn a_graph_that_ran_while_probes_came_or_went_has_no_operators_and_casts_no_doubt() {
+    let mut run = Run::new();
+    run.assembler.count_barriers();
+    for round in 0..12 {
+        run.two_threads(200 + 100 * round, true);
+    }
+    run.assembler.ops_end(4930);
+    run.two_threads(5000, false);
+    assert!(run.last().lanes.is_empty());
+    run.assembler.ops_begin(5950);
+    run.two_threads(6000, false);
+    assert!(run.last().lanes.is_empty());
+    run.two_threads(7000, false);
+    assert_eq!(run.last().lanes.len(), 2);
+    assert!(!run.assembler.sequences.begins_needed());
+    assert_eq!((run.assembler.counts.uncounted_graphs, run.assembler.counts.orphans), (0, 0));
 }

@@ -5,15 +5,17 @@
 //! with the nanoseconds it took. The difference for each call is the price of a
 //! hit: trap, program, and return.
 
-use super::kernel::{Kernel, Ring};
-use super::maps;
+use super::kernel::{Attachment, Kernel};
 use super::plan::{Point, Program};
+use super::rings::Rings;
+use super::{host, maps};
 use crate::binary::{Arg, Site, probe_site};
 use anyhow::{Context as _, Result, bail};
 use llmtrace_format::meta::ProbeCost;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -28,7 +30,7 @@ const CODE_BYTES: usize = 512;
 ///
 /// # Errors
 /// When the child cannot be run or its function cannot be probed.
-pub(super) fn run(kernel: &mut Kernel, ring: &mut Ring) -> Result<Vec<ProbeCost>> {
+pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCost>> {
     let mut hammer = Hammer::start()?;
     let plain = hammer.measure()?;
     let mut costs = Vec::new();
@@ -39,14 +41,12 @@ pub(super) fn run(kernel: &mut Kernel, ring: &mut Ring) -> Result<Vec<ProbeCost>
         if !emulated {
             break;
         }
-        let nanos = hammer.measure_probed(kernel, ring, program, hammer.site.clone())?.saturating_sub(plain);
+        let nanos = hammer.measure_probed(kernel, rings, program, hammer.site.clone())?.saturating_sub(plain);
         costs.push(ProbeCost { purpose: program.purpose().to_owned(), nanos });
     }
-    // The entry is `endbr64` or another instruction that must be single-stepped,
-    // unless the function begins with a push.
     if hammer.site.offset_in_function > 0 {
         let entry = Site { offset_in_function: 0, emulated: false, ..hammer.site.clone() };
-        let nanos = hammer.measure_probed(kernel, ring, Program::Nothing, entry)?.saturating_sub(plain);
+        let nanos = hammer.measure_probed(kernel, rings, Program::Nothing, entry)?.saturating_sub(plain);
         costs.push(ProbeCost { purpose: "empty, single-stepped".to_owned(), nanos });
     }
     Ok(costs)
@@ -55,7 +55,7 @@ pub(super) fn run(kernel: &mut Kernel, ring: &mut Ring) -> Result<Vec<ProbeCost>
 struct Hammer {
     child: Child,
     answers: BufReader<ChildStdout>,
-    file: PathBuf,
+    file: File,
     /// Where the function lies in the file.
     function_offset: u64,
     site: Site,
@@ -76,9 +76,9 @@ impl Hammer {
         let mapping = mapped.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
         let mapping = mapping.context("the measuring function is not mapped from a file")?;
         let function_offset = address - mapping.start + mapping.file_offset;
-        let file = mapping.exact_path(child.id());
+        let file = mapping.open(child.id())?;
         let mut code = vec![0; CODE_BYTES];
-        let read = File::open(&file)?.read_at(&mut code, function_offset)?;
+        let read = file.read_at(&mut code, function_offset)?;
         code.truncate(read);
         let site = probe_site(&code, address, &[Arg::Rdi, Arg::Rsi]);
         Ok(Self { child, answers, file, function_offset, site })
@@ -99,18 +99,20 @@ impl Hammer {
     fn measure_probed(
         &mut self,
         kernel: &mut Kernel,
-        ring: &mut Ring,
+        rings: &mut Rings,
         program: Program,
         site: Site,
     ) -> Result<u64> {
         let file_offset = self.function_offset + u64::from(site.offset_in_function);
         let point = Point { program, symbol: "hammer".to_owned(), file_offset, cookie: 0, site };
-        kernel.attach(self.child.id(), &self.file, &[point])?;
-        kernel.set_recording(Some(self.child.id()));
+        let to = Attachment { pid: self.child.id(), index: 0, same_ids: host::initial_pids() };
+        let file = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        kernel.attach(to, &file, &[point]).1?;
+        kernel.set_recording(true);
         let measured = self.measure();
-        kernel.set_recording(None);
+        kernel.set_recording(false);
         kernel.detach_all();
-        while ring.drain(|_| ()) {}
+        rings.drain_all(|_| ());
         measured
     }
 }
@@ -145,17 +147,16 @@ pub(crate) fn hammer() -> Result<()> {
     Ok(())
 }
 
-/// Has the shape of the functions that get probed: two arguments, and registers
-/// to save, so that it begins with a push.
-#[inline(never)]
-extern "C" fn struck(params: &[u32; 4], tensor: u64) -> u64 {
-    let kept = black_box(tensor).wrapping_mul(3);
-    let first = black_box(identity)(u64::from(params[0]));
-    let second = black_box(identity)(first ^ kept);
-    first.wrapping_add(second).wrapping_add(kept).wrapping_add(tensor)
+/// Has the shape of the functions that get probed, however it is compiled: its
+/// entry is single-stepped, the push behind it is emulated.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+extern "C" fn struck(_params: &[u32; 4], _tensor: u64) -> u64 {
+    std::arch::naked_asm!("endbr64", "push rbx", "mov rbx, rsi", "lea rax, [rbx + 2 * rbx]", "pop rbx", "ret")
 }
 
-#[inline(never)]
-extern "C" fn identity(value: u64) -> u64 {
-    black_box(value)
+/// Nothing is recorded on other machines.
+#[cfg(not(target_arch = "x86_64"))]
+extern "C" fn struck(_params: &[u32; 4], tensor: u64) -> u64 {
+    3 * tensor
 }

@@ -1,16 +1,18 @@
 //! `llmtrace doctor`: can this host record, and what would it get from a target?
 
-use super::kernel::{Kernel, RING_BYTES};
+use super::checks::{Check, Status, host_checks};
+use super::kernel::Kernel;
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
 use super::target::Target;
-use super::{calibrate, host};
+use super::{calibrate, privileges};
 use crate::binary::{BinaryError, FileImage, Learned, Located, Object, learn};
+use crate::read::clean;
 use anyhow::{Context as _, Result};
 use llmtrace_format::meta::{Level, ProbeCost};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -31,24 +33,6 @@ struct Report {
     targets: Vec<TargetReport>,
 }
 
-/// One property of the host.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    status: Status,
-    found: String,
-    /// What to do; empty when it is well.
-    advice: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    Limited,
-    Problem,
-}
-
 #[derive(Debug, Serialize)]
 struct Cost {
     purpose: String,
@@ -59,6 +43,8 @@ struct Cost {
 #[derive(Debug, Serialize)]
 struct TargetReport {
     name: String,
+    /// Why some of its files could not be looked into; empty when all could.
+    refused: String,
     objects: Vec<ObjectReport>,
     points: Vec<PointReport>,
     learned: Option<LearnedReport>,
@@ -103,8 +89,12 @@ struct LevelReport {
     /// Why not; empty when it is.
     reason: String,
     records: &'static str,
+    /// Expected price for each call, its micro-batches and graphs; `null` when not measured.
+    nanos_per_call: Option<u64>,
     /// Expected price for each node and thread; `null` when not measured.
     nanos_per_node: Option<u64>,
+    /// The same until the order of a graph's nodes is known.
+    nanos_per_node_at_first: Option<u64>,
 }
 
 /// Looks, and prints. The exit code is 0 when the host can record and every
@@ -140,8 +130,8 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(RING_BYTES)?;
-        let mut ring = kernel.ring()?;
+        let mut kernel = Kernel::load(None)?;
+        let mut ring = kernel.rings()?;
         calibrate::run(&mut kernel, &mut ring)
     };
     measure().unwrap_or_else(|error: anyhow::Error| {
@@ -150,83 +140,16 @@ fn measured() -> Vec<ProbeCost> {
     })
 }
 
-fn host_checks() -> Vec<Check> {
-    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let check = |name, well: bool, otherwise, found: String, advice| Check {
-        name,
-        status: if well { Status::Ok } else { otherwise },
-        found,
-        advice: if well { "" } else { advice },
-    };
-    let missing = host::missing_capabilities();
-    let lockdown = read("/sys/kernel/security/lockdown");
-    let confidential = lockdown.contains("[confidentiality]");
-    let btf = host::has_btf();
-    let multi = if btf && missing.is_empty() { Kernel::load(RING_BYTES).err() } else { None };
-    vec![
-        check(
-            "machine",
-            cfg!(target_arch = "x86_64"),
-            Status::Problem,
-            std::env::consts::ARCH.to_owned(),
-            "recording needs x86-64; traces can be read here",
-        ),
-        check(
-            "kernel",
-            multi.is_none(),
-            Status::Problem,
-            multi.map_or_else(|| host::describe().kernel, |error| format!("{error:#}")),
-            "recording needs Linux 6.10 or later, or 6.6.33",
-        ),
-        check(
-            "BTF",
-            btf,
-            Status::Problem,
-            if btf { "present" } else { "absent" }.to_owned(),
-            "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions build theirs",
-        ),
-        check(
-            "capabilities",
-            missing.is_empty(),
-            Status::Problem,
-            if missing.is_empty() {
-                "sufficient".to_owned()
-            } else {
-                format!("missing {}", missing.join(", "))
-            },
-            "run as root: `sudo llmtrace doctor`",
-        ),
-        check(
-            "lockdown",
-            !confidential,
-            Status::Problem,
-            if lockdown.is_empty() { "none".to_owned() } else { lockdown },
-            "lockdown=confidentiality forbids reading memory from BPF; boot with lockdown=integrity or none",
-        ),
-        check("perf_event_paranoid", true, Status::Limited, read("/proc/sys/kernel/perf_event_paranoid"), ""),
-        check(
-            "PMU",
-            fs::exists("/sys/bus/event_source/devices/cpu").unwrap_or(false),
-            Status::Limited,
-            if fs::exists("/sys/bus/event_source/devices/cpu").unwrap_or(false) {
-                "present"
-            } else {
-                "absent"
-            }
-            .to_owned(),
-            "hardware counters are not to be had here; everything else is recorded",
-        ),
-    ]
-}
-
 fn process(pid: u32, costs: &[ProbeCost]) -> Result<TargetReport> {
     let target = Target::running(pid)?;
     let mut objects = Objects::new(target.pid);
     objects.scan().with_context(|| format!("cannot look into process {pid}"))?;
+    let refused = privileges::refusal(&objects.refused).unwrap_or_default();
     let learned = objects.learn(&ProcessMemory::new(target.pid));
     let found: Vec<(String, &Object)> =
         objects.loaded.iter().map(|loaded| (loaded.mapping.base_name(), &loaded.object)).collect();
-    Ok(target_report(format!("process {pid} ({})", target.exe_name()), &found, learned, costs))
+    let name = format!("process {} ({})", target.pid, target.exe_name());
+    Ok(TargetReport { refused, ..target_report(name, &found, learned, costs) })
 }
 
 fn files(paths: &[PathBuf], costs: &[ProbeCost]) -> Result<TargetReport> {
@@ -284,9 +207,8 @@ fn target_report(
         Err(error) => (error.to_string(), None),
     };
     let price_of = |program| all.iter().filter(|point| point.program == program).filter_map(price).max();
-    let levels = [Level::Token, Level::Graph, Level::Op, Level::Thread].map(|level| {
-        level_report(level, &all, &learn_error, price_of(Program::OpBegin), price_of(Program::Barrier))
-    });
+    let levels = [Level::Token, Level::Graph, Level::Op, Level::Thread]
+        .map(|level| level_report(level, &all, &learn_error, &price_of));
     let objects = objects.iter().map(|(name, object)| ObjectReport {
         name: name.clone(),
         build_id: object.build_id().unwrap_or_default().to_owned(),
@@ -294,6 +216,7 @@ fn target_report(
     });
     TargetReport {
         name,
+        refused: String::new(),
         objects: objects.collect(),
         points,
         learned: learned.map(|learned| LearnedReport {
@@ -312,8 +235,7 @@ fn level_report(
     level: Level,
     points: &[Point],
     learn_error: &str,
-    op: Option<u64>,
-    barrier: Option<u64>,
+    price_of: &dyn Fn(Program) -> Option<u64>,
 ) -> LevelReport {
     let (given, mut reason) = plan::level_given(level, points);
     let mut available = given == level && !points.is_empty();
@@ -323,13 +245,54 @@ fn level_report(
         available = false;
         reason = learn_error.to_owned();
     }
-    let (records, nanos_per_node) = match level {
-        Level::Token => ("decode calls and ubatches", Some(0)),
-        Level::Graph => ("and graph computations", Some(0)),
-        Level::Op => ("and every node on every thread", op),
-        Level::Thread => ("and waiting at barriers", op.zip(barrier).map(|(op, barrier)| op + barrier)),
+    let of_calls =
+        [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd].as_slice();
+    let of_graphs = [Program::GraphBegin, Program::GraphEnd].as_slice();
+    let call = if level >= Level::Graph { [of_calls, of_graphs].concat() } else { of_calls.to_vec() };
+    let measured = call.iter().any(|program| price_of(*program).is_some());
+    let per_call = measured.then(|| call.iter().filter_map(|program| price_of(*program)).sum());
+    let (op, barrier) = (price_of(Program::OpBegin), price_of(Program::Barrier));
+    let (records, per_node, at_first) = match level {
+        Level::Token => ("decode calls and ubatches", Some(0), Some(0)),
+        Level::Graph => ("and graph computations", Some(0), Some(0)),
+        Level::Op => ("and every node on every thread", op, op),
+        Level::Thread => {
+            let both = op.zip(barrier).map(|(op, barrier)| op + barrier);
+            // Barriers inside operators do not tell nodes apart.
+            let counted = points.iter().any(|point| point.symbol == plan::IN_LOOP);
+            ("and waiting at barriers", if counted { barrier } else { both }, both)
+        }
     };
-    LevelReport { level, available, reason, records, nanos_per_node: nanos_per_node.filter(|_| available) }
+    LevelReport {
+        level,
+        available,
+        reason,
+        records,
+        nanos_per_call: per_call.filter(|_| available),
+        nanos_per_node: per_node.filter(|_| available),
+        nanos_per_node_at_first: at_first.filter(|_| available),
+    }
+}
+
+/// What a level records and costs, or why it cannot be had.
+fn verdict(level: &LevelReport) -> String {
+    if !level.available {
+        return format!("not to be had: {}", level.reason);
+    }
+    let micros = |nanos: u64| format!("{:.1} µs", nanos as f64 / 1e3);
+    let mut text = level.records.to_owned();
+    if let Some(nanos) = level.nanos_per_call {
+        text += &format!("; about {} a call", micros(nanos));
+    }
+    if let Some(nanos) = level.nanos_per_node.filter(|nanos| *nanos > 0) {
+        text += &format!(" and {} a node and thread", micros(nanos));
+        if let Some(first) = level.nanos_per_node_at_first.filter(|first| *first > nanos) {
+            text += &format!(" ({} until the order of nodes is known)", micros(first));
+        }
+        let token = nanos * 1000 + level.nanos_per_call.unwrap_or(0);
+        text += &format!(": {:.1} ms a token of 1,000 nodes", token as f64 / 1e6);
+    }
+    text
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
@@ -355,10 +318,13 @@ fn print(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn print_target(target: &TargetReport, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "\n{}", target.name)?;
+    writeln!(out, "\n{}", clean(&target.name))?;
+    if !target.refused.is_empty() {
+        writeln!(out, "  PROBLEM  {}", clean(&target.refused))?;
+    }
     for object in &target.objects {
         let stripped = if object.stripped { ", stripped" } else { "" };
-        writeln!(out, "  object  {}, build id {}{stripped}", object.name, object.build_id)?;
+        writeln!(out, "  object  {}, build id {}{stripped}", clean(&object.name), object.build_id)?;
     }
     match &target.learned {
         Some(learned) => {
@@ -377,17 +343,11 @@ fn print_target(target: &TargetReport, out: &mut dyn Write) -> std::io::Result<(
         let how = if point.emulated { "emulated" } else { "single-stepped" };
         let price = point.nanos.map_or_else(String::new, |nanos| format!(", about {nanos} ns"));
         let PointReport { purpose, symbol, offset, instruction, object, .. } = point;
+        let (symbol, object) = (clean(symbol), clean(object));
         writeln!(out, "  {purpose:<15} {symbol}+{offset} in {object}: `{instruction}`, {how}{price}")?;
     }
     for level in &target.levels {
-        let verdict = match (level.available, level.nanos_per_node) {
-            (false, _) => format!("not to be had: {}", level.reason),
-            (true, Some(nanos)) if nanos > 0 => {
-                format!("{}; about {nanos} ns a node and thread", level.records)
-            }
-            (true, _) => level.records.to_owned(),
-        };
-        writeln!(out, "  level {:<7} {verdict}", level.level.name())?;
+        writeln!(out, "  level {:<7} {}", level.level.name(), verdict(level))?;
     }
     Ok(())
 }

@@ -5,10 +5,9 @@
 //! the graph unknown. A graph with the same content as an earlier one gets its
 //! id, wherever it lies in memory.
 
-use super::assemble::DescribeGraph;
+use super::assemble::{DescribeGraph, Ids, next};
 use super::memory::ProcessMemory;
 use crate::binary::{Learned, TensorLayout};
-use llmtrace_bpf::types::event_graph_begin;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -28,6 +27,19 @@ mod offset {
     pub(super) const FLAGS: usize = 148;
 }
 const SOURCES: usize = 10;
+
+/// A call of the function that computes a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct GraphCall {
+    /// Address of the graph.
+    pub(super) graph: u64,
+    /// Its number, where the build numbers graphs.
+    pub(super) uid: u64,
+    /// Address of the list of its nodes.
+    pub(super) nodes: u64,
+    /// How many they are.
+    pub(super) count: u32,
+}
 
 /// A graph whose nodes are known by address.
 #[derive(Debug)]
@@ -137,32 +149,32 @@ pub(super) struct GraphReader {
     /// Whether the build numbers its graphs, so that an equal number is an
     /// equal graph.
     pub(super) has_uid: bool,
-    remembered: HashMap<(u64, u64, u64, u32), Rc<KnownGraph>>,
+    remembered: HashMap<GraphCall, Rc<KnownGraph>>,
     ids: HashMap<u128, u32>,
-    next_id: u32,
+    numbers: Rc<Ids>,
     /// Graphs not yet written, with their ids.
     pub(super) fresh: Vec<(u32, RawGraph)>,
 }
 
 impl GraphReader {
-    pub(super) fn new(memory: ProcessMemory) -> Self {
+    pub(super) fn new(memory: ProcessMemory, numbers: Rc<Ids>) -> Self {
         Self {
             memory,
             learned: None,
             has_uid: false,
             remembered: HashMap::new(),
             ids: HashMap::new(),
-            next_id: 0,
+            numbers,
             fresh: Vec::new(),
         }
     }
 
-    fn read(&mut self, begin: &event_graph_begin) -> Option<KnownGraph> {
-        if begin.node_count == 0 || begin.node_count > MAX_NODES {
+    fn read(&mut self, call: &GraphCall) -> Option<KnownGraph> {
+        if call.count == 0 || call.count > MAX_NODES {
             return None;
         }
         let learned = self.learned.clone()?;
-        let order = self.memory.read_words(begin.nodes, begin.node_count as usize)?;
+        let order = self.memory.read_words(call.nodes, call.count as usize)?;
         let raw = read_graph(&self.memory, &learned, &order)?;
         let structure = raw.structure();
         let identity = raw.identity();
@@ -174,8 +186,7 @@ impl GraphReader {
                     self.ids.clear();
                     self.remembered.clear();
                 }
-                let id = self.next_id;
-                self.next_id += 1;
+                let id = next(&self.numbers.graph);
                 self.ids.insert(identity, id);
                 self.fresh.push((id, raw));
                 id
@@ -186,19 +197,18 @@ impl GraphReader {
 }
 
 impl DescribeGraph for GraphReader {
-    fn describe(&mut self, begin: &event_graph_begin) -> Option<Rc<KnownGraph>> {
-        let key = (begin.graph, begin.nodes, begin.uid, begin.node_count);
+    fn describe(&mut self, call: &GraphCall) -> Option<Rc<KnownGraph>> {
         // 0 means that the graph has no number.
-        let has_uid = self.has_uid && begin.uid != 0;
-        if has_uid && let Some(known) = self.remembered.get(&key) {
+        let has_uid = self.has_uid && call.uid != 0;
+        if has_uid && let Some(known) = self.remembered.get(call) {
             return Some(known.clone());
         }
-        let known = Rc::new(self.read(begin)?);
+        let known = Rc::new(self.read(call)?);
         if has_uid {
             if self.remembered.len() >= MAX_REMEMBERED {
                 self.remembered.clear();
             }
-            self.remembered.insert(key, known.clone());
+            self.remembered.insert(*call, known.clone());
         }
         Some(known)
     }

@@ -1,15 +1,12 @@
 //! What the machine is, and whether it can record.
 
+use super::privileges;
 use anyhow::{Result, bail};
 use llmtrace_format::meta::Host;
 use nix::unistd::Uid;
 use std::fs;
 use std::path::Path;
 
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_SYS_PTRACE: u64 = 1 << 19;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Describes this machine.
@@ -41,17 +38,12 @@ pub(super) fn check() -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("recording needs an x86-64 machine; traces can be read here");
     }
-    let missing = missing_capabilities();
-    if !missing.is_empty() {
-        let who = if Uid::effective().is_root() { "root here lacks" } else { "recording needs root or" };
-        bail!("{who} {}: run it as `sudo llmtrace record …`", missing.join(", "));
+    let missing = privileges::missing().join(", ");
+    if !missing.is_empty() && Uid::effective().is_root() {
+        bail!("root lacks {missing} here: add it to what starts us, as with `docker run --cap-add`");
     }
-    // BPF programs see pids of the initial namespace (PROC_PID_INIT_INO), we see our own.
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    if namespace != Path::new("pid:[4026531836]") {
-        bail!(
-            "recording from inside a container needs the host's pids: run it on the host, or with --pid=host"
-        );
+    if !missing.is_empty() {
+        bail!("recording needs root or {missing}: {}", privileges::HOW);
     }
     if !has_btf() {
         bail!("the kernel has no type information (CONFIG_DEBUG_INFO_BTF), which recording needs: {BTF}");
@@ -59,27 +51,84 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
+/// Whether we see the ids of processes that BPF programs see, those of the initial
+/// namespace (PROC_PID_INIT_INO); not so inside of most containers.
+pub(super) fn initial_pids() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
+}
+
+/// What may make this kernel refuse BPF programs, the likeliest first, each with
+/// what to do.
+pub(super) fn why_refused() -> Vec<String> {
+    let mut reasons = Vec::new();
+    if lockdown().confidential {
+        reasons.push(
+            "the kernel is locked down (lockdown=confidentiality): boot with lockdown=integrity, or without"
+                .to_owned(),
+        );
+    }
+    if seccomp_filtered() {
+        reasons.push(
+            "a seccomp filter of the container or service may refuse bpf() or perf_event_open(): allow them, \
+             as with `docker run --security-opt seccomp=unconfined`"
+                .to_owned(),
+        );
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("recording needs Linux {OLDEST} or later, this is {}", describe().kernel));
+    }
+    reasons
+}
+
+/// Oldest kernel that can attach a number to a probe, tell it to the program, and
+/// has all the programs use.
+pub(super) const OLDEST: &str = "5.15";
+
+/// Whether system calls of ours pass a filter.
+pub(super) fn seccomp_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+/// How far the kernel is closed to root.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lockdown {
+    /// The mode in force; empty when the kernel knows none.
+    pub(super) mode: String,
+    /// Whether memory may not be read, which BPF programs do.
+    pub(super) confidential: bool,
+}
+
+/// The mode of lockdown.
+pub(super) fn lockdown() -> Lockdown {
+    parse_lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default())
+}
+
+/// A line such as `none [integrity] confidentiality`.
+fn parse_lockdown(text: &str) -> Lockdown {
+    let chosen = text.split_whitespace().find_map(|mode| mode.strip_prefix('[')?.strip_suffix(']'));
+    let mode = chosen.unwrap_or_default().to_owned();
+    Lockdown { confidential: mode == "confidentiality", mode }
+}
+
 /// Whether the kernel has type information.
 pub(super) fn has_btf() -> bool {
     Path::new(BTF).exists()
 }
 
-/// Names of the capabilities that recording needs and we lack.
-pub(super) fn missing_capabilities() -> Vec<&'static str> {
-    let capabilities = effective_capabilities();
-    [
-        (CAP_BPF | CAP_SYS_ADMIN, "CAP_BPF"),
-        (CAP_PERFMON | CAP_SYS_ADMIN, "CAP_PERFMON"),
-        (CAP_SYS_PTRACE, "CAP_SYS_PTRACE"),
-    ]
-    .into_iter()
-    .filter(|(any, _)| capabilities & any == 0)
-    .map(|(_, name)| name)
-    .collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn effective_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    #[test]
+    fn lockdown_is_the_mode_in_brackets() {
+        let parsed = |text| {
+            let Lockdown { mode, confidential } = parse_lockdown(text);
+            (mode, confidential)
+        };
+        assert_eq!(parsed("[none] integrity confidentiality\n"), ("none".to_owned(), false));
+        assert_eq!(parsed("none [integrity] confidentiality\n"), ("integrity".to_owned(), false));
+        assert_eq!(parsed("none integrity [confidentiality]\n"), ("confidentiality".to_owned(), true));
+        assert_eq!(parsed(""), (String::new(), false));
+    }
 }

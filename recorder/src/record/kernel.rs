@@ -1,86 +1,146 @@
-//! The kernel side: loads the BPF object, attaches, drains, counts losses.
+//! The kernel side: loads the BPF object, attaches and detaches.
 
+use super::attach::{self, Way};
 use super::plan::{Point, Program};
+use super::rings::{Rings, slots_shift};
 use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{
-    Link, MapCore as _, MapFlags, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder, UprobeMultiOpts,
-};
-use llmtrace_bpf::{Event, LlmtraceSkel, LlmtraceSkelBuilder, parse};
-use llmtrace_format::tables::EVENT_KINDS;
-use std::cell::RefCell;
+use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject, ProgramMut, num_possible_cpus};
+use llmtrace_bpf::{LlmtraceSkel, LlmtraceSkelBuilder};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::rc::Rc;
 
-/// Bytes of the ring between kernel and recorder: half a second at a million
-/// events a second.
-pub(super) const RING_BYTES: u32 = 16 << 20;
-
-/// Programs loaded for one target.
+/// Programs loaded for one recording.
 pub(super) struct Kernel {
     // Links go first: no probe outlives the programs.
-    links: Vec<(Program, Link)>,
+    links: Vec<Attached>,
+    following: Vec<Link>,
     skel: LlmtraceSkel<'static>,
+    way: Way,
+    cpus: usize,
+    shift: u32,
+}
+
+struct Attached {
+    process: u8,
+    program: Program,
+    _links: Vec<Link>,
+}
+
+/// A process that probes are attached to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attachment {
+    /// Its id, as we see it.
+    pub(super) pid: u32,
+    /// Our number of it, which its events carry.
+    pub(super) index: u8,
+    /// Whether ids mean the same to us and to the kernel side, which is so outside
+    /// of containers. If not, only the kernel's own filter of the probe holds.
+    pub(super) same_ids: bool,
+}
+
+impl Attachment {
+    fn cookie(self) -> u64 {
+        let pid = if self.same_ids { u64::from(self.pid) } else { 0 };
+        pid << 32 | u64::from(self.index) << 8
+    }
 }
 
 impl Kernel {
     /// Loads the programs; they record nothing yet.
     ///
-    /// `ring_bytes` is a power of two and at least a page.
-    pub(super) fn load(ring_bytes: u32) -> Result<Self> {
-        // The open object must outlive the skeleton, which lives as long as we do.
-        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
-        open.maps.events.set_max_entries(ring_bytes).context("cannot size the ring buffer")?;
-        let skel = open
-            .load()
-            .context("the kernel refuses the BPF programs (Linux 6.10 or later, or 6.6.33, is needed)")?;
-        Ok(Self { links: Vec::new(), skel })
+    /// `ring_bytes` is for tests: bytes of all rings together.
+    pub(super) fn load(ring_bytes: Option<u64>) -> Result<Self> {
+        let cpus = num_possible_cpus().context("cannot count CPUs")?;
+        let shift = slots_shift(cpus, ring_bytes);
+        let (way, skel) = attach::load(|way| skeleton(cpus, shift, way), |skel| &skel.progs.nothing)?;
+        Ok(Self { links: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
     }
 
-    /// Attaches to points of one file, in one process.
-    pub(super) fn attach(&mut self, pid: u32, file: &Path, points: &[Point]) -> Result<()> {
+    /// How programs are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The consumer's end of the rings.
+    pub(super) fn rings(&self) -> Result<Rings> {
+        Rings::new(&self.skel.maps.shards, &self.skel.maps.slots, self.cpus, self.shift)
+    }
+
+    /// Attaches to points of one file, in one process. Those of a program that
+    /// cannot be attached come back; the error is the first one's.
+    pub(super) fn attach(
+        &mut self,
+        to: Attachment,
+        file: &Path,
+        points: &[Point],
+    ) -> (Vec<Point>, Result<()>) {
         let mut by_program: BTreeMap<Program, Vec<&Point>> = BTreeMap::new();
         for point in points {
             by_program.entry(point.program).or_default().push(point);
         }
+        let (mut refused, mut result) = (Vec::new(), Ok(()));
         // Ends before begins, and barriers before ops: nothing is seen to begin
         // whose end would be missed.
         for (program, points) in by_program.into_iter().rev() {
-            let options = UprobeMultiOpts {
-                offsets: points.iter().map(|point| point.file_offset as usize).collect(),
-                cookies: points.iter().map(|point| point.cookie).collect(),
-                retprobe: program.on_return(),
-                ..UprobeMultiOpts::default()
-            };
-            let attached = self.program(program).attach_uprobe_multi_with_opts(pid as i32, file, "", options);
-            let link = attached.with_context(|| {
-                let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
-                format!("cannot attach {} to {}", program.purpose(), symbols.join(", "))
-            })?;
-            self.links.push((program, link));
+            let way = self.way;
+            match way.attach(self.program(program), to.pid, file, &points, to.cookie(), program.on_return()) {
+                Ok(links) => self.links.push(Attached { process: to.index, program, _links: links }),
+                Err(error) => {
+                    let symbols: Vec<&str> = points.iter().map(|point| point.symbol.as_str()).collect();
+                    let what = format!("cannot attach {} to {}", program.purpose(), symbols.join(", "));
+                    result = result.and(Err(anyhow::Error::new(error).context(what)));
+                    refused.extend(points.into_iter().cloned());
+                }
+            }
+        }
+        (refused, result)
+    }
+
+    /// Reports processes that `pid` starts, and those that these start.
+    pub(super) fn follow(&mut self, pid: u32) -> Result<()> {
+        let what = "cannot follow the processes that the command starts";
+        self.skel
+            .maps
+            .followed
+            .update(&pid.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
+            .context(what)?;
+        if self.following.is_empty() {
+            let programs = &mut self.skel.progs;
+            self.following.push(programs.process_fork.attach().context(what)?);
+            self.following.push(programs.process_exec.attach().context(what)?);
         }
         Ok(())
     }
 
-    /// Lets the probes record one process, or none.
-    pub(super) fn set_recording(&mut self, pid: Option<u32>) {
+    /// Forgets a process that ended.
+    pub(super) fn unfollow(&mut self, pid: u32) {
+        // It is not there when nobody was followed.
+        let _ = self.skel.maps.followed.delete(&pid.to_ne_bytes());
+    }
+
+    /// Lets the probes record, or not.
+    pub(super) fn set_recording(&mut self, recording: bool) {
         if let Some(bss) = self.skel.maps.bss_data.as_mut() {
-            bss.target_tgid = pid.unwrap_or(0);
-            bss.recording = pid.is_some().into();
+            bss.recording = recording.into();
         }
     }
 
     /// Removes all probes.
     pub(super) fn detach_all(&mut self) {
+        self.following.clear();
         self.links.clear();
     }
 
-    /// Removes the probes of some programs.
-    pub(super) fn detach(&mut self, programs: &[Program]) {
-        self.links.retain(|(program, _)| !programs.contains(program));
+    /// Removes the probes of some programs from a process.
+    pub(super) fn detach(&mut self, process: u8, programs: &[Program]) {
+        self.links.retain(|link| link.process != process || !programs.contains(&link.program));
+    }
+
+    /// Removes all probes of a process.
+    pub(super) fn detach_process(&mut self, process: u8) {
+        self.links.retain(|link| link.process != process);
     }
 
     fn program(&mut self, program: Program) -> &mut ProgramMut<'static> {
@@ -98,57 +158,17 @@ impl Kernel {
             Program::Nothing => &mut programs.nothing,
         }
     }
-
-    /// A consumer of the ring.
-    pub(super) fn ring(&self) -> Result<Ring> {
-        let batch: Rc<RefCell<Vec<Event>>> = Rc::default();
-        let mut builder = RingBufferBuilder::new();
-        let into = batch.clone();
-        builder.add(&self.skel.maps.events, move |bytes| {
-            if let Some(event) = parse(bytes) {
-                into.borrow_mut().push(event);
-            }
-            0
-        })?;
-        Ok(Ring { ring: builder.build()?, batch })
-    }
-
-    /// Events lost since the programs were loaded, by kind.
-    pub(super) fn lost(&self) -> [u64; EVENT_KINDS.len()] {
-        std::array::from_fn(|kind| {
-            let key = (kind as u32).to_ne_bytes();
-            let by_cpu =
-                self.skel.maps.lost.lookup_percpu(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
-            let count = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-            by_cpu.iter().map(count).sum()
-        })
-    }
 }
 
-/// Most events taken from the ring at once.
-const BATCH: usize = 1 << 14;
-/// Most batches between two writes; with `BATCH`, bounds the consumer's memory.
-const MAX_BATCHES: usize = 32;
-
-/// The consumer's end of the ring.
-pub(super) struct Ring {
-    ring: RingBuffer<'static>,
-    batch: Rc<RefCell<Vec<Event>>>,
-}
-
-impl Ring {
-    /// Passes on the events that are there, up to a bound: a target that produces
-    /// faster than we take must not keep us from writing and from stopping.
-    /// Returns whether more wait.
-    pub(super) fn drain(&mut self, mut handle: impl FnMut(&Event)) -> bool {
-        for _ in 0..MAX_BATCHES {
-            let taken = self.ring.consume_raw_n(BATCH);
-            self.batch.borrow().iter().for_each(&mut handle);
-            self.batch.borrow_mut().clear();
-            if taken < BATCH as i32 {
-                return false;
-            }
-        }
-        true
+fn skeleton(cpus: usize, shift: u32, way: Way) -> Result<LlmtraceSkel<'static>> {
+    // The open object must outlive the skeleton, which lives as long as we do.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
+    way.prepare(open.open_object_mut());
+    open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
+    open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
+    if let Some(rodata) = open.maps.rodata_data.as_mut() {
+        rodata.slots_shift = shift;
     }
+    open.load().context("the kernel refuses the BPF programs")
 }

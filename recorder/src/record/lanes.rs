@@ -6,8 +6,14 @@ use llmtrace_format::OpSpan;
 use llmtrace_format::tables::GraphSpan;
 use std::rc::Rc;
 
-/// Lanes of graphs that run while another one does begin at this `ith`.
-pub(super) const LANES_PER_SLOT: u32 = 1024;
+/// A lane holds what one place in the thread pool did for one of the graphs that
+/// run at once in one process: bits 0 to 9 are the place, 10 to 19 the graph's
+/// slot, 20 to 27 the process.
+pub(super) fn lane_id(process: u8, slot: u32, ith: u32) -> u32 {
+    u32::from(process) << 20 | (slot % PLACES) << 10 | (ith % PLACES)
+}
+
+const PLACES: u32 = 1024;
 
 /// A graph that has begun and not yet returned.
 pub(super) struct RunningGraph {
@@ -22,6 +28,8 @@ pub(super) struct LaneRun {
     pub(super) tid: u32,
     pub(super) ith: u32,
     pub(super) hits: u32,
+    /// Those of them that began fused nodes.
+    pub(super) fused_hits: u32,
     pub(super) steps: Vec<Step>,
     /// Each arrival at a barrier, and the CPU it was on.
     pub(super) arrivals: Vec<u64>,
@@ -40,6 +48,11 @@ pub(super) struct Step {
 }
 
 impl RunningGraph {
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        Self { span: GraphSpan::default(), slot: 0, known: None, lanes: Vec::new() }
+    }
+
     /// Nodes begun so far, over all threads.
     pub(super) fn steps(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.steps.len() as u64).sum()
@@ -48,8 +61,8 @@ impl RunningGraph {
 
 impl LaneRun {
     pub(super) fn new(tid: u32, ith: u32) -> Self {
-        let ith = ith % LANES_PER_SLOT;
-        Self { tid, ith, hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
+        let ith = ith % PLACES;
+        Self { tid, ith, hits: 0, fused_hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
     }
 
     pub(super) fn arrive(&mut self, time: u64, cpu: u32) {

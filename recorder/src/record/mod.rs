@@ -13,9 +13,14 @@
 //! the recorder, the target goes on: links die with the process.
 
 mod assemble;
+mod attach;
+mod budget;
 mod calibrate;
+mod checks;
 mod doctor;
+mod family;
 mod graphs;
+mod hits;
 mod host;
 mod kernel;
 mod lanes;
@@ -24,6 +29,9 @@ mod memory;
 mod objects;
 mod output;
 mod plan;
+mod privileges;
+mod process;
+mod rings;
 mod sequence;
 mod session;
 mod status;
@@ -53,14 +61,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) output: Option<PathBuf>,
-    pub(crate) pid: Option<u32>,
+    pub(crate) pids: Vec<u32>,
     pub(crate) name: Option<String>,
+    /// Wait for the process, and for it to load ggml.
+    pub(crate) wait: bool,
     pub(crate) command: Vec<OsString>,
     pub(crate) duration: Option<Duration>,
     pub(crate) level: Level,
     pub(crate) exact_begins: bool,
-    /// Bytes of the ring between kernel and recorder; a power of two.
-    pub(crate) ring_bytes: Option<u32>,
+    /// Percent of the target's time that probes may take; `None` for any.
+    pub(crate) max_overhead: Option<f64>,
+    /// Operators of one token in so many.
+    pub(crate) window: u32,
+    /// Bytes of the rings between kernel and recorder; for tests.
+    pub(crate) ring_bytes: Option<u64>,
     pub(crate) quiet: bool,
 }
 
@@ -75,24 +89,23 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     // From here on an interrupt ends the recording, not the recorder.
     let mut signals = SignalsInfo::<WithOrigin>::new(handled_signals())?;
     let caller = Caller::from_env();
-    let target = match (options.pid, &options.name) {
-        (Some(pid), _) => Target::running(pid)?,
-        (None, Some(name)) => Target::named(name)?,
-        (None, None) => Target::launch(&options.command, caller)?,
-    };
-    let session = Session::begin(options, caller, &target);
+    let Some(targets) = find(options, caller, &mut signals)? else { return Ok(0) };
+    let session = Session::begin(options, caller, &targets).and_then(|session| {
+        privileges::drop_after_attach(caller, options.output.as_deref(), session.way())?;
+        Ok(session)
+    });
     let mut session = match session {
         Ok(session) => session,
         Err(error) => {
-            target.abandon();
+            targets.iter().for_each(Target::abandon);
             return Err(error);
         }
     };
-    if target.launched {
+    let launched = targets.iter().find(|target| target.launched);
+    if let Some(target) = launched {
         target.go()?;
     }
-    let ended = record(options, &target, &mut session, &mut signals);
-    let (reason, exit_code) = match ended {
+    let (reason, exit_code) = match record(options, &targets, &mut session, &mut signals) {
         Ok(ended) => ended,
         Err(error) => {
             // What is written opens; say what stopped us and leave the target alone.
@@ -102,14 +115,35 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     };
     let recorded = session.finish(reason, exit_code)?;
     report(options, &recorded);
-    match (target.launched, exit_code) {
-        (true, Some(code)) => Ok(code),
-        (true, None) if reason == DURATION => {
-            let code = target.wait(|| signals.pending().for_each(|signal| pass_on(&target, &signal)));
+    match (launched, exit_code) {
+        (Some(_), Some(code)) => Ok(code),
+        (Some(target), None) if reason == DURATION => {
+            let code = target.wait(|| signals.pending().for_each(|signal| pass_on(target, &signal)));
             Ok(code.unwrap_or(0))
         }
-        (true, None) => Ok(130),
-        (false, _) => Ok(0),
+        (Some(_), None) => Ok(130),
+        (None, _) => Ok(0),
+    }
+}
+
+/// The processes to record; `None` when somebody interrupts the wait for them.
+fn find(
+    options: &Options,
+    caller: Caller,
+    signals: &mut SignalsInfo<WithOrigin>,
+) -> Result<Option<Vec<Target>>> {
+    if !options.command.is_empty() {
+        return Ok(Some(vec![Target::launch(&options.command, caller)?]));
+    }
+    let Some(name) = &options.name else {
+        return options.pids.iter().map(|&pid| Target::running(pid)).collect::<Result<_>>().map(Some);
+    };
+    loop {
+        match Target::named(name) {
+            Err(_) if options.wait && signals.pending().next().is_none() => std::thread::sleep(LOOK_EVERY),
+            Err(_) if options.wait => return Ok(None),
+            found => return found.map(Some),
+        }
     }
 }
 
@@ -138,32 +172,44 @@ const EXITED: &str = "target exited";
 /// The loop; returns why it ended, and a launched target's exit code.
 fn record(
     options: &Options,
-    target: &Target,
+    targets: &[Target],
     session: &mut Session,
     signals: &mut SignalsInfo<WithOrigin>,
 ) -> Result<(&'static str, Option<i32>)> {
     let begin = Instant::now();
     let mut looked = begin;
     let mut interrupts = 0;
+    // Of a launched command that ended before the processes that it started.
+    let mut ended = None;
+    let launched = targets.iter().find(|target| target.launched);
     loop {
         if !session.step()? {
             std::thread::sleep(DRAIN_EVERY);
         }
         for signal in signals.pending() {
             interrupts += 1;
-            pass_on(target, &signal);
+            if let Some(target) = launched.filter(|_| ended.is_none()) {
+                pass_on(target, &signal);
+            }
         }
         // A launched command gets the chance to end by itself first.
-        if interrupts > i32::from(target.launched) {
-            return Ok((INTERRUPTED, None));
+        if interrupts > i32::from(launched.is_some() && ended.is_none()) {
+            return Ok((INTERRUPTED, ended));
         }
         if options.duration.is_some_and(|duration| begin.elapsed() >= duration) {
-            return Ok((DURATION, None));
+            return Ok((DURATION, ended));
         }
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
-            if let Some(code) = target.exited() {
-                return Ok((EXITED, code));
+            session.look();
+            match launched {
+                Some(target) if ended.is_none() => ended = target.exited().map(|code| code.unwrap_or(0)),
+                Some(_) => {}
+                None if targets.iter().all(|target| target.exited().is_some()) => return Ok((EXITED, None)),
+                None => {}
+            }
+            if ended.is_some() && !session.alive() {
+                return Ok((EXITED, ended));
             }
         }
     }
@@ -174,7 +220,7 @@ fn report(options: &Options, recorded: &Recorded) {
         return;
     }
     for warning in &recorded.warnings {
-        say(&format!("warning: {warning}"));
+        say(&format!("warning: {}", crate::read::clean(warning)));
     }
     if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
         say(&format!("warning: no summary: {error:#}"));
@@ -189,7 +235,7 @@ fn say(line: &str) {
 impl Options {
     /// Checks what clap cannot.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.pid.is_none() && self.name.is_none() && self.command.is_empty() {
+        if self.pids.is_empty() && self.name.is_none() && self.command.is_empty() {
             bail!("nothing to record: give a process with -p PID or -n NAME, or a command after `--`");
         }
         Ok(())

@@ -5,7 +5,6 @@ use super::memory::ProcessMemory;
 use super::plan;
 use crate::binary::{BinaryError, FileImage, Learned, Located, Object, learn};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 
 /// A mapped object with functions worth probing.
@@ -19,11 +18,13 @@ pub(super) struct Objects {
     pid: u32,
     seen: HashSet<(String, u64)>,
     pub(super) loaded: Vec<Loaded>,
+    /// Files that we may not open.
+    pub(super) refused: Vec<Mapping>,
 }
 
 impl Objects {
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, seen: HashSet::new(), loaded: Vec::new() }
+        Self { pid, seen: HashSet::new(), loaded: Vec::new(), refused: Vec::new() }
     }
 
     /// Number of mapped files looked into.
@@ -42,12 +43,18 @@ impl Objects {
             if !self.seen.insert(mapping.file.clone()) {
                 continue;
             }
-            let by_name = || File::open(format!("/proc/{}/root{}", self.pid, mapping.path.display()));
-            let Ok(file) = File::open(mapping.exact_path(self.pid)).or_else(|_| by_name()) else {
-                // Engines load libraries to choose one, and unload the others.
-                self.seen.remove(&mapping.file);
-                log::debug!("gone before it could be searched: {}", mapping.path.display());
-                continue;
+            let file = match mapping.open(self.pid) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.refused.push(mapping);
+                    continue;
+                }
+                Err(_) => {
+                    // Engines load libraries to choose one, and unload the others.
+                    self.seen.remove(&mapping.file);
+                    log::debug!("gone before it could be searched: {}", mapping.path.display());
+                    continue;
+                }
             };
             match Object::open(file, &plan::keep) {
                 Ok(object) => {

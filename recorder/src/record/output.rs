@@ -1,67 +1,142 @@
 //! The file that is written: owned by the caller of sudo, with their rights.
 
+use super::privileges::as_caller;
 use super::target::Caller;
 use anyhow::{Context as _, Result, bail};
-use nix::unistd::{setfsgid, setfsuid};
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Creates the output file as `caller` would: root opens nothing that the
 /// caller could not, and the file is theirs. An earlier trace is replaced;
 /// anything else is left alone.
 ///
+/// The file is always a new one. What has the name already is not written to but
+/// unlinked, so that neither a symbolic nor a hard link that somebody else laid
+/// there leads the trace elsewhere.
+///
 /// # Errors
-/// When the file cannot be created, or is no trace.
+/// When the file cannot be created, or the name belongs to something that is no
+/// trace.
 pub(super) fn create(path: &Path, caller: Caller) -> Result<File> {
-    let before = (caller.is_other()).then(|| (setfsgid(caller.gid), setfsuid(caller.uid)));
-    let file = open(path);
-    if let Some((gid, uid)) = before {
-        setfsuid(uid);
-        setfsgid(gid);
-    }
-    file
+    as_caller(caller, || {
+        let mode = make_room(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .custom_flags(O_NOFOLLOW | O_CLOEXEC)
+            .open(path);
+        file.with_context(|| {
+            format!("cannot write the output file, name another with -o: {}", path.display())
+        })
+    })
 }
 
-fn open(path: &Path) -> Result<File> {
-    if let Ok(metadata) = path.metadata() {
-        if metadata.is_dir() {
-            bail!("cannot write to a directory, name a file with -o: {}", path.display());
-        }
-        if metadata.is_file() && metadata.len() > 0 && !is_trace(path) {
-            bail!(
-                "the output file exists and is not an .llmtrace file, name another with -o: {}",
-                path.display()
-            );
-        }
+/// Removes an earlier trace, and nothing else; returns the mode for the new one.
+fn make_room(path: &Path) -> Result<u32> {
+    let Ok(found) = path.symlink_metadata() else { return Ok(0o666) };
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_symlink() => "a symbolic link, which is not followed",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () if found.len() > 0 && !is_trace(path) => "a file that is not an .llmtrace file",
+        () => "",
+    };
+    if !what.is_empty() {
+        bail!("the output exists and is {what}; name another file with -o: {}", path.display());
     }
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
-    file.with_context(|| format!("cannot write the output file, name another with -o: {}", path.display()))
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| {
+            format!("cannot replace the earlier output file, name another with -o: {}", path.display())
+        }),
+        // Whoever made it private meant the trace, too.
+        _ => Ok(found.mode() & 0o666),
+    }
 }
 
 fn is_trace(path: &Path) -> bool {
     let mut magic = [0; 8];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+    // It may have become a pipe since we looked.
+    let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    file.and_then(|mut file| file.read_exact(&mut magic)).is_ok()
         && magic == llmtrace_format::constants::MAGIC
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    const TRACE: &[u8] = b"LLMTRACE and more";
+
+    fn refused(path: &Path) -> String {
+        format!("{:#}", create(path, Caller::from_env()).expect_err("refused"))
+    }
 
     #[test]
     fn traces_are_replaced_and_other_files_are_not() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let caller = Caller::from_env();
         let (trace, other) = (folder.path().join("a.llmtrace"), folder.path().join("notes.txt"));
-        std::fs::write(&trace, b"LLMTRACE and more")?;
-        std::fs::write(&other, b"precious")?;
-        create(&trace, caller)?;
-        assert_eq!(std::fs::read(&trace)?, b"");
-        assert!(create(&other, caller).is_err());
-        assert_eq!(std::fs::read(&other)?, b"precious");
-        assert!(create(folder.path(), caller).is_err());
-        assert!(create(&folder.path().join("no/such/folder.llmtrace"), caller).is_err());
+        fs::write(&trace, TRACE)?;
+        fs::write(&other, b"precious")?;
+        create(&trace, Caller::from_env())?;
+        assert_eq!(fs::read(&trace)?, b"");
+        assert!(refused(&other).contains("is not an .llmtrace file"));
+        assert_eq!(fs::read(&other)?, b"precious");
+        assert!(refused(folder.path()).contains("a directory"));
+        assert!(refused(&folder.path().join("no/such/folder.llmtrace")).contains("name another with -o"));
+        Ok(())
+    }
+
+    #[test]
+    fn links_lead_nowhere() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (precious, link) = (folder.path().join("precious.llmtrace"), folder.path().join("link"));
+        fs::write(&precious, TRACE)?;
+        symlink(&precious, &link)?;
+        assert!(refused(&link).contains("symbolic link"));
+        let dangling = folder.path().join("dangling");
+        symlink(folder.path().join("new"), &dangling)?;
+        assert!(refused(&dangling).contains("symbolic link"));
+        assert!(!folder.path().join("new").exists());
+        // A second name of a file: the name is ours to take, the file is not.
+        let second = folder.path().join("second");
+        fs::hard_link(&precious, &second)?;
+        create(&second, Caller::from_env())?;
+        assert_eq!((fs::read(&precious)?, fs::read(&second)?), (TRACE.to_vec(), Vec::new()));
+        Ok(())
+    }
+
+    #[test]
+    fn pipes_devices_and_the_files_of_proc_are_refused() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
+        assert!(refused(&pipe).contains("a pipe"));
+        assert!(refused(Path::new("/dev/null")).contains("a device"));
+        for path in ["/dev/stdout", "/proc/self/fd/1", "/proc/self/exe"] {
+            assert!(refused(Path::new(path)).contains("symbolic link"), "{path}");
+        }
+        // It has length 0, as an empty file has.
+        assert!(refused(Path::new("/proc/self/mem")).contains("cannot replace"));
+        assert!(refused(Path::new("/proc/self/new")).contains("cannot write"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_made_private_beforehand_stays_private() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("a.llmtrace");
+        fs::write(&path, b"")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let file = create(&path, Caller::from_env())?;
+        assert_eq!(file.metadata()?.mode() & 0o777, 0o600);
         Ok(())
     }
 }

@@ -1,51 +1,47 @@
-//! One recording: kernel side, assembler and writer, and what ties them.
+//! One recording: kernel side, processes and writer, and what ties them.
 
-use super::assemble::{Assembler, FinishedGraph};
-use super::graphs::{GraphReader, RawGraph, RawTensor};
-use super::kernel::{Kernel, RING_BYTES, Ring};
-use super::memory::ProcessMemory;
+use super::assemble::{Counts, Ids};
+use super::attach::Way;
+use super::budget::{Budget, Setting};
+use super::family::{Family, Found};
+use super::hits::Hits;
+use super::kernel::{Attachment, Kernel};
 use super::objects::Objects;
-use super::plan::{self, Point, Program};
+use super::plan::{self, Program};
+use super::process::{Common, Process, monotonic_nanos};
+use super::rings::{Lost, Rings};
 use super::status::StatusLine;
-use super::target::{Caller, Target, default_output};
-use super::{Options, calibrate, host, maps, output};
-use crate::binary::Learned;
+use super::target::{Caller, Target, default_output, no_ggml};
+use super::{Options, calibrate, host, output, privileges};
 use anyhow::{Context as _, Result, bail};
-use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
-use llmtrace_format::tables::{EVENT_KINDS, Loss};
+use llmtrace_bpf::Event;
+use llmtrace_format::meta::{Ending, Level, Recording};
+use llmtrace_format::tables::{LevelChange, Loss};
 use llmtrace_format::{Header, TimeRange, Writer};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 const FLUSH_EVERY: Duration = Duration::from_millis(900);
-/// Until code that computes graphs is found, a launch looks often: the library
-/// is loaded shortly before its first use.
-const SCAN_OFTEN: Duration = Duration::from_millis(20);
-const SCAN_SELDOM: Duration = Duration::from_millis(500);
+const WRITE: &str = "cannot write the output file";
+/// Processes that can be told apart in one recording.
+const MAX_PROCESSES: usize = 256;
 
 pub(super) struct Session {
-    start: u64,
+    common: Common,
     path: PathBuf,
     kernel: Kernel,
-    ring: Ring,
-    objects: Objects,
-    points: Vec<(Point, String)>,
-    graphs: GraphReader,
-    assembler: Assembler,
+    rings: Rings,
+    processes: Vec<Process>,
+    family: Family,
     writer: Writer<File>,
     recording: Recording,
-    op_names: Vec<(StrId, Vec<StrId>)>,
-    lost: [u64; EVENT_KINDS.len()],
+    launched: bool,
+    max_overhead: Option<f64>,
+    lost: Lost,
     lost_checked: u64,
-    learn_failure: Option<String>,
-    exact_begins: bool,
-    begins_attached: bool,
-    described_models: bool,
-    scanned: Instant,
     flushed: Instant,
     status: StatusLine,
 }
@@ -58,339 +54,292 @@ pub(super) struct Recorded {
 
 impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
-    pub(super) fn begin(options: &Options, caller: Caller, target: &Target) -> Result<Self> {
-        let name = options.command.first().map(PathBuf::from);
-        let name =
-            name.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_else(|| target.exe_name());
-        let mut kernel = Kernel::load(options.ring_bytes.unwrap_or(RING_BYTES))?;
-        let mut objects = Objects::new(target.pid);
-        objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
-        if !target.launched && objects.loaded.is_empty() {
-            bail!(
-                "process {} ({name}) has no ggml: none of its {} mapped files defines {}. \
-                 If it loads its library later, record it from the start with `llmtrace record -- COMMAND`",
-                target.pid,
-                objects.seen(),
-                plan::LOOKED_FOR,
-            );
+    pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
+        let launched = targets.iter().any(|target| target.launched);
+        let mut kernel = Kernel::load(options.ring_bytes)?;
+        let mut family = Family::default();
+        let mut without = Vec::new();
+        for target in targets {
+            let mut objects = Objects::new(target.pid);
+            objects.scan().with_context(|| format!("cannot look into process {}", target.pid))?;
+            if !launched && !options.wait && objects.loaded.is_empty() {
+                without.push((target, objects.seen(), objects.refused));
+            } else {
+                family.add(target.pid, 0, objects);
+            }
         }
+        // Of those with one name, some may be no engines.
+        let accepted = if options.name.is_some() { targets.len() - 1 } else { 0 };
+        if let Some((target, seen, refused)) = without.first().filter(|_| without.len() > accepted) {
+            return Err(no_ggml(target, *seen, privileges::refusal(refused)));
+        }
+        let name = match options.command.first().map(PathBuf::from) {
+            Some(command) => command.file_name().map(|name| name.to_string_lossy().into_owned()),
+            None => targets.first().map(Target::exe_name),
+        };
+        let name = name.unwrap_or_default();
         let path = options.output.clone().unwrap_or_else(|| default_output(&name));
         let file = output::create(&path, caller)?;
-        let start = monotonic_nanos()?;
+        let start = monotonic_nanos();
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
-        let mut ring = kernel.ring()?;
-        let costs = calibrate::run(&mut kernel, &mut ring).unwrap_or_else(|error| {
+        let mut rings = kernel.rings()?;
+        let costs = calibrate::run(&mut kernel, &mut rings).unwrap_or_else(|error| {
             log::warn!("the price of a probe is not known: {error:#}");
             Vec::new()
         });
+        let writer = Writer::new(file, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
             level_asked: options.level,
             level: options.level,
-            level_reason: String::new(),
             host: host::describe(),
-            target: llmtrace_format::meta::Target {
-                pid: target.pid,
-                exe: name,
-                launched: target.launched,
-                ..Default::default()
-            },
-            probes: Vec::new(),
-            types: Vec::new(),
             costs,
+            max_overhead_permille: options.max_overhead.map_or(0, |max| (max * 10.0).round() as u32),
+            window: options.window,
+            ..Recording::default()
         };
-        let mut writer =
-            Writer::new(file, Header::new(unix, start)).context("cannot write the output file")?;
-        let mut points = Vec::new();
-        attach(&mut kernel, &objects, 0, target.pid, options.level, &mut points)?;
-        if !target.launched && points.is_empty() {
-            bail!("no function of process {} can be probed; looked for {}", target.pid, plan::LOOKED_FOR);
-        }
-        recording.target.objects = described_objects(&objects);
-        writer.write_recording(&recording)?;
+        recording.target.exe = name;
+        recording.target.pid = targets.first().map_or(0, |target| target.pid);
+        recording.target.launched = launched;
         let mut session = Self {
-            start,
+            common: Common {
+                start,
+                level: options.level,
+                exact_begins: options.exact_begins,
+                ids: Rc::new(Ids::default()),
+            },
             path,
             kernel,
-            ring,
-            objects,
-            points,
-            graphs: GraphReader::new(ProcessMemory::new(target.pid)),
-            assembler: Assembler::new(start, target.pid),
+            rings,
+            processes: Vec::new(),
+            family,
             writer,
             recording,
-            op_names: Vec::new(),
-            lost: [0; EVENT_KINDS.len()],
+            launched,
+            max_overhead: options.max_overhead.map(|percent| percent / 100.0),
+            lost: Lost::new(),
             lost_checked: 0,
-            learn_failure: None,
-            exact_begins: options.exact_begins,
-            begins_attached: true,
-            described_models: false,
-            scanned: Instant::now(),
             flushed: Instant::now(),
             status: StatusLine::new(options.quiet),
         };
-        session.learn();
-        session.points_changed()?;
-        session.kernel.set_recording(Some(target.pid));
+        if launched && host::initial_pids() {
+            targets.iter().try_for_each(|target| session.kernel.follow(target.pid))?;
+        }
+        session.adopt()?;
+        let probed = session.processes.iter().all(Process::has_points);
+        if !launched && !options.wait && !probed {
+            bail!("no function of the process can be probed; looked for {}", plan::LOOKED_FOR);
+        }
+        session.describe()?;
+        session.kernel.set_recording(true);
         Ok(session)
+    }
+
+    /// How probes are attached on this kernel.
+    pub(super) fn way(&self) -> Way {
+        self.kernel.way()
     }
 
     /// Takes what the kernel has, and writes what is complete. Returns whether
     /// more waits.
     pub(super) fn step(&mut self) -> Result<bool> {
-        let computes = self.points.iter().any(|(point, _)| point.program == Program::GraphBegin);
-        if self.scanned.elapsed() >= if computes { SCAN_SELDOM } else { SCAN_OFTEN } {
-            self.scanned = Instant::now();
-            self.rescan()?;
+        self.adopt()?;
+        let mut changed = false;
+        for process in &mut self.processes {
+            let Self { kernel, writer, recording, common, .. } = self;
+            changed |= process.rescan(kernel, writer, recording, common).unwrap_or_else(|error| {
+                // The recording goes on with what it has.
+                self.status.clear();
+                log::warn!("{error:#}");
+                true
+            });
         }
         let more = self.drain()?;
-        self.keep_begins_as_needed();
-        if !self.described_models && self.assembler.counts.op_spans + self.assembler.counts.decode_tokens > 0
-        {
-            // By now everything is loaded: models, and the library that knows its version.
-            self.described_models = true;
-            self.relearn();
-            self.points_changed()?;
+        let now = self.common.now();
+        for process in &mut self.processes {
+            if let Some((change, reason)) = process.adapt(&mut self.kernel, &self.common, now) {
+                log::debug!("{reason}");
+                let reason = self.writer.string(&reason).0;
+                self.writer.push_level_change(LevelChange { reason, ..change });
+            }
+        }
+        if changed {
+            self.describe()?;
         }
         if self.flushed.elapsed() >= FLUSH_EVERY {
             self.flushed = Instant::now();
-            self.writer.flush().context("cannot write the output file")?;
+            self.writer.flush().context(WRITE)?;
         }
-        let lost = self.lost.iter().sum();
-        self.status.update(&self.assembler.counts, lost, self.writer.bytes());
+        self.status.update(&self.counts(), self.total_lost(), self.writer.bytes());
         Ok(more)
     }
 
-    fn drain(&mut self) -> Result<bool> {
-        let Self { ring, assembler, graphs, .. } = self;
-        let more = ring.drain(|event| assembler.handle(event, graphs));
-        self.count_losses()?;
-        for (id, raw) in std::mem::take(&mut self.graphs.fresh) {
-            let graph = self.graph_from_raw(id, &raw);
-            self.writer.write_graph(&graph).context("cannot write the output file")?;
+    /// Whether a process that computes, or is about to, still lives.
+    pub(super) fn alive(&self) -> bool {
+        self.family.young() || self.processes.iter().any(|process| !process.gone)
+    }
+
+    /// Looks which processes have ended.
+    pub(super) fn look(&mut self) {
+        for process in &mut self.processes {
+            if !process.gone && !Target::is_alive(process.to.pid) {
+                process.gone = true;
+                self.kernel.unfollow(process.to.pid);
+            }
+            if process.gone {
+                self.kernel.detach_process(process.to.index);
+            }
         }
-        let rows = std::mem::take(&mut self.assembler.rows);
-        rows.threads.into_iter().for_each(|row| self.writer.push_thread(row));
-        rows.decodes.into_iter().for_each(|row| self.writer.push_decode(row));
-        rows.ubatches.into_iter().for_each(|row| self.writer.push_ubatch(row));
-        for FinishedGraph { span, lanes } in rows.graphs {
-            self.writer.push_graph_span(span);
-            for (lane, spans) in lanes {
-                for span in spans {
-                    self.writer.push_op_span(lane, span).context("cannot write the output file")?;
+        for pid in self.family.forget_ended() {
+            self.kernel.unfollow(pid);
+        }
+    }
+
+    /// Makes processes of those that have loaded ggml by now.
+    fn adopt(&mut self) -> Result<()> {
+        for Found { pid, parent, objects } in self.family.scan() {
+            let index = self.processes.len();
+            if index >= MAX_PROCESSES {
+                log::warn!("process {pid} is not recorded: {MAX_PROCESSES} are");
+                continue;
+            }
+            let to = Attachment { pid, index: index as u8, same_ids: host::initial_pids() };
+            let exe = Target { pid, launched: false }.exe_name();
+            let mut process = Process::new(to, parent, exe, objects, self.budget(), &self.common);
+            if let Err(error) = process.attach(&mut self.kernel, &self.common) {
+                if !self.launched && !process.has_points() {
+                    return Err(error);
                 }
+                self.status.clear();
+                log::warn!("{error:#}");
             }
+            process.points_changed(&mut self.kernel, &mut self.writer, &mut self.recording, &self.common);
+            self.processes.push(process);
+            self.describe()?;
         }
-        Ok(more)
-    }
-
-    /// Attaches the begins of nodes when they are needed, and detaches them when
-    /// arrivals at barriers tell enough.
-    fn keep_begins_as_needed(&mut self) {
-        let needed = self.exact_begins || self.assembler.sequences.begins_needed();
-        if needed == self.begins_attached || self.recording.level < Level::Thread {
-            return;
-        }
-        self.begins_attached = needed;
-        let begins = [Program::OpBegin, Program::FusedBegin];
-        if !needed {
-            self.kernel.detach(&begins);
-            return;
-        }
-        self.attach_again(&begins);
-    }
-
-    /// Attaches programs to all objects, once. A target that just exited cannot
-    /// be attached to; its exit is noticed elsewhere.
-    fn attach_again(&mut self, programs: &[Program]) {
-        self.kernel.detach(programs);
-        for loaded in &self.objects.loaded {
-            let points = plan::points(&loaded.object, self.recording.level_asked);
-            let points: Vec<Point> =
-                points.into_iter().filter(|point| programs.contains(&point.program)).collect();
-            if let Err(error) = self.kernel.attach(self.recording.target.pid, &loaded.object.path(), &points)
-            {
-                log::debug!("{error:#}");
-            }
-        }
-    }
-
-    fn count_losses(&mut self) -> Result<()> {
-        let now = monotonic_nanos()?.saturating_sub(self.start);
-        let lost = self.kernel.lost();
-        let range = TimeRange::new(self.lost_checked, now);
-        self.lost_checked = now;
-        if lost == self.lost {
-            return Ok(());
-        }
-        for (event, (after, before)) in lost.iter().zip(self.lost).enumerate() {
-            let count = after.saturating_sub(before);
-            if count > 0 {
-                let (begin, end) = (range.begin, range.end);
-                self.writer.push_loss(Loss { begin, end, event: event as u32, count });
-            }
-        }
-        let of_calls = [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd];
-        if of_calls.iter().any(|program| lost.get(program.event()) != self.lost.get(program.event())) {
-            self.assembler.forget_open_calls();
-        }
-        let of_graphs = [Program::GraphBegin, Program::GraphEnd];
-        if of_graphs.iter().any(|program| lost.get(program.event()) != self.lost.get(program.event())) {
-            self.assembler.forget_running_graphs();
-        }
-        self.lost = lost;
-        self.assembler.sequences.distrust();
-        self.assembler.mark_loss(range);
         Ok(())
     }
 
-    /// Attaches to objects that were loaded since.
-    fn rescan(&mut self) -> Result<()> {
-        // A process that is going away cannot be read; its exit is noticed elsewhere.
-        let Ok(first_new) = self.objects.scan() else { return Ok(()) };
-        if first_new == self.objects.loaded.len() {
-            return Ok(());
-        }
-        let (pid, level) = (self.recording.target.pid, self.recording.level_asked);
-        // The recording goes on with what it has.
-        if let Err(error) = attach(&mut self.kernel, &self.objects, first_new, pid, level, &mut self.points) {
-            self.status.clear();
-            log::warn!("{error:#}");
-        }
-        self.learn();
-        self.points_changed()
+    fn budget(&self) -> Budget {
+        let Recording { level_asked: level, window, costs, .. } = &self.recording;
+        let price = |program: Program| {
+            costs.iter().find(|cost| cost.purpose == program.purpose()).map_or(0, |cost| cost.nanos)
+        };
+        let asked = Setting { level: *level, window: (*window).max(1) };
+        Budget::new(self.max_overhead, asked, price(Program::Barrier), price(Program::DecodeBegin))
     }
 
-    fn learn(&mut self) {
-        if self.graphs.learned.is_some() || !self.objects.has("ggml_op_name") {
+    fn drain(&mut self) -> Result<bool> {
+        let now = monotonic_nanos();
+        let Self { rings, processes, family, .. } = self;
+        let more = rings.drain(now, |event| take(event, processes, family));
+        self.write()?;
+        Ok(more)
+    }
+
+    /// Counts losses, and writes what is complete.
+    fn write(&mut self) -> Result<()> {
+        self.count_losses();
+        for process in &mut self.processes {
+            process.write(&mut self.writer, &self.common).context(WRITE)?;
+        }
+        Ok(())
+    }
+
+    fn count_losses(&mut self) {
+        let now = self.common.now();
+        let lost = self.rings.lost();
+        let range = TimeRange::new(self.lost_checked, now);
+        self.lost_checked = now;
+        if lost == self.lost {
             return;
         }
-        let memory = ProcessMemory::new(self.recording.target.pid);
-        match self.objects.learn(&memory) {
-            Ok(learned) => {
-                self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
-                if self.learn_failure.is_some() {
-                    // They were detached when nobody could name the nodes.
-                    self.attach_again(&[Program::OpBegin, Program::FusedBegin, Program::Barrier]);
-                    self.begins_attached = true;
+        self.lost.resize(lost.len(), Default::default());
+        let mut kinds = Vec::new();
+        for (cpu, (after, before)) in lost.iter().zip(&self.lost).enumerate() {
+            for (event, (after, before)) in after.iter().zip(before).enumerate() {
+                let count = after.saturating_sub(*before);
+                if count > 0 {
+                    let TimeRange { begin, end } = range;
+                    self.writer.push_loss(Loss { begin, end, event: event as u32, count, cpu: cpu as u32 });
+                    kinds.push(event);
                 }
-                self.take(learned);
             }
-            Err(error) => self.learn_failure = Some(error.to_string()),
         }
-    }
-
-    /// Asks again for what was not loaded when the tables were.
-    fn relearn(&mut self) {
-        let memory = ProcessMemory::new(self.recording.target.pid);
-        if let Ok(learned) = self.objects.learn(&memory) {
-            self.recording.target.llama_version = learned.llama_version.unwrap_or_default();
-        }
-        self.recording.target.models = maps::models(self.recording.target.pid);
-    }
-
-    fn take(&mut self, learned: Learned) {
-        self.learn_failure = None;
-        let type_of = |known: &crate::binary::TypeInfo| TensorType {
-            name: known.name.clone(),
-            block_elements: known.block_size,
-            block_bytes: known.type_size,
-        };
-        self.recording.types = learned.types.iter().map(type_of).collect();
-        self.recording.target.ggml_version = learned.ggml_version.clone().unwrap_or_default();
-        let variants = |op: usize| match op as u32 {
-            op if Some(op) == learned.unary_op => &learned.unary[..],
-            op if Some(op) == learned.glu_op => &learned.glu[..],
-            _ => &[],
-        };
-        self.op_names = learned
-            .ops
-            .iter()
-            .enumerate()
-            .map(|(op, name)| {
-                let variants = variants(op).iter().map(|name| self.writer.string(name)).collect();
-                (self.writer.string(name), variants)
-            })
-            .collect();
-        self.graphs.learned = Some(Rc::new(learned));
-    }
-
-    /// Brings the description of the recording up to date, and the level to
-    /// what the probes and tables give.
-    fn points_changed(&mut self) -> Result<()> {
-        let points: Vec<Point> = self.points.iter().map(|(point, _)| point.clone()).collect();
-        let (mut level, mut reason) = plan::level_given(self.recording.level_asked, &points);
-        if let Some(failure) = &self.learn_failure
-            && level > Level::Graph
-        {
-            level = Level::Graph;
-            reason = format!("the target's operators cannot be named: {failure}");
-            // Nobody could tell which node a begin belongs to.
-            self.kernel.detach(&[Program::OpBegin, Program::FusedBegin, Program::Barrier]);
-        }
-        let ends = points.iter().any(|point| point.program == Program::UbatchEnd);
-        let begins = points.iter().any(|point| point.program == Program::UbatchBegin);
-        if begins && !ends {
-            self.assembler.close_ubatches_with_decodes();
-        }
-        let in_loop = |point: &Point| point.program == Program::Barrier && point.symbol == plan::IN_LOOP;
-        if points.iter().any(in_loop) {
-            self.assembler.count_barriers();
-        }
-        self.recording.level = level;
-        self.recording.level_reason = reason;
-        self.recording.target.objects = described_objects(&self.objects);
-        self.recording.probes =
-            self.points.iter().map(|(point, object)| described_probe(point, object)).collect();
-        self.writer.write_recording(&self.recording).context("cannot write the output file")
-    }
-
-    fn graph_from_raw(&mut self, id: u32, raw: &RawGraph) -> Graph {
-        let mut tensor = |raw: &RawTensor| {
-            let (op, variants) = self.op_names.get(raw.op as usize).cloned().unwrap_or_default();
-            let variant = raw.op_params.first().and_then(|&index| variants.get(usize::try_from(index).ok()?));
-            Tensor {
-                name: self.writer.string(&raw.name),
-                op,
-                variant: variant.copied().unwrap_or_default(),
-                tensor_type: raw.tensor_type,
-                ne: raw.ne,
-                nb: raw.nb,
-                flags: raw.flags,
-                op_params: raw.op_params,
-                sources: raw.sources.clone(),
-                view_of: raw.view_of,
-                view_offset: raw.view_offset,
+        let any = |programs: &[Program]| programs.iter().any(|program| kinds.contains(&program.event()));
+        let of_calls =
+            any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd]);
+        let of_graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
+        for process in &mut self.processes {
+            if of_calls {
+                process.assembler.forget_open_calls();
             }
-        };
-        Graph { id, tensors: raw.tensors.iter().map(&mut tensor).collect(), nodes: raw.nodes }
+            if of_graphs {
+                process.assembler.forget_running_graphs();
+            }
+            process.assembler.sequences.distrust();
+            process.assembler.mark_loss(range);
+        }
+        self.lost = lost;
+    }
+
+    fn total_lost(&self) -> u64 {
+        self.lost.iter().flatten().sum()
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.processes.iter().for_each(|process| counts += process.assembler.counts);
+        counts
+    }
+
+    /// Brings the description of the recording up to date.
+    fn describe(&mut self) -> Result<()> {
+        if let Some(main) = self.processes.iter().find(|process| process.has_points()) {
+            self.recording.target = main.target(self.launched);
+            self.recording.level = main.level;
+            self.recording.level_reason = main.level_reason.clone();
+        }
+        self.recording.processes = self.processes.iter().map(Process::described).collect();
+        self.recording.probes.clear();
+        for probe in self.processes.iter().flat_map(Process::probes) {
+            if !self.recording.probes.contains(&probe) {
+                self.recording.probes.push(probe);
+            }
+        }
+        self.writer.write_recording(&self.recording).context(WRITE)
     }
 
     /// Detaches, takes what is left, and closes the file.
     pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
-        self.kernel.set_recording(None);
+        self.kernel.set_recording(false);
         self.kernel.detach_all();
-        while self.drain()? {}
-        self.assembler.finish();
+        let Self { rings, processes, family, .. } = &mut self;
+        rings.drain_all(|event| take(event, processes, family));
+        self.write()?;
+        let mut hits = Hits::default();
+        for process in &mut self.processes {
+            process.assembler.finish();
+            hits.add(&process.assembler.hits);
+        }
         self.status.clear();
-        let counts = self.assembler.counts;
+        let counts = self.counts();
         let warnings = self.warnings();
         let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
         let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
         let ending = Ending {
             reason: reason.to_owned(),
-            end_nanos: monotonic_nanos()?.saturating_sub(self.start),
+            end_nanos: self.common.now(),
             events: counts.events,
-            lost: self.lost.iter().sum(),
+            lost: self.total_lost(),
             orphans: counts.orphans,
             exit_code,
             recorder_cpu_nanos: (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000,
             recorder_peak_bytes: usage.max_rss() as u64 * 1024,
+            hits: hits.rows(),
         };
-        self.writer.finish(&ending).context("cannot write the output file")?;
+        self.writer.finish(&ending).context(WRITE)?;
         Ok(Recorded { path: self.path, warnings })
     }
 
@@ -402,27 +351,41 @@ impl Session {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.points.is_empty() {
+        let counts = self.counts();
+        let probed = self.processes.iter().any(Process::has_points);
+        if !probed {
             warnings.push(format!(
-                "nothing was recorded: no file that the command mapped defines {}",
+                "nothing was recorded: no file that the process mapped defines {}",
                 plan::LOOKED_FOR
             ));
-        } else if self.recording.level < self.recording.level_asked {
-            let Recording { level, level_reason, .. } = &self.recording;
-            warnings.push(format!("recorded at level {}: {level_reason}", level.name()));
         }
-        log::debug!("counting against seeing: {:?}", self.assembler.sequences.compared);
-        let uncounted = self.assembler.counts.uncounted_graphs;
+        for process in self.processes.iter().filter(|process| process.has_points()) {
+            log::debug!("counting against seeing: {:?}", process.assembler.sequences.compared);
+            if process.level < self.recording.level_asked {
+                let of = if self.processes.len() > 1 {
+                    format!("process {}: ", process.to.pid)
+                } else {
+                    String::new()
+                };
+                warnings.push(format!(
+                    "{of}recorded at level {}: {}",
+                    process.level.name(),
+                    process.level_reason
+                ));
+                warnings.extend(privileges::refusal(process.refused()));
+            }
+        }
+        let uncounted = counts.uncounted_graphs;
         if uncounted > 0 {
             warnings.push(format!(
                 "{uncounted} graphs have no operators: what they computed could not be told from arrivals at \
                  barriers; --exact-begins sees everything"
             ));
         }
-        if !self.points.is_empty() && self.assembler.counts.events == 0 {
+        if probed && counts.events == 0 {
             warnings.push("no probe was hit: the process computed nothing meanwhile".to_owned());
         }
-        let unknown = self.assembler.counts.unknown_graphs;
+        let unknown = counts.unknown_graphs;
         if unknown > 0 && self.recording.level > Level::Graph {
             warnings.push(format!(
                 "{unknown} graphs have no operators: their nodes could not be read or did not validate"
@@ -432,44 +395,15 @@ impl Session {
     }
 }
 
-fn attach(
-    kernel: &mut Kernel,
-    objects: &Objects,
-    first: usize,
-    pid: u32,
-    level: Level,
-    points: &mut Vec<(Point, String)>,
-) -> Result<()> {
-    for loaded in objects.loaded.iter().skip(first) {
-        let found = plan::points(&loaded.object, level);
-        kernel.attach(pid, &loaded.object.path(), &found)?;
-        points.extend(found.into_iter().map(|point| (point, loaded.mapping.base_name())));
+/// Passes an event on to the process it is of.
+fn take(event: &Event, processes: &mut [Process], family: &mut Family) {
+    if let Event::Process(started) = event {
+        // What a process had mapped before it became another program is gone.
+        let replaced =
+            |process: &&mut Process| process.to.pid == started.pid && started.pid == started.parent;
+        processes.iter_mut().filter(replaced).for_each(|process| process.gone = true);
+        family.started(started.pid, started.parent);
+    } else if let Some(process) = processes.get_mut(usize::from(event.head().process)) {
+        process.assembler.handle(event, &mut process.graphs);
     }
-    Ok(())
-}
-
-fn described_objects(objects: &Objects) -> Vec<Object> {
-    let describe = |loaded: &super::objects::Loaded| Object {
-        name: loaded.mapping.base_name(),
-        build_id: loaded.object.build_id().unwrap_or_default().to_owned(),
-        stripped: loaded.object.stripped(),
-    };
-    objects.loaded.iter().map(describe).collect()
-}
-
-fn described_probe(point: &Point, object: &str) -> Probe {
-    Probe {
-        purpose: point.program.purpose().to_owned(),
-        symbol: point.symbol.clone(),
-        object: object.to_owned(),
-        offset: point.site.offset_in_function,
-        instruction: point.site.instruction.clone(),
-        emulated: point.site.emulated,
-        on_return: point.program.on_return(),
-    }
-}
-
-fn monotonic_nanos() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
-    Ok(Duration::from(now).as_nanos() as u64)
 }

@@ -5,7 +5,7 @@ use llmtrace_format::Source;
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,13 +25,12 @@ impl Run {
 
     /// The command that generates `tokens` tokens from a prompt of about 120.
     pub(crate) fn generate(&self, threads: u32, tokens: u32) -> Vec<String> {
-        let var = |name: &str| {
-            env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with `make test`"))
-        };
-        let mut command = vec![var("LLMTRACE_TEST_PYTHON"), var("LLMTRACE_TEST_GENERATE")];
-        command.extend(["--model".into(), var("LLMTRACE_TEST_MODEL")]);
-        command.extend(["--threads".into(), threads.to_string(), "--tokens".into(), tokens.to_string()]);
-        command
+        let engine = [var("LLMTRACE_TEST_PYTHON"), var("LLMTRACE_TEST_GENERATE"), var("LLMTRACE_TEST_MODEL")];
+        generate(&engine, threads, tokens)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn trace_bytes(&self) -> u64 {
@@ -44,10 +43,26 @@ impl Run {
     }
 }
 
-/// `llmtrace record` into the run's folder.
+/// What `make test` prepares, from the environment.
+pub(crate) fn var(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with `make test`"))
+}
+
+/// The command that generates, of an interpreter, a script and a model.
+pub(crate) fn generate([python, script, model]: &[String; 3], threads: u32, tokens: u32) -> Vec<String> {
+    let (threads, tokens) = (threads.to_string(), tokens.to_string());
+    [python, script, "--model", model, "--threads", &threads, "--tokens", &tokens].map(str::to_owned).into()
+}
+
+/// `llmtrace record` into the run's folder; whatever it costs, unless a budget is
+/// given: on a busy machine prices are high.
 pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmtrace"));
-    command.arg("record").arg("-o").arg(&run.trace).args(arguments);
+    command.arg("record").arg("-o").arg(&run.trace);
+    if !arguments.contains(&"--max-overhead") {
+        command.args(["--max-overhead", "100"]);
+    }
+    command.args(arguments);
     command.env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
 }
@@ -70,13 +85,13 @@ impl Engine {
     /// Starts it and waits until it has generated once.
     pub(crate) fn start(run: &Run, threads: u32) -> Self {
         let command = run.generate(threads, 16);
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .args(["--repeat", "0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        Self::start_as(Command::new(&command[0]).args(&command[1..]))
+    }
+
+    /// The same with a command of `generate`, in whatever surroundings.
+    pub(crate) fn start_as(command: &mut Command) -> Self {
+        let mut child =
+            command.args(["--repeat", "0"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let mut engine = Self { child, lines };
         engine.next_generation();

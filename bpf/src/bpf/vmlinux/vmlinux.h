@@ -21,12 +21,13 @@ typedef __u32 u32;
 typedef _Bool bool;
 
 enum bpf_map_type {
-	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
-	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 };
 
 enum {
-	BPF_RB_NO_WAKEUP = 1,
+	BPF_ANY = 0,
+	BPF_F_MMAPABLE = 1024,
 };
 
 #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
@@ -53,6 +54,11 @@ struct pt_regs {
 	unsigned long flags;
 	unsigned long sp;
 	unsigned long ss;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
 };
 
 #pragma clang attribute pop

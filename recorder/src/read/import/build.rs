@@ -3,7 +3,7 @@
 use super::slices::{Counts, Kind, Names, Slice, Track, read};
 use anyhow::{Result, bail};
 use llmtrace_format::constants::NONE;
-use llmtrace_format::meta::{Ending, Graph, Host, Level, Recording, Target, Tensor};
+use llmtrace_format::meta::{Ending, Graph, Level, Recording, Target, Tensor};
 use llmtrace_format::tables::{Decode, GraphSpan, Thread, Ubatch};
 use llmtrace_format::{Header, OpSpan, Writer};
 use std::cmp::Reverse;
@@ -134,12 +134,8 @@ impl Plan {
             recorder_version: concat!(env!("CARGO_PKG_VERSION"), " (imported Chrome trace JSON)").into(),
             level_asked: level,
             level,
-            level_reason: String::new(),
-            host: Host::default(),
             target: Target { exe: names.process.clone().unwrap_or_default(), ..Target::default() },
-            probes: Vec::new(),
-            types: Vec::new(),
-            costs: Vec::new(),
+            ..Recording::default()
         }
     }
 
@@ -160,6 +156,8 @@ impl Plan {
                 tokens: slice.facts.tokens.unwrap_or(0),
                 is_encode: (slice.kind == Kind::Decode { is_encode: true }).into(),
                 result: slice.facts.result,
+                context: NONE,
+                process: 0,
             });
             flush(writer)?;
         }

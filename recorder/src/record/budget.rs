@@ -1,0 +1,245 @@
+//! Keeps the overhead within a budget: how many tokens have their operators
+//! recorded, and at which level the rest is.
+//!
+//! ```text
+//! hits × price of a hit        what operators would cost      all tokens
+//! ───────────────────── ─────► ─────────────────────────────► one token in N
+//! time without the hits         how much may be spent         level graph, level token
+//! ```
+//!
+//! Probes are really detached: one that is there but switched off costs the
+//! target nearly as much.
+
+use llmtrace_format::Nanos;
+use llmtrace_format::meta::Level;
+
+/// Between two decisions.
+const DECIDE_EVERY: Nanos = 500_000_000;
+/// Graphs seen, at least, for a decision.
+const ENOUGH: u64 = 16;
+/// Beyond one token in so many, operators say too little for what they cost.
+const MAX_WINDOW: u32 = 64;
+/// Calls of decode, ubatch and graph, each with its return.
+const HITS_OF_CALLS: f64 = 6.0;
+
+/// What is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) level: Level,
+    /// Operators of one token in so many; 1 for all.
+    pub(super) window: u32,
+}
+
+/// Decides on settings from what graphs took.
+pub(super) struct Budget {
+    /// Share of the target's time that probes may take; `None` for any.
+    max: Option<f64>,
+    /// What the user asked for.
+    asked: Setting,
+    setting: Setting,
+    /// Nanoseconds of a hit of an operator's probe, and of a call's.
+    op_nanos: f64,
+    call_nanos: f64,
+    decided: Nanos,
+    seen: Seen,
+    /// Hits of a graph with operators, as last measured.
+    hits: f64,
+}
+
+/// Graphs since the last decision.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    graphs: u64,
+    /// Their time without the probes.
+    nanos: f64,
+    with_ops: u64,
+    hits: u64,
+}
+
+impl Budget {
+    /// `max` is a share of the target's time; prices are nanoseconds a hit.
+    pub(super) fn new(max: Option<f64>, asked: Setting, op_nanos: u64, call_nanos: u64) -> Self {
+        Self {
+            max,
+            asked,
+            setting: asked,
+            op_nanos: op_nanos as f64,
+            call_nanos: call_nanos as f64,
+            decided: 0,
+            seen: Seen::default(),
+            hits: 0.0,
+        }
+    }
+
+    /// What is recorded now.
+    pub(super) fn setting(&self) -> Setting {
+        self.setting
+    }
+
+    /// Takes a graph that ran for `nanos`; `hits` of its slowest thread's probes are
+    /// those of operators.
+    pub(super) fn observe(&mut self, nanos: Nanos, hits: u32, with_ops: bool) {
+        let probes = if with_ops { f64::from(hits) * self.op_nanos } else { 0.0 };
+        self.seen.graphs += 1;
+        self.seen.nanos += (nanos as f64 - probes).max(nanos as f64 / 10.0);
+        if with_ops {
+            self.seen.with_ops += 1;
+            self.seen.hits += u64::from(hits);
+        }
+    }
+
+    /// Called often; a new setting, and why, when one is due.
+    pub(super) fn decide(&mut self, now: Nanos) -> Option<(Setting, String)> {
+        let max = self.max?;
+        if now.saturating_sub(self.decided) < DECIDE_EVERY || self.seen.graphs < ENOUGH {
+            return None;
+        }
+        self.decided = now;
+        let seen = std::mem::take(&mut self.seen);
+        if seen.with_ops > 0 {
+            self.hits = seen.hits as f64 / seen.with_ops as f64;
+        }
+        let graph_nanos = seen.nanos / seen.graphs as f64;
+        let calls = HITS_OF_CALLS * self.call_nanos / graph_nanos;
+        let ops = self.hits * self.op_nanos / graph_nanos;
+        let (mut setting, cost) = self.affordable(max, calls, ops);
+        let rises =
+            |setting: Setting| setting.level > self.setting.level || setting.window < self.setting.window;
+        if rises(setting) {
+            // Only with room to spare, so that it does not swing.
+            (setting, _) = self.affordable(max * 0.8, calls, ops);
+            if !rises(setting) {
+                return None;
+            }
+        }
+        if setting == self.setting {
+            return None;
+        }
+        self.setting = setting;
+        let what = match setting {
+            Setting { level, window: 1 } => format!("recorded at level {}", level.name()),
+            Setting { window, .. } => format!("operators are recorded for one token in {window}"),
+        };
+        let limit = max * 100.0;
+        let relation = if cost > max { "above" } else { "within" };
+        Some((
+            setting,
+            format!("probes would take {:.1} % of the time, {relation} {limit:.1} %: {what}", cost * 100.0),
+        ))
+    }
+
+    /// The most that can be recorded, and what all that was asked for would cost.
+    fn affordable(&self, max: f64, calls: f64, ops: f64) -> (Setting, f64) {
+        let Setting { level, window } = self.asked;
+        let wants_ops = level >= Level::Op;
+        let cost = calls + if wants_ops { ops / f64::from(window) } else { 0.0 };
+        let setting = if cost <= max {
+            self.asked
+        } else if calls > max {
+            Setting { level: level.min(Level::Token), window: 1 }
+        } else {
+            let needed = (ops / (max - calls)).ceil();
+            if wants_ops && needed <= f64::from(MAX_WINDOW) {
+                Setting { level, window: (needed as u32).max(window) }
+            } else {
+                Setting { level: level.min(Level::Graph), window: 1 }
+            }
+        };
+        (setting, cost)
+    }
+}
+
+/// Tokens, at least, of which operators are recorded in a row.
+const RUN_GRAPHS: u64 = 8;
+/// And for how long: attaching is not free.
+const RUN_NANOS: Nanos = 50_000_000;
+
+/// Turns operators on and off, so that one token in N has them.
+#[derive(Debug)]
+pub(super) struct Window {
+    on: bool,
+    since: Nanos,
+    /// Graphs when this phase began.
+    graphs: u64,
+    /// How long the last phase with operators was.
+    run: Nanos,
+}
+
+impl Window {
+    /// Begins with operators on.
+    pub(super) fn new() -> Self {
+        Self { on: true, since: 0, graphs: 0, run: 0 }
+    }
+
+    /// Whether operators are to be recorded from now on; `graphs` counts those
+    /// computed so far.
+    pub(super) fn on(&mut self, now: Nanos, graphs: u64, window: u32) -> bool {
+        let (passed, computed) = (now.saturating_sub(self.since), graphs - self.graphs);
+        let over = match self.on {
+            _ if window <= 1 => !self.on,
+            true => passed >= RUN_NANOS && computed >= RUN_GRAPHS,
+            false => passed >= self.run * u64::from(window - 1),
+        };
+        if over {
+            if self.on {
+                self.run = passed;
+            }
+            *self = Self { on: !self.on, since: now, graphs, run: self.run };
+        }
+        self.on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREAD: Setting = Setting { level: Level::Thread, window: 1 };
+
+    /// A second of graphs that take `nanos` without probes and hit `hits` of them.
+    fn second(budget: &mut Budget, at: u64, nanos: Nanos, hits: u32) -> Option<Setting> {
+        for _ in 0..100 {
+            let ops = budget.setting().level >= Level::Op;
+            budget.observe(nanos + if ops { u64::from(hits) * 1000 } else { 0 }, hits, ops);
+        }
+        budget.decide(at * 1_000_000_000).map(|(setting, _)| setting)
+    }
+
+    #[test]
+    fn what_is_within_the_budget_stays() {
+        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        assert_eq!(second(&mut budget, 1, 20_000_000, 402), None);
+        let mut unlimited = Budget::new(None, THREAD, 1000, 2000);
+        assert_eq!(second(&mut unlimited, 1, 100_000, 402), None);
+    }
+
+    #[test]
+    fn too_dear_operators_are_recorded_for_some_tokens_and_for_all_once_they_are_cheap() {
+        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        // 400 µs of probes in 2 ms are 20 %.
+        let five = Setting { level: Level::Thread, window: 5 };
+        assert_eq!(second(&mut budget, 1, 2_000_000, 400), Some(five));
+        assert_eq!(second(&mut budget, 2, 2_000_000, 400), None);
+        // A little slower: it does not swing.
+        assert_eq!(second(&mut budget, 3, 2_500_000, 400), None);
+        assert_eq!(second(&mut budget, 4, 40_000_000, 400), Some(THREAD));
+    }
+
+    #[test]
+    fn tiny_graphs_are_recorded_without_operators_or_not_at_all() {
+        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        let graph = Setting { level: Level::Graph, window: 1 };
+        assert_eq!(second(&mut budget, 1, 300_000, 2000), Some(graph));
+        let token = Setting { level: Level::Token, window: 1 };
+        assert_eq!(second(&mut budget, 2, 20_000, 2000), Some(token));
+    }
+
+    #[test]
+    fn one_token_in_three_has_operators() {
+        let mut window = Window::new();
+        let on: Vec<bool> = (0..6000).map(|i| window.on(i * 1_000_000, i, 3)).collect();
+        let share = on.iter().filter(|on| **on).count() as f64 / on.len() as f64;
+        assert!((0.3..0.36).contains(&share), "{share}");
+        assert!(window.on(6_000_000_000, 6000, 1));
+    }
+}

@@ -1,0 +1,470 @@
+//! One recorded process: its objects, probes, tables and assembler.
+
+use super::assemble::{Assembler, FinishedGraph, Ids};
+use super::budget::{Budget, Setting, Window};
+use super::graphs::{GraphReader, RawGraph, RawTensor};
+use super::kernel::{Attachment, Kernel};
+use super::maps::{self, Mapping};
+use super::memory::ProcessMemory;
+use super::objects::{Loaded, Objects};
+use super::plan::{self, Point, Program};
+use crate::binary::Learned;
+use anyhow::Result;
+use llmtrace_format::meta::{self, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
+use llmtrace_format::tables::LevelChange;
+use llmtrace_format::{Nanos, Writer};
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Until code that computes graphs is found, objects are looked for often: a
+/// library is loaded shortly before its first use.
+const SCAN_OFTEN: Duration = Duration::from_millis(20);
+const SCAN_SELDOM: Duration = Duration::from_millis(500);
+/// How often an object is tried again that could not be attached to.
+const ATTEMPTS: u32 = 3;
+
+/// Graphs after which begins that are still seen are taken to stay.
+const WARM_UP: u64 = 64;
+
+const BEGINS: &[Program] = &[Program::OpBegin, Program::FusedBegin];
+const OPS: &[Program] = &[Program::OpBegin, Program::FusedBegin, Program::Barrier];
+const GRAPHS: &[Program] = &[Program::GraphBegin, Program::GraphEnd];
+
+/// What all processes of a recording share.
+pub(super) struct Common {
+    /// `CLOCK_MONOTONIC` from which rows count.
+    pub(super) start: u64,
+    pub(super) level: Level,
+    pub(super) exact_begins: bool,
+    pub(super) ids: Rc<Ids>,
+}
+
+impl Common {
+    /// Trace time.
+    pub(super) fn now(&self) -> Nanos {
+        monotonic_nanos().saturating_sub(self.start)
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which the kernel side uses, too.
+pub(super) fn monotonic_nanos() -> u64 {
+    // It fails for clocks that do not exist.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_nanos() as u64)
+}
+
+pub(super) struct Process {
+    pub(super) to: Attachment,
+    pub(super) exe: String,
+    /// The recorded process that started it; 0 when the user named it.
+    pub(super) parent: u32,
+    pub(super) gone: bool,
+    pub(super) assembler: Assembler,
+    pub(super) graphs: GraphReader,
+    pub(super) level: Level,
+    pub(super) level_reason: String,
+    objects: Objects,
+    /// Of each object: the points that are not attached to, and how often that
+    /// failed.
+    missing: Vec<(Vec<Point>, u32)>,
+    /// Each with its object's place in `objects`.
+    points: Vec<(Point, usize)>,
+    /// Why something could not be attached to.
+    refusal: Option<String>,
+    learn_failure: Option<String>,
+    op_names: Vec<(StrId, Vec<StrId>)>,
+    /// Where our types are in [`Recording::types`].
+    types: Vec<u32>,
+    versions: (String, String),
+    models: Vec<String>,
+    budget: Budget,
+    window: Window,
+    ops_attached: bool,
+    begins_attached: bool,
+    graphs_attached: bool,
+    described_models: bool,
+    graphs_done: u64,
+    scanned: Instant,
+}
+
+impl Process {
+    /// A process with objects that are worth probing, as far as they are loaded.
+    pub(super) fn new(
+        to: Attachment,
+        parent: u32,
+        exe: String,
+        objects: Objects,
+        budget: Budget,
+        common: &Common,
+    ) -> Self {
+        Self {
+            to,
+            exe,
+            parent,
+            gone: false,
+            assembler: Assembler::new(common.start, to.pid, to.index, common.ids.clone()),
+            graphs: GraphReader::new(ProcessMemory::new(to.pid), common.ids.clone()),
+            level: common.level,
+            level_reason: String::new(),
+            objects,
+            missing: Vec::new(),
+            points: Vec::new(),
+            refusal: None,
+            learn_failure: None,
+            op_names: Vec::new(),
+            types: Vec::new(),
+            versions: Default::default(),
+            models: Vec::new(),
+            budget,
+            window: Window::new(),
+            ops_attached: true,
+            begins_attached: true,
+            graphs_attached: true,
+            described_models: false,
+            graphs_done: 0,
+            scanned: Instant::now(),
+        }
+    }
+
+    /// Attaches to what is not attached to yet. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// When something cannot be attached to; the rest is, all the same.
+    pub(super) fn attach(&mut self, kernel: &mut Kernel, common: &Common) -> Result<bool> {
+        for loaded in self.objects.loaded.iter().skip(self.missing.len()) {
+            self.missing.push((plan::points(&loaded.object, common.level), 0));
+        }
+        let (mut changed, mut result) = (false, Ok(()));
+        for (index, (loaded, (missing, failures))) in
+            self.objects.loaded.iter().zip(&mut self.missing).enumerate()
+        {
+            if missing.is_empty() || *failures >= ATTEMPTS {
+                continue;
+            }
+            let wanted = std::mem::take(missing);
+            let (refused, attached) = kernel.attach(self.to, &loaded.object.path(), &wanted);
+            changed |= refused.len() < wanted.len();
+            let is_refused = |point: &Point| refused.iter().any(|other| other.program == point.program);
+            let points = wanted.into_iter().filter(|point| !is_refused(point));
+            self.points.extend(points.map(|point| (point, index)));
+            *missing = refused;
+            if let Err(error) = attached {
+                *failures += 1;
+                self.refusal = Some(format!("{error:#}"));
+                // Once it was said, it need not be said again.
+                if *failures == 1 {
+                    result = Err(error);
+                }
+            }
+        }
+        result.map(|()| changed)
+    }
+
+    /// Mapped files that we may not open.
+    pub(super) fn refused(&self) -> &[Mapping] {
+        &self.objects.refused
+    }
+
+    /// Whether any probe is in place.
+    pub(super) fn has_points(&self) -> bool {
+        !self.points.is_empty()
+    }
+
+    /// Looks for objects loaded since, from time to time. Returns whether the
+    /// description of the recording changed, and what could not be attached to.
+    pub(super) fn rescan(
+        &mut self,
+        kernel: &mut Kernel,
+        writer: &mut Writer<File>,
+        recording: &mut Recording,
+        common: &Common,
+    ) -> Result<bool> {
+        let computes = self.points.iter().any(|(point, _)| point.program == Program::GraphBegin);
+        let every = if computes { SCAN_SELDOM } else { SCAN_OFTEN };
+        let models_due = !self.described_models
+            && self.assembler.counts.op_spans + self.assembler.counts.decode_tokens > 0;
+        if models_due {
+            // By now everything is loaded: models, and the library that knows its version.
+            self.described_models = true;
+            self.describe_models();
+        }
+        if self.gone || self.scanned.elapsed() < every {
+            return Ok(models_due);
+        }
+        self.scanned = Instant::now();
+        // A process that is going away cannot be read; its exit is noticed elsewhere.
+        if self.objects.scan().is_err() {
+            return Ok(models_due);
+        }
+        let attached = self.attach(kernel, common);
+        let changed = !matches!(attached, Ok(false));
+        if changed {
+            self.points_changed(kernel, writer, recording, common);
+        }
+        attached.map(|_| changed || models_due)
+    }
+
+    /// Learns the target's tables once they are loaded, and brings the level to
+    /// what probes and tables give.
+    pub(super) fn points_changed(
+        &mut self,
+        kernel: &mut Kernel,
+        writer: &mut Writer<File>,
+        recording: &mut Recording,
+        common: &Common,
+    ) {
+        self.learn(kernel, writer, recording);
+        let points: Vec<Point> = self.points.iter().map(|(point, _)| point.clone()).collect();
+        let (mut level, mut reason) = plan::level_given(common.level, &points);
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| level < common.level) {
+            reason = refusal.clone();
+        }
+        if let Some(failure) = &self.learn_failure
+            && level > Level::Graph
+        {
+            level = Level::Graph;
+            reason = format!("the target's operators cannot be named: {failure}");
+            // Nobody could tell which node a begin belongs to.
+            kernel.detach(self.to.index, OPS);
+        }
+        let has = |program| points.iter().any(|point| point.program == program);
+        if has(Program::UbatchBegin) && !has(Program::UbatchEnd) {
+            self.assembler.close_ubatches_with_decodes();
+        }
+        let in_loop = |point: &Point| point.program == Program::Barrier && point.symbol == plan::IN_LOOP;
+        if points.iter().any(in_loop) {
+            self.assembler.count_barriers();
+        }
+        self.level = level;
+        self.level_reason = reason;
+    }
+
+    fn learn(&mut self, kernel: &mut Kernel, writer: &mut Writer<File>, recording: &mut Recording) {
+        if self.graphs.learned.is_some() || !self.objects.has("ggml_op_name") {
+            return;
+        }
+        match self.objects.learn(&ProcessMemory::new(self.to.pid)) {
+            Ok(learned) => {
+                self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
+                if self.learn_failure.take().is_some() {
+                    // They were detached when nobody could name the nodes.
+                    self.switch(kernel, OPS, true);
+                    self.begins_attached = true;
+                }
+                self.take(learned, writer, recording);
+            }
+            Err(error) => self.learn_failure = Some(error.to_string()),
+        }
+    }
+
+    fn take(&mut self, learned: Learned, writer: &mut Writer<File>, recording: &mut Recording) {
+        let place = |known: &crate::binary::TypeInfo| {
+            let known = TensorType {
+                name: known.name.clone(),
+                block_elements: known.block_size,
+                block_bytes: known.type_size,
+            };
+            // Two processes need not be of the same build.
+            let found = recording.types.iter().position(|other| *other == known);
+            found.unwrap_or_else(|| {
+                recording.types.push(known);
+                recording.types.len() - 1
+            }) as u32
+        };
+        self.types = learned.types.iter().map(place).collect();
+        self.versions.0 = learned.ggml_version.clone().unwrap_or_default();
+        let variants = |op: usize| match op as u32 {
+            op if Some(op) == learned.unary_op => &learned.unary[..],
+            op if Some(op) == learned.glu_op => &learned.glu[..],
+            _ => &[],
+        };
+        let names = |(op, name): (usize, &String)| {
+            let variants = variants(op).iter().map(|name| writer.string(name)).collect();
+            (writer.string(name), variants)
+        };
+        self.op_names = learned.ops.iter().enumerate().map(names).collect();
+        self.graphs.learned = Some(Rc::new(learned));
+    }
+
+    fn describe_models(&mut self) {
+        if let Ok(learned) = self.objects.learn(&ProcessMemory::new(self.to.pid)) {
+            self.versions.1 = learned.llama_version.unwrap_or_default();
+        }
+        self.models = maps::models(self.to.pid);
+    }
+
+    /// Attaches and detaches what the budget, the window and what is known of the
+    /// order of nodes ask for. Returns the change to be written, with its reason.
+    pub(super) fn adapt(
+        &mut self,
+        kernel: &mut Kernel,
+        common: &Common,
+        now: Nanos,
+    ) -> Option<(LevelChange, String)> {
+        if self.level < Level::Graph || self.gone {
+            return None;
+        }
+        let mut reason = None;
+        if let Some((setting, why)) = self.budget.decide(now) {
+            reason = Some(why);
+            if (setting.level >= Level::Graph) != self.graphs_attached {
+                self.graphs_attached = setting.level >= Level::Graph;
+                self.switch(kernel, GRAPHS, self.graphs_attached);
+            }
+        }
+        let Setting { level, window } = self.budget.setting();
+        let ops =
+            self.level >= Level::Op && level >= Level::Op && self.window.on(now, self.graphs_done, window);
+        let begins =
+            common.exact_begins || self.level == Level::Op || self.assembler.sequences.begins_needed();
+        if ops != self.ops_attached {
+            self.ops_attached = ops;
+            self.begins_attached = ops && begins;
+            if ops {
+                let programs = if begins { OPS } else { &[Program::Barrier] };
+                self.switch(kernel, programs, true);
+                self.assembler.ops_begin(common.now());
+            } else {
+                self.assembler.ops_end(common.now());
+                self.switch(kernel, OPS, false);
+            }
+            let next = format!("operators are recorded for one token in {window}");
+            reason.get_or_insert(next);
+        } else if ops && begins != self.begins_attached {
+            self.begins_attached = begins;
+            self.switch(kernel, BEGINS, begins);
+            let why = if begins { "the order of nodes is uncertain" } else { "the order of nodes is known" };
+            reason.get_or_insert(why.to_owned());
+        }
+        let reason = reason?;
+        let given = if self.ops_attached { self.level } else { level.min(Level::Graph) };
+        let change = LevelChange {
+            time: common.now(),
+            process: self.to.index.into(),
+            level: given as u8,
+            begins: self.begins_attached.into(),
+            window,
+            reason: 0,
+        };
+        Some((change, reason))
+    }
+
+    /// Detaches programs from all objects, or attaches them, once. A target that
+    /// just exited cannot be attached to; its exit is noticed elsewhere.
+    fn switch(&self, kernel: &mut Kernel, programs: &[Program], on: bool) {
+        kernel.detach(self.to.index, programs);
+        if !on {
+            return;
+        }
+        for (index, loaded) in self.objects.loaded.iter().enumerate() {
+            let of_it =
+                |(point, object): &&(Point, usize)| *object == index && programs.contains(&point.program);
+            let points: Vec<Point> =
+                self.points.iter().filter(of_it).map(|(point, _)| point.clone()).collect();
+            if let (_, Err(error)) = kernel.attach(self.to, &loaded.object.path(), &points) {
+                log::debug!("{error:#}");
+            }
+        }
+    }
+
+    /// Writes what is complete.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub(super) fn write(
+        &mut self,
+        writer: &mut Writer<File>,
+        common: &Common,
+    ) -> llmtrace_format::Result<()> {
+        for (id, raw) in std::mem::take(&mut self.graphs.fresh) {
+            let graph = self.graph_from_raw(writer, id, &raw);
+            writer.write_graph(&graph)?;
+        }
+        let rows = std::mem::take(&mut self.assembler.rows);
+        rows.threads.into_iter().for_each(|row| writer.push_thread(row));
+        rows.decodes.into_iter().for_each(|row| writer.push_decode(row));
+        rows.ubatches.into_iter().for_each(|row| writer.push_ubatch(row));
+        for FinishedGraph { span, lanes } in rows.graphs {
+            let with_ops = lanes.iter().any(|(_, spans)| !spans.is_empty());
+            // While begins are seen to learn the order, hits are twice what they will be.
+            let settled = span.inferred_begins != 0 || common.exact_begins || self.graphs_done >= WARM_UP;
+            if settled || !with_ops {
+                self.budget.observe(span.end - span.begin, span.probe_hits.saturating_sub(2), with_ops);
+            }
+            self.graphs_done += 1;
+            writer.push_graph_span(span);
+            for (lane, spans) in lanes {
+                for span in spans {
+                    writer.push_op_span(lane, span)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is to say of it in the file.
+    pub(super) fn described(&self) -> meta::Process {
+        meta::Process {
+            pid: self.to.pid,
+            parent: self.parent,
+            exe: self.exe.clone(),
+            level: self.level,
+            level_reason: self.level_reason.clone(),
+            models: self.models.clone(),
+        }
+    }
+
+    /// What there is to say of it as the main process of a recording.
+    pub(super) fn target(&self, launched: bool) -> meta::Target {
+        let describe = |loaded: &Loaded| Object {
+            name: loaded.mapping.base_name(),
+            build_id: loaded.object.build_id().unwrap_or_default().to_owned(),
+            stripped: loaded.object.stripped(),
+        };
+        meta::Target {
+            pid: self.to.pid,
+            exe: self.exe.clone(),
+            launched,
+            models: self.models.clone(),
+            objects: self.objects.loaded.iter().map(describe).collect(),
+            ggml_version: self.versions.0.clone(),
+            llama_version: self.versions.1.clone(),
+        }
+    }
+
+    /// Its probes.
+    pub(super) fn probes(&self) -> impl Iterator<Item = Probe> + '_ {
+        let name = |index: &usize| self.objects.loaded.get(*index).map(|loaded| loaded.mapping.base_name());
+        self.points.iter().map(move |(point, object)| Probe {
+            purpose: point.program.purpose().to_owned(),
+            symbol: point.symbol.clone(),
+            object: name(object).unwrap_or_default(),
+            offset: point.site.offset_in_function,
+            instruction: point.site.instruction.clone(),
+            emulated: point.site.emulated,
+            on_return: point.program.on_return(),
+        })
+    }
+
+    fn graph_from_raw(&self, writer: &mut Writer<File>, id: u32, raw: &RawGraph) -> Graph {
+        let mut tensor = |raw: &RawTensor| {
+            let (op, variants) = self.op_names.get(raw.op as usize).cloned().unwrap_or_default();
+            let variant = raw.op_params.first().and_then(|&index| variants.get(usize::try_from(index).ok()?));
+            Tensor {
+                name: writer.string(&raw.name),
+                op,
+                variant: variant.copied().unwrap_or_default(),
+                tensor_type: self.types.get(raw.tensor_type as usize).copied().unwrap_or(raw.tensor_type),
+                ne: raw.ne,
+                nb: raw.nb,
+                flags: raw.flags,
+                op_params: raw.op_params,
+                sources: raw.sources.clone(),
+                view_of: raw.view_of,
+                view_offset: raw.view_offset,
+            }
+        };
+        Graph { id, tensors: raw.tensors.iter().map(&mut tensor).collect(), nodes: raw.nodes }
+    }
+}
