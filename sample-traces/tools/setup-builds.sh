@@ -25,23 +25,22 @@ give_up() {
     exit 1
 }
 
-# What a build is made of, besides the files in `builds/` that belong to it.
+# The files that a build is made of.
 inputs_of() {
-    local tools=$here/builds
-    echo "$here/setup-builds.sh" "$here/requirements.txt"
     case $1 in
-    node-*) echo "$tools/$1/package-lock.json" "$tools/generate.mjs" "$here/make_llama.py" ;;
-    xllamacpp) echo "$here/generate.py" ;;
-    whisper) echo "$tools/requirements-whisper.txt" "$tools/transcribe.py" "$here/make_whisper.py" ;;
-    clang) echo "$tools/requirements-source.txt" "$tools/requirements-clang.txt" "$tools/ggml_graph.c" ;;
+    node-*) echo "builds/$1/package-lock.json" builds/generate.mjs make_llama.py ;;
+    xllamacpp) echo requirements.txt generate.py ;;
+    whisper) echo builds/requirements-whisper.txt builds/transcribe.py make_whisper.py ;;
+    clang) echo builds/requirements-source.txt builds/requirements-clang.txt builds/ggml_graph.c ;;
     *) return 1 ;;
     esac
 }
 
+# Changes with these files, and with what is done here.
 stamp_of() {
     local inputs
-    read -ra inputs <<<"$(inputs_of "$1" | tr '\n' ' ')"
-    cat -- "${inputs[@]}" | sha256sum
+    read -ra inputs <<<"$(inputs_of "$1")"
+    (cd "$here" && cat -- "${inputs[@]}" && declare -f write_run make_stripped "prepare_${1%%-*}") | sha256sum
 }
 
 pip_quietly() {

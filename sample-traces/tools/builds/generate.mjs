@@ -9,6 +9,8 @@ const llama = await getLlama({gpu: false, build: "never", progressLogs: false, m
 const model = await llama.loadModel({modelPath});
 const context = await model.createContext({contextSize: 512, threads: Number(threads), sequences: 1});
 const completion = new LlamaCompletion({contextSequence: context.getSequence()});
+// Libraries are loaded; time for a recorder to attach.
+await new Promise((resolve) => setTimeout(resolve, 1000));
 const begin = Date.now();
 await completion.generateCompletion(text, {maxTokens: Number(maxTokens), temperature: 0, seed: 1});
 console.log(JSON.stringify({wall_secs: (Date.now() - begin) / 1000}));

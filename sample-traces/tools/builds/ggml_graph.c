@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { WIDTH = 256, FEED_FORWARD = 512, TOKENS = 4, LAYERS = 4 };
-enum { MEMORY_BYTES = 256 << 20, PAUSE_MICROS = 300000 };
+enum { MEMORY_BYTES = 256 << 20, PAUSE_SECS = 1 };
 
 static struct ggml_context * ctx;
 
@@ -51,7 +51,7 @@ int main(int argc, char ** argv) {
         current = layer(current);
     }
     ggml_build_forward_expand(graph, current);
-    usleep(PAUSE_MICROS); // time for a recorder to attach
+    sleep(PAUSE_SECS); // time for a recorder to attach
     for (int i = 0; i < graphs; i++) {
         if (ggml_graph_compute_with_ctx(ctx, graph, threads) != GGML_STATUS_SUCCESS) {
             return 1;

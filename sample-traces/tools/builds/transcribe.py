@@ -11,7 +11,7 @@ import numpy as np
 from pywhispercpp.model import Model
 
 SAMPLE_RATE = 16_000
-PAUSE_SECS = 0.3  # libraries are loaded; time for a recorder to attach
+PAUSE_SECS = 1.0  # libraries are loaded; time for a recorder to attach
 
 path, threads, tokens = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 model = Model(path, n_threads=threads, print_progress=False, print_realtime=False)
