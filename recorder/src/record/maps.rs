@@ -43,9 +43,11 @@ impl Mapping {
             other => return other,
         };
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
-        let rooted = PathBuf::from(format!("/proc/{pid}/root"))
-            .join(self.path.strip_prefix("/").unwrap_or(&self.path));
-        // A path outside the process's root directory is shown from ours.
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        // After chroot, the name in maps begins with that of the new root, in whatever namespace.
+        let chroot = fs::read_link(&root).unwrap_or_default();
+        let rooted =
+            root.join(self.path.strip_prefix(&chroot).or(self.path.strip_prefix("/")).unwrap_or(&self.path));
         for path in [exe, rooted, self.path.clone()] {
             if let Ok(file) = self.open_if_mapped(pid, &path) {
                 return Ok(file);
