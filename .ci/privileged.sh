@@ -1,17 +1,32 @@
 #!/usr/bin/env bash
-# The tests that record a real llama.cpp. Builds them as ourselves, runs only the result as root.
+# The tests that record real programs. Builds them as ourselves, runs only the result as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
 
-built=$(cargo test --locked -p llmtrace --test record --no-run 2>&1) || {
+sample-traces/tools/setup-builds.sh
+built=$(cargo test --locked -p llmtrace --test record --test builds --no-run 2>&1) || {
     echo "$built"
     exit 1
 }
-exe=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$built")
-exe=$(realpath "$exe")
+exe_of() { realpath "$(sed -n "s/^ *Executable tests\/$1.rs (\(.*\))$/\1/p" <<<"$built")"; }
+record=$(exe_of record)
+builds=$(exe_of builds)
 
-cd recorder # where cargo would run it
+# Tests of a build that is not there are left out, so that they count as skipped.
+left_out=()
+for reason in "$CACHE"/builds/*/skipped; do
+    [[ -f $reason ]] || continue
+    name=$(basename "$(dirname "$reason")")
+    echo "SKIPPED tests of build $name: $(<"$reason")"
+    left_out+=(--skip "${name//[-.]/_}::")
+done
+
+code=0
+cd recorder # where cargo would run them
 as_root env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
-    LLMTRACE_TEST_GENERATE="$GENERATE" "$exe" --ignored --test-threads=1
+    LLMTRACE_TEST_GENERATE="$GENERATE" "$record" --ignored --test-threads=1 || code=1
+as_root env LLMTRACE_TEST_BUILDS="$CACHE/builds" \
+    "$builds" --ignored --test-threads=1 "${left_out[@]}" || code=1
+exit "$code"

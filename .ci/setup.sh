@@ -22,8 +22,9 @@ packages_for() {
         echo "$build $python $window"
         ;;
     test)
-        # The tests of `record` build small programs and give capabilities to a file.
-        echo "$build $python $window xvfb xdotool imagemagick x11-utils libc6-dev libcap2-bin musl-tools"
+        # The tests of `record` build small programs, give capabilities to a file, and strip
+        # libraries. Node.js comes with setup-builds.sh: that of Debian 12 is too old.
+        echo "$build $python $window xvfb xdotool imagemagick x11-utils binutils libc6-dev libcap2-bin musl-tools"
         ;;
     esac
 }
