@@ -1,0 +1,118 @@
+//! Slowdown of decoding when bpftrace or BCC records the same nodes.
+
+use crate::decode::{Ours, pair};
+use crate::process::mapped_file;
+use crate::recorder::{Recorder, recording};
+use crate::run::Options;
+use crate::statistics::{median, ratio_of_medians};
+use crate::table::Row;
+use crate::target::Target;
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Their cost is a multiple of ours, so that fewer rounds tell.
+const ROUNDS: usize = 8;
+const GOAL: f64 = 0.2;
+const BPFTRACE: &str = include_str!("peers/nodes.bt");
+const BCC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/record/peers/nodes.py");
+
+struct Peer {
+    name: &'static str,
+    command: fn(pid: u32, library: &Path, output: &Path) -> Command,
+}
+
+const PEERS: [Peer; 2] = [Peer { name: "bpftrace", command: bpftrace }, Peer { name: "BCC", command: bcc }];
+
+fn bpftrace(pid: u32, library: &Path, output: &Path) -> Command {
+    let mut command = Command::new("bpftrace");
+    command.args(["-p", &pid.to_string(), "-o"]).arg(output);
+    command.args(["-e", &BPFTRACE.replace("LIBRARY", &library.to_string_lossy())]);
+    command
+}
+
+fn bcc(pid: u32, library: &Path, output: &Path) -> Command {
+    // Debian's packages are for Debian's Python.
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(BCC).arg(pid.to_string()).args([library, output]);
+    command
+}
+
+impl Peer {
+    fn start(&self, target: &Target, library: &Path) -> Result<Recorder> {
+        Recorder::spawn(|output| {
+            let mut command = (self.command)(target.pid(), library, output);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        })
+        .with_context(|| format!("{} is not installed", self.name))
+    }
+
+    /// Why it does not record here, if so.
+    fn try_out(&self, target: &Target, library: &Path) -> Result<()> {
+        let mut recorder = self.start(target, library)?;
+        recorder.wait_for_rows()?;
+        recorder.stop()?;
+        Ok(())
+    }
+}
+
+pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
+    let target = Target::gemma(options.threads)?;
+    let library = library(&target)?;
+    let mut rows = Vec::new();
+    let (mut ours, mut one_probe) = (Ours::default(), Ours::default());
+    let mut theirs = Vec::new();
+    for peer in &PEERS {
+        match peer.try_out(&target, &library) {
+            Ok(()) => theirs.push((peer, Vec::new())),
+            Err(error) => rows.push(Row::skipped(peer.name, &format!("{error:#}{}", why(peer.name)))),
+        }
+    }
+    if theirs.is_empty() {
+        return Ok(rows);
+    }
+    for round in 0..ROUNDS {
+        one_probe.add(&target, round, &[])?;
+        ours.add(&target, round, &["--exact-begins"])?;
+        for (peer, slowdowns) in &mut theirs {
+            slowdowns.push(pair(&target, round, || peer.start(&target, &library))?.slowdown_percent());
+        }
+    }
+    for (peer, slowdowns) in &theirs {
+        rows.push(Row::plain(format!("decode slowdown, {}", peer.name), median(slowdowns).text(1, "%")));
+        for (name, ours) in [("default", &one_probe), ("`--exact-begins`", &ours)] {
+            let ratio = ratio_of_medians(ours.slowdowns(), slowdowns);
+            rows.push(
+                Row::new(
+                    format!("our slowdown, {name}, against {}", peer.name),
+                    format!("≤ {GOAL} ×"),
+                    ratio.text(3, "×"),
+                    ratio.value <= GOAL,
+                )
+                .remark(format!(
+                    "{}; {}",
+                    median(ours.slowdowns()).text(2, "%"),
+                    ours.remark()
+                )),
+            );
+        }
+    }
+    Ok(rows)
+}
+
+/// What the script that prepared the peers found.
+fn why(peer: &str) -> String {
+    let reason = std::env::var("LLMTRACE_BENCH_NO_HEADERS").unwrap_or_default();
+    if peer == "BCC" && !reason.is_empty() { format!(": {reason}") } else { String::new() }
+}
+
+/// The file with the functions, as our own recorder finds it.
+fn library(target: &Target) -> Result<PathBuf> {
+    let mut recorder = Recorder::start(target.pid(), &[])?;
+    recorder.wait_for_rows()?;
+    let trace = recorder.stop()?.trace()?;
+    let mut probes = recording(&trace)?.probes.iter();
+    let probe = probes.find(|probe| probe.symbol == "ggml_cpu_extra_compute_forward");
+    mapped_file(target.pid(), &probe.context("the target has no ggml_cpu_extra_compute_forward")?.object)
+}
