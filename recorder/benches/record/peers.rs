@@ -1,6 +1,6 @@
 //! Slowdown of decoding when bpftrace or BCC records the same nodes.
 
-use crate::decode::{Ours, pair};
+use crate::decode::{Ours, Pair, Slowdowns};
 use crate::process::mapped_file;
 use crate::recorder::{Recorder, recording};
 use crate::run::Options;
@@ -61,11 +61,11 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
     let target = Target::gemma(options.threads)?;
     let library = library(&target)?;
     let mut rows = Vec::new();
-    let (mut ours, mut one_probe) = (Ours::default(), Ours::default());
+    let (mut one_probe, mut two_probes) = (Ours::default(), Ours::default());
     let mut theirs = Vec::new();
     for peer in &PEERS {
         match peer.try_out(&target, &library) {
-            Ok(()) => theirs.push((peer, Vec::new())),
+            Ok(()) => theirs.push((peer, Slowdowns::default())),
             Err(error) => rows.push(Row::skipped(peer.name, &format!("{error:#}{}", why(peer.name)))),
         }
     }
@@ -74,28 +74,19 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
     }
     for round in 0..ROUNDS {
         one_probe.add(&target, round, &[])?;
-        ours.add(&target, round, &["--exact-begins"])?;
+        two_probes.add(&target, round, &["--exact-begins"])?;
         for (peer, slowdowns) in &mut theirs {
-            slowdowns.push(pair(&target, round, || peer.start(&target, &library))?.slowdown_percent());
+            slowdowns.add(&Pair::measure(&target, round, || peer.start(&target, &library))?);
         }
     }
     for (peer, slowdowns) in &theirs {
-        rows.push(Row::plain(format!("decode slowdown, {}", peer.name), median(slowdowns).text(1, "%")));
-        for (name, ours) in [("default", &one_probe), ("`--exact-begins`", &ours)] {
-            let ratio = ratio_of_medians(ours.slowdowns(), slowdowns);
-            rows.push(
-                Row::new(
-                    format!("our slowdown, {name}, against {}", peer.name),
-                    format!("≤ {GOAL} ×"),
-                    ratio.text(3, "×"),
-                    ratio.value <= GOAL,
-                )
-                .remark(format!(
-                    "{}; {}",
-                    median(ours.slowdowns()).text(2, "%"),
-                    ours.remark()
-                )),
-            );
+        let figure = format!("decode slowdown, {}", peer.name);
+        rows.push(Row::plain(figure, median(&slowdowns.wall).text(1, "%")).remark(slowdowns.remark()));
+        for (name, ours) in [("default", &one_probe), ("`--exact-begins`", &two_probes)] {
+            let ratio = ratio_of_medians(&ours.slowdowns.wall, &slowdowns.wall);
+            let figure = format!("our slowdown, {name}, against {}", peer.name);
+            let ours = format!("ours {}, {}", median(&ours.slowdowns.wall).text(2, "%"), ours.remark());
+            rows.push(Row::at_most(figure, GOAL, ratio, 3, "×").remark(ours));
         }
     }
     Ok(rows)

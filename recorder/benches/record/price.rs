@@ -1,7 +1,7 @@
 //! Price of a probe hit, by the recorder's own calibration.
 
 use crate::recorder::LLMTRACE;
-use crate::statistics::ratio_of_medians;
+use crate::statistics::{median, ratio_of_medians};
 use crate::table::Row;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -32,14 +32,9 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         .map(|purpose| {
             let ours = nanos(purpose)?;
             let ratio = ratio_of_medians(&ours, &empty);
-            let text = |values: &[f64]| crate::statistics::median(values).text(0, "ns");
-            Ok(Row::new(
-                format!("hit of `{purpose}` against an empty program"),
-                format!("≤ {GOAL} ×"),
-                ratio.to_string(),
-                ratio.value <= GOAL,
-            )
-            .remark(format!("{} against {}, {RUNS} calibrations", text(&ours), text(&empty))))
+            let text = |values: &[f64]| median(values).text(0, "ns");
+            Ok(Row::at_most(format!("hit of `{purpose}` against an empty program"), GOAL, ratio, 2, "×")
+                .remark(format!("{} against {}, {RUNS} calibrations", text(&ours), text(&empty))))
         })
         .collect()
 }

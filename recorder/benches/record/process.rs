@@ -2,10 +2,11 @@
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use std::path::PathBuf;
 use std::process::Child;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// CPU time and memory of a process at a moment.
 #[derive(Clone, Copy)]
@@ -17,24 +18,22 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn of(pid: u32) -> Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let at = Instant::now();
-        // The name, in brackets, may hold anything; user and system time are the 14th and 15th
-        // field, the 12th and 13th after it.
-        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat has no name")?;
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        let hertz = sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kilobytes: u64 = resident.trim().trim_end_matches(" kB").parse()?;
-        Ok(Self { at, cpu_secs: ticks as f64 / hertz as f64, resident_bytes: kilobytes * 1024 })
+        Ok(Self { at: Instant::now(), cpu_secs: cpu_secs(pid)?, resident_bytes: kilobytes * 1024 })
     }
 
     /// Part of one CPU that it used since `earlier`.
     pub(crate) fn cpu_share_since(&self, earlier: &Self) -> f64 {
         (self.cpu_secs - earlier.cpu_secs) / self.at.duration_since(earlier.at).as_secs_f64()
     }
+}
+
+/// CPU time that the threads of a process used, to the nanosecond; /proc/PID/stat has 10 ms.
+pub(crate) fn cpu_secs(pid: u32) -> Result<f64> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32))?;
+    Ok(Duration::from(clock_gettime(clock)?).as_secs_f64())
 }
 
 /// The file that a process maps under this base name.

@@ -45,30 +45,22 @@ pub(crate) fn measure(secs: u64) -> Result<Vec<Row>> {
     let at = |index: usize| resident.get(index).copied().unwrap_or(f64::NAN);
     let last = at(resident.len() - 1);
     let growth = (last / at(SETTLING_SECS) - 1.0) * 100.0;
+    let figure = format!("recorder's CPU, {:.0},000 events/s", rate / 1000.0);
+    let remark = format!(
+        "{:.1} MB at first, {:.1} after {SETTLING_SECS} s, {last:.1} at the end",
+        at(0),
+        at(SETTLING_SECS),
+    );
     Ok(vec![
-        Row::new(
-            format!("recorder's CPU, {:.0},000 events/s", rate / 1000.0),
-            format!("≤ {CPU_GOAL_PERCENT} %"),
-            cpu.text(2, "%"),
-            cpu.value <= CPU_GOAL_PERCENT,
-        )
-        .remark(format!("{secs} s, {} events lost", ending.lost)),
-        Row::new(
-            "recorder's memory, at most",
-            format!("≤ {MEMORY_GOAL} MB"),
-            format!("{most:.1} MB"),
-            most <= MEMORY_GOAL,
-        ),
-        Row::new(
+        Row::at_most(figure, CPU_GOAL_PERCENT, cpu, 2, "%")
+            .remark(format!("{secs} s, {} events lost", ending.lost)),
+        Row::yes_or_no("recorder's memory, at most", "≤ 64 MB", format!("{most:.1} MB"), most <= MEMORY_GOAL),
+        Row::yes_or_no(
             format!("recorder's memory, growth in {secs} s"),
-            format!("≤ {GROWTH_GOAL_PERCENT} %"),
+            "≤ 5 %",
             format!("{growth:.1} %"),
             growth <= GROWTH_GOAL_PERCENT,
         )
-        .remark(format!(
-            "{:.1} MB at first, {:.1} after {SETTLING_SECS} s, {last:.1} at the end",
-            at(0),
-            at(SETTLING_SECS),
-        )),
+        .remark(remark),
     ])
 }

@@ -1,7 +1,5 @@
 //! Medians and their confidence.
 
-use std::fmt;
-
 /// Enough for the second digit of an interval.
 const RESAMPLES: usize = 4000;
 
@@ -22,12 +20,6 @@ impl Estimate {
 
     pub(crate) fn map(self, scale: impl Fn(f64) -> f64) -> Self {
         Self { value: scale(self.value), low: scale(self.low), high: scale(self.high) }
-    }
-}
-
-impl fmt::Display for Estimate {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.text(2, "×"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rows, and how they are printed.
 
+use crate::statistics::Estimate;
 use comfy_table::presets::ASCII_MARKDOWN;
 use std::fmt;
 
@@ -15,37 +16,49 @@ pub(crate) struct Row {
 enum Outcome {
     Met,
     Missed,
+    /// The interval reaches to the other side of the goal; whether the figure itself meets it.
+    Unsure {
+        met: bool,
+    },
     /// Printed for comparison.
     NoGoal,
     Skipped,
 }
 
 impl Row {
-    /// A figure whose goal is met or not.
-    pub(crate) fn new(
+    fn new(figure: impl Into<String>, goal: String, measured: String, outcome: Outcome) -> Self {
+        Self { figure: figure.into(), goal, measured, outcome, remark: String::new() }
+    }
+
+    /// A figure that should not be above its goal.
+    pub(crate) fn at_most(
         figure: impl Into<String>,
-        goal: impl Into<String>,
-        measured: impl Into<String>,
-        met: bool,
+        goal: f64,
+        measured: Estimate,
+        decimals: usize,
+        unit: &str,
     ) -> Self {
-        let outcome = if met { Outcome::Met } else { Outcome::Missed };
-        Self {
-            figure: figure.into(),
-            goal: goal.into(),
-            measured: measured.into(),
-            outcome,
-            remark: String::new(),
-        }
+        let outcome = match (measured.low <= goal, measured.high <= goal) {
+            (_, true) => Outcome::Met,
+            (false, _) => Outcome::Missed,
+            (true, false) => Outcome::Unsure { met: measured.value <= goal },
+        };
+        Self::new(figure, format!("≤ {goal} {unit}"), measured.text(decimals, unit), outcome)
+    }
+
+    /// A figure whose goal is met or not.
+    pub(crate) fn yes_or_no(figure: impl Into<String>, goal: &str, measured: String, met: bool) -> Self {
+        Self::new(figure, goal.to_owned(), measured, if met { Outcome::Met } else { Outcome::Missed })
     }
 
     /// A figure to compare others with.
     pub(crate) fn plain(figure: impl Into<String>, measured: impl Into<String>) -> Self {
-        Self { outcome: Outcome::NoGoal, ..Self::new(figure, "", measured, true) }
+        Self::new(figure, String::new(), measured.into(), Outcome::NoGoal)
     }
 
     /// What could not be measured, and why.
     pub(crate) fn skipped(figure: &str, reason: &str) -> Self {
-        Self { outcome: Outcome::Skipped, ..Self::new(figure, "", "", true) }.remark(reason)
+        Self::new(figure, String::new(), String::new(), Outcome::Skipped).remark(reason)
     }
 
     /// What else to know about the figure.
@@ -61,6 +74,8 @@ impl Row {
         match self.outcome {
             Outcome::Met => "ok",
             Outcome::Missed => "MISSED",
+            Outcome::Unsure { met: true } => "ok?",
+            Outcome::Unsure { met: false } => "MISSED?",
             Outcome::NoGoal => "",
             Outcome::Skipped => "SKIPPED",
         }

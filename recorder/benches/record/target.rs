@@ -1,5 +1,6 @@
 //! The processes that get recorded.
 
+use crate::process::cpu_secs;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
@@ -17,6 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Target {
     child: Child,
     lines: Receiver<Value>,
+}
+
+/// One generation of the engine.
+pub(crate) struct Generation {
+    /// As the engine says.
+    pub(crate) millis_per_token: f64,
+    /// CPU time of the whole process meanwhile, prompt included.
+    pub(crate) cpu_secs: f64,
 }
 
 impl Target {
@@ -79,17 +88,27 @@ impl Target {
         self.lines.recv_timeout(PATIENCE).context("the target stopped, or says nothing")
     }
 
+    /// Waits until a round begins.
+    fn begin_round(&self) -> Result<()> {
+        while self.lines.try_recv().is_ok() {}
+        self.next()?;
+        Ok(())
+    }
+
     /// What it says of the next round that begins after this call.
     pub(crate) fn next_round(&self) -> Result<Value> {
-        while self.lines.try_recv().is_ok() {}
-        self.next()?; // began before
+        self.begin_round()?;
         self.next()
     }
 
-    /// Milliseconds a token of the next generation, as the engine says.
-    pub(crate) fn millis_per_token(&self) -> Result<f64> {
-        let said = self.next_round()?;
-        Ok(1000.0 / said["tokens_per_second"].as_f64().context("no speed in the engine's output")?)
+    /// How the next generation went.
+    pub(crate) fn generation(&self) -> Result<Generation> {
+        self.begin_round()?;
+        let before = cpu_secs(self.pid())?;
+        let said = self.next()?;
+        let cpu_secs = cpu_secs(self.pid())? - before;
+        let speed = said["tokens_per_second"].as_f64().context("no speed in the engine's output")?;
+        Ok(Generation { millis_per_token: 1000.0 / speed, cpu_secs })
     }
 
     /// Graphs a second in the next second.
