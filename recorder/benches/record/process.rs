@@ -46,12 +46,12 @@ pub(crate) fn mapped_file(pid: u32, name: &str) -> Result<PathBuf> {
         .with_context(|| format!("the process maps no {name}"))
 }
 
-/// Ends a program as Ctrl-C would.
-pub(crate) fn interrupt(child: &mut Child) -> Result<()> {
+/// Ends a program that records. Not as Ctrl-C would: a script in the background ignores that.
+pub(crate) fn terminate(child: &mut Child) -> Result<()> {
     if child.try_wait()?.is_some() {
         bail!("it ended by itself");
     }
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
     child.wait()?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The recorder, by its command line.
 
-use crate::process::interrupt;
+use crate::process::terminate;
 use anyhow::{Context as _, Result, bail};
 use llmtrace_analysis::Trace;
 use llmtrace_format::Source;
@@ -33,7 +33,7 @@ impl Recorder {
         })
     }
 
-    /// Any program that writes to the path that it is given until Ctrl-C.
+    /// Any program that writes to the path that it is given until it is told to end.
     pub(crate) fn spawn(command: impl FnOnce(&Path) -> Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("bench.llmtrace");
@@ -56,9 +56,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends it as Ctrl-C would; where its file is, and for how long.
+    /// Ends it; where its file is, and for how long.
     pub(crate) fn stop(mut self) -> Result<Recorded> {
-        interrupt(&mut self.child)?;
+        terminate(&mut self.child)?;
         Ok(Recorded { path: std::mem::take(&mut self.path), _folder: self.folder })
     }
 }

@@ -54,7 +54,7 @@ def main():
         nonlocal stopped
         stopped = True
 
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     with open(output, "wb") as file:
 
         def write(_, data, size):
