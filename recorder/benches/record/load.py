@@ -16,7 +16,7 @@ from pathlib import Path
 import xllamacpp
 
 F32 = 0
-TENSOR_BYTES = 512  # of memory for each node: the tensor, its data and its bookkeeping
+NODE_BYTES = 512  # more than a tensor and its place in a graph take
 
 
 class InitParams(ctypes.Structure):
@@ -42,16 +42,6 @@ class ThreadpoolParams(ctypes.Structure):
     ]
 
 
-class Plan(ctypes.Structure):
-    """struct ggml_cplan, with room for fields that later versions add"""
-
-    _fields_ = [
-        ("work_size", ctypes.c_size_t),
-        ("work_data", ctypes.c_void_p),
-        ("rest", ctypes.c_uint8 * 128),
-    ]
-
-
 def load_ggml():
     """The library, its functions declared."""
     folder = Path(xllamacpp.__file__).parent
@@ -60,14 +50,27 @@ def load_ggml():
     for name, result, *arguments in (
         ("ggml_init", pointer, InitParams),
         ("ggml_new_tensor_1d", pointer, pointer, integer, ctypes.c_int64),
-        ("ggml_set_zero", pointer, pointer),
         ("ggml_add", pointer, pointer, pointer, pointer),
         ("ggml_new_graph_custom", pointer, pointer, size, ctypes.c_bool),
         ("ggml_build_forward_expand", None, pointer, pointer),
         ("ggml_threadpool_params_init", None, ctypes.POINTER(ThreadpoolParams), integer),
         ("ggml_threadpool_new", pointer, ctypes.POINTER(ThreadpoolParams)),
-        ("ggml_graph_plan", Plan, pointer, integer, pointer),
-        ("ggml_graph_compute", integer, pointer, ctypes.POINTER(Plan)),
+        ("ggml_backend_cpu_init", pointer),
+        ("ggml_backend_cpu_set_n_threads", None, pointer, integer),
+        ("ggml_backend_cpu_set_threadpool", None, pointer, pointer),
+        ("ggml_set_input", None, pointer),
+        (
+            "ggml_backend_sched_new",
+            pointer,
+            ctypes.POINTER(pointer),
+            pointer,
+            integer,
+            size,
+            ctypes.c_bool,
+            ctypes.c_bool,
+        ),
+        ("ggml_backend_sched_alloc_graph", ctypes.c_bool, pointer, pointer),
+        ("ggml_backend_sched_graph_compute", integer, pointer, pointer),
     ):
         function = getattr(ggml, name)
         function.restype, function.argtypes = result, arguments
@@ -76,9 +79,9 @@ def load_ggml():
 
 def chain(ggml, nodes):
     """A graph of `nodes` nodes, each of which doubles the one number of the one before."""
-    memory = (nodes + 8) * TENSOR_BYTES + 64 * nodes + (1 << 20)
-    context = ggml.ggml_init(InitParams(memory, None, False))
-    tensor = ggml.ggml_set_zero(ggml.ggml_new_tensor_1d(context, F32, 1))
+    context = ggml.ggml_init(InitParams((nodes + 8) * NODE_BYTES + (1 << 20), None, True))
+    tensor = ggml.ggml_new_tensor_1d(context, F32, 1)
+    ggml.ggml_set_input(tensor)
     for _ in range(nodes):
         tensor = ggml.ggml_add(context, tensor, tensor)
     graph = ggml.ggml_new_graph_custom(context, nodes + 1, False)
@@ -86,12 +89,28 @@ def chain(ggml, nodes):
     return graph
 
 
-def run(ggml, graph, plan, rate):
+def scheduler(ggml, threads, poll, graph, nodes):
+    """ggml's scheduler over the CPU, as engines use it, with `graph` allocated in it."""
+    params = ThreadpoolParams()
+    ggml.ggml_threadpool_params_init(ctypes.byref(params), threads)
+    if not poll:
+        params.poll = 0
+    backend = ggml.ggml_backend_cpu_init()
+    ggml.ggml_backend_cpu_set_n_threads(backend, threads)
+    ggml.ggml_backend_cpu_set_threadpool(backend, ggml.ggml_threadpool_new(ctypes.byref(params)))
+    backends = (ctypes.c_void_p * 1)(backend)
+    sched = ggml.ggml_backend_sched_new(backends, None, 1, 2 * nodes + 8, False, False)
+    if not ggml.ggml_backend_sched_alloc_graph(sched, graph):
+        raise SystemExit("load: ggml could not allocate the graph")
+    return sched
+
+
+def run(compute, rate):
     """Computes until killed; `rate` graphs a second, 0 for as many as can be."""
     begin = time.monotonic()
     told, told_at, done = 0, begin, 0
     while True:
-        if ggml.ggml_graph_compute(graph, ctypes.byref(plan)) != 0:
+        if compute() != 0:
             raise SystemExit("load: ggml could not compute the graph")
         done += 1
         now = time.monotonic()
@@ -111,15 +130,8 @@ def main():
     args = parser.parse_args()
     ggml = load_ggml()
     graph = chain(ggml, args.nodes)
-    params = ThreadpoolParams()
-    ggml.ggml_threadpool_params_init(ctypes.byref(params), args.threads)
-    if args.rate:
-        params.poll = 0
-    pool = ggml.ggml_threadpool_new(ctypes.byref(params))
-    plan = ggml.ggml_graph_plan(graph, args.threads, pool)
-    work = ctypes.create_string_buffer(max(1, plan.work_size))
-    plan.work_data = ctypes.cast(work, ctypes.c_void_p)
-    run(ggml, graph, plan, args.rate)
+    sched = scheduler(ggml, args.threads, args.rate == 0, graph, args.nodes)
+    run(lambda: ggml.ggml_backend_sched_graph_compute(sched, graph), args.rate)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use crate::table::Row;
 use crate::target::Target;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Their cost is a multiple of ours, so that fewer rounds tell.
 const ROUNDS: usize = 8;
@@ -40,12 +40,7 @@ fn bcc(pid: u32, library: &Path, output: &Path) -> Command {
 
 impl Peer {
     fn start(&self, target: &Target, library: &Path) -> Result<Recorder> {
-        Recorder::spawn(|output| {
-            let mut command = (self.command)(target.pid(), library, output);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            command
-        })
-        .with_context(|| format!("{} is not installed", self.name))
+        Recorder::spawn(|output| (self.command)(target.pid(), library, output))
     }
 
     /// Why it does not record here, if so.

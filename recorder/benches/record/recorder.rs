@@ -7,7 +7,7 @@ use llmtrace_format::Source;
 use llmtrace_format::meta::{Ending, Recording};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -15,6 +15,9 @@ pub(crate) const LLMTRACE: &str = env!("CARGO_BIN_EXE_llmtrace");
 
 /// A file of this size has rows.
 const FIRST_ROWS_BYTES: u64 = 4096;
+
+/// What it says on stderr goes to a file of this name.
+const ERRORS: &str = "errors";
 
 /// A running recorder, or another program that records into a file.
 pub(crate) struct Recorder {
@@ -37,7 +40,8 @@ impl Recorder {
     pub(crate) fn spawn(command: impl FnOnce(&Path) -> Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("bench.llmtrace");
-        let child = command(&path).spawn().context("cannot run the recorder")?;
+        let errors = File::create(folder.path().join(ERRORS))?;
+        let child = command(&path).stdout(Stdio::null()).stderr(errors).spawn().context("cannot run it")?;
         Ok(Self { child, path, folder })
     }
 
@@ -49,7 +53,8 @@ impl Recorder {
     pub(crate) fn wait_for_rows(&mut self) -> Result<()> {
         while self.path.metadata().map_or(0, |metadata| metadata.len()) < FIRST_ROWS_BYTES {
             if self.child.try_wait()?.is_some() {
-                bail!("it ended by itself");
+                let said = std::fs::read_to_string(self.folder.path().join(ERRORS))?;
+                bail!("it ended by itself: {}", said.trim_end().lines().next_back().unwrap_or_default());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

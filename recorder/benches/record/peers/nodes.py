@@ -10,7 +10,7 @@ import ctypes
 import signal
 import sys
 
-from bcc import BPF
+from bcc import BPF, lib
 
 PROGRAM = """
 #include <uapi/linux/ptrace.h>
@@ -35,6 +35,19 @@ int at_decode_end(struct pt_regs *ctx) { return send(6, 0); }
 """
 
 
+ENTRY, RETURN = 0, 1
+
+
+def attach(bpf, kind, function, library, symbol, pid):
+    """What BPF.attach_uprobe does, but with the last argument that BCC 0.26 forgets: in its place
+    a random reference counter would collide with the probes of other tracers."""
+    path, address = BPF._check_path_symbol(library.encode(), symbol.encode(), 0, pid)
+    program = bpf.load_func(b"at_" + function.encode(), BPF.KPROBE).fd
+    name = f"bench_{function}_{pid}".encode()
+    if lib.bpf_attach_uprobe(program, kind, name, path, address, pid, 0) < 0:
+        raise SystemExit(f"cannot attach to {symbol}")
+
+
 def main():
     pid, library, output = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     bpf = BPF(text=PROGRAM)
@@ -45,9 +58,9 @@ def main():
         ("graph", "ggml_graph_compute"),
         ("decode", "llama_decode"),
     ):
-        bpf.attach_uprobe(name=library, sym=symbol, fn_name="at_" + function, pid=pid)
+        attach(bpf, ENTRY, function, library, symbol, pid)
     for function, symbol in (("graph_end", "ggml_graph_compute"), ("decode_end", "llama_decode")):
-        bpf.attach_uretprobe(name=library, sym=symbol, fn_name="at_" + function, pid=pid)
+        attach(bpf, RETURN, function, library, symbol, pid)
     stopped = False
 
     def stop(*_):
