@@ -17,6 +17,7 @@ pub mod cut;
 mod executions;
 pub mod export;
 pub mod fold;
+mod levels;
 pub mod node;
 pub mod price;
 pub mod search;
@@ -27,6 +28,7 @@ pub mod synth;
 mod trace;
 
 pub use executions::NodeKey;
+pub use levels::{LevelRange, lane_name, level_ranges};
 pub use llmtrace_format as format;
 pub use llmtrace_format::tables::Phase;
 pub use llmtrace_format::{Nanos, OpSpan, TimeRange};

@@ -1,6 +1,7 @@
 //! The trace model: small tables at once, op spans when loaded.
 
-use llmtrace_format::meta::{Graph, Tensor};
+use crate::levels::{LevelRange, level_ranges};
+use llmtrace_format::meta::{Graph, Level, Tensor};
 use llmtrace_format::tables::{
     Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
     Thread, Ubatch, Ubatches,
@@ -33,6 +34,8 @@ pub struct Trace {
     pub losses: Vec<Loss>,
     /// Changes of what is recorded, by time.
     pub level_changes: Vec<LevelChange>,
+    /// The same as ranges, for each process that has changes.
+    pub levels: Vec<Vec<LevelRange>>,
     /// Marks, by time.
     pub marks: Vec<Mark>,
     /// Micro-batches as people count them: prefills and decoded tokens.
@@ -111,6 +114,8 @@ impl Trace {
         losses.sort_by_key(|row| row.begin);
         level_changes.sort_by_key(|row| row.time);
         marks.sort_by_key(|row| row.time);
+        let first = file.recording.as_ref().map_or(Level::Thread, |recording| recording.level);
+        let levels = level_ranges(&level_changes, first, file.range().end);
         let tokens = tokens(&decodes, &ubatches);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
         Ok(Self {
@@ -120,6 +125,7 @@ impl Trace {
             graph_spans,
             losses,
             level_changes,
+            levels,
             marks,
             tokens,
             warnings,

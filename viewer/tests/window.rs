@@ -262,3 +262,42 @@ fn drag(harness: &mut App, from: egui::Pos2, to: egui::Pos2, modifiers: Modifier
     harness.event(Event::ModifiersChanged(Modifiers::NONE));
     harness.run_steps(3);
 }
+
+#[test]
+fn changes_of_what_is_recorded_and_marks_have_a_lane() {
+    use llmtrace_analysis::format::meta::{Ending, Level, Recording};
+    use llmtrace_analysis::format::tables::{Decode, LevelChange, Mark};
+    use llmtrace_analysis::format::{Header, Writer};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changes.llmtrace");
+    let mut writer = Writer::new(std::fs::File::create(&path).unwrap(), Header::new(1, 1)).unwrap();
+    let recording = Recording { level: Level::Thread, ..Recording::default() };
+    writer.write_recording(&recording).unwrap();
+    writer.push_decode(Decode { end: 1_000_000_000, tokens: 1, ..Decode::default() });
+    let reason = writer.string("probes would take 9.0 % of the time").0;
+    let change = LevelChange { time: 500_000_000, level: 1, window: 3, reason, ..LevelChange::default() };
+    writer.push_level_change(change);
+    let label = writer.string("token of 93 ms").0;
+    writer.push_mark(Mark { time: 250_000_000, label });
+    writer.finish(&Ending::default()).unwrap();
+
+    let mut harness = harness();
+    open(&mut harness, &path);
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let lane = harness.get_by_label("recorded").rect();
+    // The lane's name lies left of it.
+    let view = opened(&harness).view;
+    let left = lane.right() - view.width();
+    let at = |share: f32| pos2(left + view.x_from_time((share * 1e9) as u64), lane.center().y);
+    for (share, says) in [(0.75, "probes would take 9.0 %"), (0.75, "level graph"), (0.25, "token of 93 ms")]
+    {
+        harness.event(Event::PointerMoved(at(share)));
+        harness.run_steps(40);
+        let read = texts(&harness);
+        assert!(read.contains(says), "{says} is missing at {share} in {read}");
+    }
+    click(&mut harness, at(0.75));
+    let range = opened(&harness).range.expect("the range of the level");
+    assert_eq!((range.begin, range.end), (500_000_000, 1_000_000_000));
+}

@@ -65,7 +65,7 @@ impl Canvas<'_> {
 
     /// Text in a bar, if there is room for one of `candidates` (the first that
     /// fits is shown).
-    fn label(&self, bar: Rect, candidates: &[&str], y: f32, color: Color32) -> bool {
+    pub(crate) fn label(&self, bar: Rect, candidates: &[&str], y: f32, color: Color32) -> bool {
         let visible = bar.intersect(self.rect);
         let room = visible.width() - 8.0;
         if visible.width() < MIN_TEXT_BAR {
@@ -238,7 +238,7 @@ impl Canvas<'_> {
 
     /// Calls `draw` for items in sight, at most about one a pixel; `items` are
     /// sorted by begin.
-    fn each_in_sight<'a, T>(
+    pub(crate) fn each_in_sight<'a, T>(
         &self,
         items: &'a [T],
         range: impl Fn(&T) -> TimeRange,

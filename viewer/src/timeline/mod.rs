@@ -5,11 +5,13 @@
 //! │ ruler ───┬──────────┬──────────┬──────
 //! │ tokens   │ prefill 128 tokens  │ d0 │ d1 │ d2
 //! │ graph    │ graph 0 · 727 nodes ────
+//! │ recorded │ thread │ graph │ thread      level and marks, where they changed
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
 mod input;
 mod lanes;
+mod levels;
 mod minimap;
 mod paint;
 mod rows;
@@ -28,6 +30,7 @@ use egui::{
 };
 use input::Drag;
 use lanes::Canvas;
+use levels::Found;
 use llmtrace_analysis::fold::{Bar, What};
 use llmtrace_analysis::search::Place;
 use llmtrace_analysis::{Nanos, TimeRange};
@@ -168,6 +171,10 @@ impl Timeline {
                 let after = spans.partition_point(|span| span.begin <= time);
                 spans.get(after.checked_sub(1)?).filter(|span| time < span.end).copied().map(Hit::Graph)
             }
+            Kind::Levels => {
+                let share = (y - row.top) / row.height;
+                levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
+            }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
                 bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
@@ -203,6 +210,7 @@ impl Timeline {
             match row.kind {
                 Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered, true),
                 Kind::Graphs => canvas.graphs(cx.open),
+                Kind::Levels => levels::paint(&canvas, cx.open),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
@@ -245,7 +253,8 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Token(token)) => token.range,
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
-            None => return,
+            Some(Hit::Level(Found::Range(range))) => range.range,
+            Some(Hit::Level(Found::Mark(_))) | None => return,
         };
         cx.commands.push(Command::ZoomTo(range));
     } else if response.clicked() {
@@ -259,7 +268,8 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                     cx.commands.push(Command::Select(Place { lane: *lane, index }));
                 }
             }
-            None => cx.commands.push(Command::ClearSelection),
+            Some(Hit::Level(Found::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
+            Some(Hit::Level(Found::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Which lanes there are, and where.
 
+use super::levels;
 use crate::state::Open;
-use crate::theme::{GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, TOKENS_HEIGHT};
+use crate::theme::{GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, TOKENS_HEIGHT};
 
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub(crate) enum Kind {
     Tokens,
     /// Graph computations.
     Graphs,
+    /// What was recorded, and marks.
+    Levels,
     /// One place in the thread pool.
     Thread(u32),
 }
@@ -28,7 +31,8 @@ impl Row {
         match self.kind {
             Kind::Tokens => "tokens".into(),
             Kind::Graphs => "graph".into(),
-            Kind::Thread(ith) => format!("thread {ith}"),
+            Kind::Levels => "recorded".into(),
+            Kind::Thread(lane) => llmtrace_analysis::lane_name(lane),
         }
     }
 
@@ -53,6 +57,9 @@ pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
     }
     if !open.trace.graph_spans.is_empty() {
         used = add(Kind::Graphs, GRAPHS_HEIGHT);
+    }
+    if levels::any(open) {
+        used = add(Kind::Levels, LEVELS_HEIGHT);
     }
     let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
     let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();

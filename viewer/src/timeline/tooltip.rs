@@ -1,6 +1,7 @@
 //! What the pointer says about the bar under it.
 
 use super::lanes::token_names;
+use super::levels;
 use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
@@ -17,6 +18,8 @@ pub(crate) enum Hit {
     Token(Token),
     /// A graph computation.
     Graph(GraphSpan),
+    /// What was recorded, or a mark.
+    Level(levels::Found),
     /// A bar of a thread's lane, and its place in the list of bars.
     Bar { lane: u32, index: usize, bar: Bar },
 }
@@ -27,6 +30,7 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
     match hit {
         Hit::Token(token) => token_ui(ui, token),
         Hit::Graph(span) => graph_ui(ui, open, span),
+        Hit::Level(found) => levels::found_ui(ui, open, found),
         Hit::Bar { lane, bar, .. } => match bar.what {
             What::Span(index) => {
                 if let Some(span) = open.trace.lane(*lane).and_then(|lane| lane.spans.get(index)) {
