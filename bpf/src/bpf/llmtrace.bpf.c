@@ -38,6 +38,28 @@ int decode_end(struct pt_regs *ctx)
 	return 0;
 }
 
+/* The sequence of the token at `index`, of a struct llama_ubatch of early 2025. */
+static __always_inline __u32 sequence_of(__u64 ubatch, __u32 index)
+{
+	__u64 seq_id = READ_USER(__u64, ubatch + 48);
+
+	return READ_USER(__u32, READ_USER(__u64, seq_id + 8 * (__u64)index));
+}
+
+/*
+ * In early 2025 n_seqs counts each token as a sequence, unless equal_seqs, the
+ * first member, is set. If the first and the last token are of one sequence, so
+ * is what lies between.
+ */
+static __always_inline __u32 sequences_of(__u64 ubatch, __u32 tokens)
+{
+	__u32 sequences = READ_USER(__u32, ubatch + 12);
+
+	if (READ_USER(__u8, ubatch) || tokens < 2)
+		return sequences;
+	return sequence_of(ubatch, 0) == sequence_of(ubatch, tokens - 1) ? 1 : sequences;
+}
+
 /*
  * llama_context::process_ubatch(const llama_ubatch &, ...), or in early 2025
  * llama_set_inputs(llama_context &, const llama_ubatch &)
@@ -50,7 +72,8 @@ int ubatch_begin(struct pt_regs *ctx)
 	BEGIN;
 	EMIT(event_ubatch_begin, EVENT_UBATCH_BEGIN,
 		event->tokens = READ_USER(__u32, ubatch + 4);
-		event->sequences = READ_USER(__u32, ubatch + (cookie & COOKIE_UBATCH_OLD ? 12 : 16));
+		event->sequences = cookie & COOKIE_UBATCH_OLD ? sequences_of(ubatch, event->tokens)
+							      : READ_USER(__u32, ubatch + 16);
 	);
 	return 0;
 }

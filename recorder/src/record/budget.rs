@@ -154,15 +154,15 @@ const RUN_GRAPHS: u64 = 8;
 /// And for how long: attaching is not free.
 const RUN_NANOS: Nanos = 50_000_000;
 
-/// Turns operators on and off, so that one token in N has them.
+/// Turns operators on and off, so that one graph in N has them.
 #[derive(Debug)]
 pub(super) struct Window {
     on: bool,
     since: Nanos,
     /// Graphs when this phase began.
     graphs: u64,
-    /// How long the last phase with operators was.
-    run: Nanos,
+    /// Graphs of the last phase with operators.
+    run: u64,
 }
 
 impl Window {
@@ -174,17 +174,19 @@ impl Window {
     /// Whether operators are to be recorded from now on; `graphs` counts those
     /// computed so far.
     pub(super) fn on(&mut self, now: Nanos, graphs: u64, window: u32) -> bool {
-        let (passed, computed) = (now.saturating_sub(self.since), graphs - self.graphs);
+        let computed = graphs - self.graphs;
+        if computed == 0 {
+            // Nothing runs: a model is loaded, or a server has nothing to do.
+            self.since = now;
+        }
         let over = match self.on {
             _ if window <= 1 => !self.on,
-            true => passed >= RUN_NANOS && computed >= RUN_GRAPHS,
-            false => passed >= self.run * u64::from(window - 1),
+            true => now.saturating_sub(self.since) >= RUN_NANOS && computed >= RUN_GRAPHS,
+            false => computed >= self.run * u64::from(window - 1),
         };
         if over {
-            if self.on {
-                self.run = passed;
-            }
-            *self = Self { on: !self.on, since: now, graphs, run: self.run };
+            let run = if self.on { computed } else { self.run };
+            *self = Self { on: !self.on, since: now, graphs, run };
         }
         self.on
     }
@@ -237,9 +239,13 @@ mod tests {
     #[test]
     fn one_token_in_three_has_operators() {
         let mut window = Window::new();
-        let on: Vec<bool> = (0..6000).map(|i| window.on(i * 1_000_000, i, 3)).collect();
-        let share = on.iter().filter(|on| **on).count() as f64 / on.len() as f64;
+        // A model is loaded for two seconds first.
+        let graphs = |step: u64| step.saturating_sub(2000);
+        let on: Vec<bool> = (0..8000).map(|step| window.on(step * 1_000_000, graphs(step), 3)).collect();
+        let computing = &on[2000..];
+        let share = computing.iter().filter(|on| **on).count() as f64 / computing.len() as f64;
         assert!((0.3..0.36).contains(&share), "{share}");
-        assert!(window.on(6_000_000_000, 6000, 1));
+        assert!(on[..2000].iter().all(|on| *on));
+        assert!(window.on(8_000_000_000, 6000, 1));
     }
 }

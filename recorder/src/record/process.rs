@@ -171,6 +171,11 @@ impl Process {
         !self.points.is_empty()
     }
 
+    /// Whether it did anything that was recorded.
+    pub(super) fn computed(&self) -> bool {
+        self.assembler.counts.events > 0
+    }
+
     /// Looks for objects loaded since, from time to time. Returns whether the
     /// description of the recording changed, and what could not be attached to.
     pub(super) fn rescan(

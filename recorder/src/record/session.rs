@@ -296,7 +296,9 @@ impl Session {
 
     /// Brings the description of the recording up to date.
     fn describe(&mut self) -> Result<()> {
-        if let Some(main) = self.processes.iter().find(|process| process.has_points()) {
+        // An engine may first try its libraries in a child, which then computes nothing.
+        let probed = self.processes.iter().rev().filter(|process| process.has_points());
+        if let Some(main) = probed.max_by_key(|process| (process.computed(), process.level)) {
             self.recording.target = main.target(self.launched);
             self.recording.level = main.level;
             self.recording.level_reason = main.level_reason.clone();
@@ -359,7 +361,9 @@ impl Session {
                 plan::LOOKED_FOR
             ));
         }
-        for process in self.processes.iter().filter(|process| process.has_points()) {
+        let computed = self.processes.iter().any(Process::computed);
+        let told = |process: &&Process| process.has_points() && (process.computed() || !computed);
+        for process in self.processes.iter().filter(told) {
             log::debug!("counting against seeing: {:?}", process.assembler.sequences.compared);
             if process.level < self.recording.level_asked {
                 let of = if self.processes.len() > 1 {
