@@ -5,10 +5,10 @@ use super::{Input, open, print_json};
 use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
-use llmtrace_format::constants::kind;
-use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Target};
+use llmtrace_format::constants::{NONE, kind};
+use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, StrId, Target};
 use llmtrace_format::tables::{
-    Decodes, EVENT_KINDS, GraphSpans, Losses, OpSpans, Table as _, Threads, Ubatches,
+    Decodes, EVENT_KINDS, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Table as _, Threads, Ubatches,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,6 +36,12 @@ struct Info<'a> {
     level_reason: Option<&'a str>,
     host: Option<&'a Host>,
     target: Option<&'a Target>,
+    processes: &'a [Process],
+    contexts: usize,
+    max_overhead_percent: Option<f64>,
+    window: u32,
+    level_changes: Vec<LevelChangeInfo<'a>>,
+    marks: Vec<MarkInfo<'a>>,
     probes: &'a [Probe],
     probe_costs: &'a [ProbeCost],
     ending: Option<&'a Ending>,
@@ -61,8 +67,25 @@ struct GraphInfo {
 }
 
 #[derive(Serialize)]
+struct LevelChangeInfo<'a> {
+    time_s: f64,
+    process: u32,
+    level: u8,
+    begins: bool,
+    window: u32,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct MarkInfo<'a> {
+    time_s: f64,
+    label: &'a str,
+}
+
+#[derive(Serialize)]
 struct LossInfo {
     event: &'static str,
+    cpu: Option<u32>,
     count: u64,
     begin_s: f64,
     end_s: f64,
@@ -108,6 +131,14 @@ impl<'a> Info<'a> {
             level_reason: recording.map(|r| r.level_reason.as_str()).filter(|reason| !reason.is_empty()),
             host: recording.map(|recording| &recording.host),
             target: recording.map(|recording| &recording.target),
+            processes: recording.map_or(&[], |recording| &recording.processes),
+            contexts: contexts(trace),
+            max_overhead_percent: recording
+                .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
+                .filter(|percent| *percent > 0.0),
+            window: recording.map_or(1, |recording| recording.window.max(1)),
+            level_changes: level_changes(trace),
+            marks: marks(trace),
             probes: recording.map_or(&[], |recording| &recording.probes),
             probe_costs: recording.map_or(&[], |recording| &recording.costs),
             ending: file.ending.as_ref(),
@@ -128,6 +159,7 @@ impl<'a> Info<'a> {
         pairs(&self.what(), out)?;
         heading("recording", out)?;
         pairs(&self.how(), out)?;
+        self.print_changes(out)?;
         if !self.probes.is_empty() {
             heading("probes", out)?;
             let mut columns = Columns::new(&["for", "object", "function", "instruction", "kernel"], 5);
@@ -146,6 +178,10 @@ impl<'a> Info<'a> {
             let costs: Vec<String> = self.probe_costs.iter().map(cost).collect();
             if !costs.is_empty() {
                 writeln!(out, "a hit costs: {}", costs.join("; "))?;
+            }
+            let hits = self.hits();
+            if !hits.is_empty() {
+                writeln!(out, "hits: {}", hits.join("; "))?;
             }
         }
         if !self.graphs.is_empty() {
@@ -173,6 +209,54 @@ impl<'a> Info<'a> {
             ]);
         }
         columns.print(out)
+    }
+
+    /// Processes where there are several, and what happened to the recording.
+    fn print_changes(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        if self.processes.len() > 1 {
+            heading("processes", out)?;
+            let mut columns = Columns::new(&["number", "pid", "started by", "level", "program", "models"], 4);
+            for (number, process) in self.processes.iter().enumerate() {
+                columns.row([
+                    number.to_string(),
+                    process.pid.to_string(),
+                    if process.parent == 0 { "–".to_owned() } else { process.parent.to_string() },
+                    process.level.name().to_owned(),
+                    clean(&process.exe),
+                    process.models.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "),
+                ]);
+            }
+            columns.print(out)?;
+        }
+        if !self.level_changes.is_empty() {
+            heading("changes of what is recorded", out)?;
+            for change in self.level_changes.iter().take(CHANGES) {
+                let at = duration(change.time_s * 1e9);
+                writeln!(out, "{at:>9}  level {}: {}", level_name(change.level), clean(change.reason))?;
+            }
+            if self.level_changes.len() > CHANGES {
+                writeln!(out, "{CHANGES} of {}; --json shows all", self.level_changes.len())?;
+            }
+        }
+        if !self.marks.is_empty() {
+            heading("marks", out)?;
+            for mark in self.marks.iter().take(CHANGES) {
+                writeln!(out, "{:>9}  {}", duration(mark.time_s * 1e9), clean(mark.label))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hits of each kind of probe, over all threads.
+    fn hits(&self) -> Vec<String> {
+        let mut hits: Vec<(&str, u64)> = Vec::new();
+        for row in self.ending.iter().flat_map(|ending| &ending.hits) {
+            match hits.iter_mut().find(|(purpose, _)| *purpose == row.purpose) {
+                Some((_, all)) => *all = all.saturating_add(row.hits),
+                None => hits.push((&row.purpose, row.hits)),
+            }
+        }
+        hits.into_iter().map(|(purpose, hits)| format!("{} {}", clean(purpose), count(hits))).collect()
     }
 
     fn what(&self) -> Vec<(&'static str, String)> {
@@ -207,6 +291,12 @@ impl<'a> Info<'a> {
         ]
     }
 
+    fn budget(&self) -> String {
+        let most = self.max_overhead_percent.map(|most| format!("at most {} % overhead", three(most)));
+        let window = (self.window > 1).then(|| format!("operators of one token in {}", self.window));
+        most.into_iter().chain(window).collect::<Vec<_>>().join(", ")
+    }
+
     fn how(&self) -> Vec<(&'static str, String)> {
         let level = self.level.map_or("", Level::name);
         let reason = match (self.level_reason, self.level_asked) {
@@ -239,6 +329,7 @@ impl<'a> Info<'a> {
                 self.recorder_version.map_or_else(String::new, |v| format!("llmtrace {}", clean(v))),
             ),
             ("level", format!("{level}{reason}")),
+            ("budget", self.budget()),
             ("ended", ended),
             ("events", if self.ending.is_some() { events } else { format!("{} lost", count(lost)) }),
             ("cost", closed(cost)),
@@ -255,6 +346,42 @@ impl<'a> Info<'a> {
             ),
         ]
     }
+}
+
+/// Changes shown as text.
+const CHANGES: usize = 12;
+
+/// Name of a level of the file.
+fn level_name(number: u8) -> &'static str {
+    let levels = [Level::Token, Level::Graph, Level::Op, Level::Thread];
+    levels.get(usize::from(number)).map_or("unknown", |level| level.name())
+}
+
+fn level_changes(trace: &Trace) -> Vec<LevelChangeInfo<'_>> {
+    let info = |row: &llmtrace_format::tables::LevelChange| LevelChangeInfo {
+        time_s: row.time as f64 / 1e9,
+        process: row.process,
+        level: row.level,
+        begins: row.begins != 0,
+        window: row.window,
+        reason: trace.file.string(StrId(row.reason)),
+    };
+    trace.level_changes.iter().map(info).collect()
+}
+
+fn marks(trace: &Trace) -> Vec<MarkInfo<'_>> {
+    let info = |row: &llmtrace_format::tables::Mark| MarkInfo {
+        time_s: row.time as f64 / 1e9,
+        label: trace.file.string(StrId(row.label)),
+    };
+    trace.marks.iter().map(info).collect()
+}
+
+/// How many contexts were called.
+fn contexts(trace: &Trace) -> usize {
+    let contexts: std::collections::HashSet<u32> =
+        trace.decodes.iter().map(|row| row.context).filter(|context| *context != NONE).collect();
+    contexts.len()
 }
 
 fn started(trace: &Trace) -> Option<Timestamp> {
@@ -285,6 +412,7 @@ fn graphs(trace: &Trace) -> Vec<GraphInfo> {
 fn losses(trace: &Trace) -> Vec<LossInfo> {
     let info = |loss: &llmtrace_format::tables::Loss| LossInfo {
         event: EVENT_KINDS.get(loss.event as usize).copied().unwrap_or("unknown"),
+        cpu: Some(loss.cpu).filter(|cpu| *cpu != NONE),
         count: loss.count,
         begin_s: loss.begin as f64 / 1e9,
         end_s: loss.end as f64 / 1e9,
@@ -324,6 +452,8 @@ fn table_name(number: u16) -> String {
         GraphSpans::KIND => GraphSpans::NAME,
         OpSpans::KIND => OpSpans::NAME,
         Losses::KIND => Losses::NAME,
+        LevelChanges::KIND => LevelChanges::NAME,
+        Marks::KIND => Marks::NAME,
         unknown => return format!("unknown ({unknown})"),
     };
     name.to_owned()

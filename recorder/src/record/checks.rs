@@ -115,7 +115,10 @@ fn restrictions() -> Vec<Check> {
     };
     let mounted = fs::exists("/sys/kernel/tracing/events").unwrap_or(false)
         || fs::exists("/sys/kernel/debug/tracing/events").unwrap_or(false);
-    let pmu = fs::exists("/sys/bus/event_source/devices/cpu").unwrap_or(false);
+    // Processors with two kinds of cores have one for each.
+    let pmu = ["cpu", "cpu_core"]
+        .iter()
+        .any(|name| fs::exists(format!("/sys/bus/event_source/devices/{name}")).unwrap_or(false));
     vec![
         Check::new(
             "lockdown",

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const LOOK_OFTEN: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const YOUNG: Duration = Duration::from_secs(5);
+/// A child is a copy of its parent, library and all, until it becomes what it was
+/// started for.
+const COPY: Duration = Duration::from_millis(300);
 /// More than a command starts that computes; shells and build tools start many.
 const MAX_CANDIDATES: usize = 4096;
 
@@ -24,7 +27,7 @@ struct Candidate {
     parent: u32,
     objects: Objects,
     born: Instant,
-    scanned: Option<Instant>,
+    next: Instant,
 }
 
 /// A process with ggml.
@@ -40,7 +43,7 @@ impl Family {
     pub(super) fn add(&mut self, pid: u32, parent: u32, objects: Objects) {
         if self.candidates.len() < MAX_CANDIDATES {
             let now = Instant::now();
-            self.candidates.push(Candidate { pid, parent, objects, born: now, scanned: None });
+            self.candidates.push(Candidate { pid, parent, objects, born: now, next: now });
         }
     }
 
@@ -49,11 +52,11 @@ impl Family {
     pub(super) fn started(&mut self, pid: u32, parent: u32) {
         let before = self.candidates.iter().position(|candidate| candidate.pid == pid);
         let before = before.map(|index| self.candidates.swap_remove(index).parent);
-        let parent = if parent == pid { before.unwrap_or(0) } else { parent };
+        let is_copy = parent != pid;
+        let parent = if is_copy { parent } else { before.unwrap_or(0) };
         self.add(pid, parent, Objects::new(pid));
-        // A child is a copy of its parent until it becomes what it was started for.
-        if let Some(candidate) = self.candidates.last_mut() {
-            candidate.scanned = Some(Instant::now());
+        if let Some(candidate) = self.candidates.last_mut().filter(|candidate| candidate.pid == pid) {
+            candidate.next = candidate.born + if is_copy { COPY } else { LOOK_OFTEN };
         }
     }
 
@@ -62,10 +65,11 @@ impl Family {
         let mut found = Vec::new();
         let mut index = 0;
         while let Some(candidate) = self.candidates.get_mut(index) {
-            let every = if candidate.born.elapsed() < YOUNG { LOOK_OFTEN } else { LOOK_SELDOM };
-            let due = candidate.scanned.is_none_or(|scanned| scanned.elapsed() >= every);
+            let now = Instant::now();
+            let due = candidate.next <= now;
             if due {
-                candidate.scanned = Some(Instant::now());
+                let young = now - candidate.born < YOUNG;
+                candidate.next = now + if young { LOOK_OFTEN } else { LOOK_SELDOM };
                 // One that ended cannot be read; it is forgotten elsewhere.
                 let _ = candidate.objects.scan();
             }

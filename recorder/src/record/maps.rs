@@ -38,14 +38,16 @@ impl Mapping {
     /// mapping is gone.
     pub(super) fn open(&self, pid: u32) -> io::Result<File> {
         let map_file = format!("/proc/{pid}/map_files/{:x}-{:x}", self.start, self.end);
-        let refused = match File::open(map_file) {
+        let refused = match open_regular(Path::new(&map_file)) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
             other => return other,
         };
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
-        let rooted = PathBuf::from(format!("/proc/{pid}/root"))
-            .join(self.path.strip_prefix("/").unwrap_or(&self.path));
-        // A path outside the process's root directory is shown from ours.
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        // After chroot, the name in maps begins with that of the new root, in whatever namespace.
+        let chroot = fs::read_link(&root).unwrap_or_default();
+        let rooted =
+            root.join(self.path.strip_prefix(&chroot).or(self.path.strip_prefix("/")).unwrap_or(&self.path));
         for path in [exe, rooted, self.path.clone()] {
             if let Ok(file) = self.open_if_mapped(pid, &path) {
                 return Ok(file);
@@ -54,15 +56,13 @@ impl Mapping {
         Err(refused)
     }
 
-    /// Opens `path` if it is the mapped file. The process may have put anything
-    /// there, so nothing but that file is opened: not a pipe, which would block.
+    /// Opens `path` if it is the mapped file; the process may have put another there.
     fn open_if_mapped(&self, pid: u32, path: &Path) -> io::Result<File> {
-        let handle = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(path)?;
-        let found = handle.metadata()?;
-        if !found.is_file() || found.ino() != self.file.1 {
+        let file = open_regular(path)?;
+        let found = file.metadata()?;
+        if found.ino() != self.file.1 {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
         // Some file systems show one device in maps and another to stat; then the
         // content of the mapping decides.
         let device =
@@ -94,6 +94,16 @@ impl Mapping {
         let name = self.path.file_name().unwrap_or(self.path.as_os_str());
         name.to_string_lossy().trim_end_matches(DELETED).to_owned()
     }
+}
+
+/// Opens a regular file and nothing else: opening a pipe may block, opening a
+/// device may do anything.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let handle = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(path)?;
+    if !handle.metadata()?.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
 }
 
 /// The executable file mappings of a process.

@@ -1,9 +1,9 @@
 //! Processes in pid and mount namespaces of their own.
 
-use crate::elsewhere::Elsewhere;
+use crate::elsewhere::{Elsewhere, NOBODY, THREE, as_nobody};
 use crate::errors::error;
 use crate::invariants::check_whole;
-use crate::workload::{self, Engine, Run, open, recorder};
+use crate::workload::{self, Engine, Run, open, record_some, recorder};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -28,10 +28,10 @@ fn process_in_a_container_is_recorded_by_its_host_pid_and_by_name() {
     // Its libraries lie where the host has nothing.
     assert!(fs::read_dir(engines.folder().join("packages")).unwrap().next().is_none());
     let pid = child_of(engine.pid()).unwrap();
-    assert!(recorder(&run, &["-q", "-d", "2", "-p", &pid.to_string()]).status().unwrap().success());
+    record_some(&run, &mut recorder(&run, &["-q", "-p", &pid.to_string()]));
     check_whole(&open(&run), 1);
     let named = Run::new();
-    assert!(recorder(&named, &["-q", "-d", "1", "-n", &name]).status().unwrap().success());
+    record_some(&named, &mut recorder(&named, &["-q", "-n", &name]));
     let trace = open(&named);
     assert_eq!(trace.file.recording.as_ref().unwrap().target.pid, pid);
     assert!(trace.op_span_count() > 1000);
@@ -56,4 +56,40 @@ fn number_that_only_a_container_knows_leads_to_the_hosts() {
     container.wait().unwrap();
     assert!(text.contains(&format!("no such process: {inner}; in a container")), "{text}");
     assert!(text.contains(&format!("choose one with -p: {host} (s")), "{text}");
+}
+
+/// Mounts what an engine needs under its folder, beside what lies there, and
+/// becomes the command with that folder as the root directory.
+const CHROOT: &str = r#"root=$1; id=$2; shift 2
+mkdir "$root/usr" "$root/proc" "$root/dev" "$root/tmp"
+chmod 1777 "$root/tmp"
+for name in bin lib lib64; do ln -s usr/$name "$root/$name"; done
+mount --bind /usr "$root/usr"; mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+exec chroot --userspec="$id:$id" --groups="$id" "$root" "$@""#;
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn libraries_are_found_below_another_root_directory() {
+    let (run, engines) = (Run::new(), Run::new());
+    run.open_to_everybody();
+    engines.open_to_everybody();
+    let (there, jail) = (Elsewhere::new(run.folder()), Elsewhere::new(engines.folder()));
+    let root = engines.folder().to_str().unwrap();
+    let within = |path: &str| path.strip_prefix(root).unwrap().to_owned();
+    let mut command = jail.command(&[]);
+    command.args(["sh", "-euc", CHROOT, "sh", root, &NOBODY.to_string()]);
+    command.args(
+        jail.generate(1, 16).iter().map(|it| if it.starts_with('/') { within(it) } else { it.clone() }),
+    );
+    command.env("PYTHONPATH", "/packages");
+    let engine = Engine::start_as(&mut command);
+    let pid = engine.pid().to_string();
+    // Root has the kernel open what is mapped; nobody has to go by names.
+    record_some(&run, &mut recorder(&run, &["-q", "-p", &pid]));
+    check_whole(&open(&run), 1);
+    fs::remove_file(&run.trace).unwrap();
+    let mut command = there.command(&[]);
+    command.args(as_nobody(&THREE)).arg(&there.recorder).args(["record", "-q", "-p", &pid, "-o"]);
+    record_some(&run, command.arg(&run.trace));
+    check_whole(&open(&run), 1);
 }

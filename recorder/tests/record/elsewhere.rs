@@ -45,7 +45,7 @@ impl Elsewhere {
         let packages = mount(&parent_of(package), "packages");
         let script = mount(&parent_of(&script), "tools").join(base_name(&script));
         let model = mount(&parent_of(&model), "models").join(base_name(&model));
-        let recorder = mount(&parent_of(recorder), "bin").join(base_name(recorder));
+        let recorder = mount(&parent_of(recorder), "recorder").join(base_name(recorder));
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let engine = [text(python), text(script), text(model)];
         Self { mounts, engine, packages: text(packages), recorder: text(recorder) }

@@ -2,7 +2,7 @@
 
 use crate::elsewhere::{Elsewhere, THREE, as_nobody};
 use crate::invariants::check_whole;
-use crate::workload::{self, Engine, Run, open, recorder, var};
+use crate::workload::{self, Engine, Run, open, record_some, recorder, var};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -216,7 +216,7 @@ fn library_that_was_replaced_on_disk_is_recorded_as_it_is_mapped() {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     assert!(maps.lines().any(|line| line.ends_with(&format!("{} (deleted)", library.display()))));
 
-    assert!(recorder(&run, &["-q", "-d", "2", "-p", &pid]).status().unwrap().success());
+    record_some(&run, &mut recorder(&run, &["-q", "-p", &pid]));
     check_whole(&open(&run), 1);
     engine.generates_on();
     // By its name alone, another file would be probed: that is refused.
@@ -232,8 +232,8 @@ fn library_that_was_replaced_on_disk_is_recorded_as_it_is_mapped() {
     );
     let five = [&four[..], &["checkpoint_restore"]].concat();
     let mut command = there.command(&[]);
-    command.args(as_nobody(&five)).arg(&there.recorder).args(["record", "-q", "-d", "2", "-p", &pid, "-o"]);
-    assert!(command.arg(&shared.trace).status().unwrap().success());
+    command.args(as_nobody(&five)).arg(&there.recorder).args(["record", "-q", "-p", &pid, "-o"]);
+    record_some(&shared, command.arg(&shared.trace));
     check_whole(&open(&shared), 1);
 }
 

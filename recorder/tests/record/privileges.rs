@@ -3,10 +3,10 @@
 use crate::elsewhere::{Elsewhere, NOBODY, THREE, as_nobody};
 use crate::errors::error;
 use crate::invariants::check_whole;
-use crate::workload::{self, Engine, Run, open, recorder};
+use crate::workload::{self, Engine, Run, open, record_some, recorder};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::{Child, Command};
+use std::process::Command;
 
 /// CAP_SYS_PTRACE, CAP_PERFMON and CAP_BPF; CAP_DAC_READ_SEARCH and
 /// CAP_CHECKPOINT_RESTORE, for libraries.
@@ -34,9 +34,8 @@ fn three_capabilities_record_ones_own_process() {
     let (there, home) = (shared(&run), shared(&engines));
     let mut command = home.command(&[]);
     let mut engine = Engine::start_as(command.args(as_nobody(&[])).args(home.generate(1, 16)));
-    let arguments = ["-q", "-d", "2", "-p", &engine.pid().to_string()];
-    let status = nobodys_recorder(&run, &there, &THREE, &arguments).status().unwrap();
-    assert!(status.success());
+    let arguments = ["-q", "-p", &engine.pid().to_string()];
+    record_some(&run, &mut nobodys_recorder(&run, &there, &THREE, &arguments));
     check_whole(&open(&run), 1);
     assert_eq!(run.trace.metadata().unwrap().uid(), NOBODY);
     engine.generates_on();
@@ -66,12 +65,12 @@ fn process_of_somebody_else_takes_one_more_where_its_files_are_private() {
     let home = Elsewhere::new(engines.folder());
     fs::set_permissions(engines.folder(), fs::Permissions::from_mode(0o700)).unwrap();
     let engine = Engine::start_as(home.command(&[]).args(home.generate(1, 16)));
-    let arguments = ["-q", "-d", "2", "-p", &engine.pid().to_string()];
+    let arguments = ["-q", "-p", &engine.pid().to_string()];
     let text = error(&mut nobodys_recorder(&run, &there, &THREE, &arguments));
     assert!(text.contains("may not be read by us, which takes root or CAP_DAC_READ_SEARCH:"), "{text}");
     assert!(!run.trace.exists());
     let four = [&THREE[..], &["dac_read_search"]].concat();
-    assert!(nobodys_recorder(&run, &there, &four, &arguments).status().unwrap().success());
+    record_some(&run, &mut nobodys_recorder(&run, &there, &four, &arguments));
     check_whole(&open(&run), 1);
 }
 
@@ -112,13 +111,6 @@ fn capabilities_of_the_file_do_and_leave_the_commands_environment_alone() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "/opt/lib\nCapEff:\t0000000000000000\n");
 }
 
-fn wait_until_it_writes(run: &Run, child: &mut Child) {
-    workload::wait_until("some is written", || {
-        assert!(child.try_wait().unwrap().is_none(), "the recorder has ended");
-        run.trace_bytes() > 20_000
-    });
-}
-
 /// A field of a process's status, of each of its threads.
 fn status(pid: u32, field: &str) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -149,7 +141,7 @@ fn root_keeps_what_attaching_and_reading_take() {
     for (way, kept) in [("multi", NEEDED | FOR_FILES), ("single", NEEDED | FOR_FILES | SYS_ADMIN)] {
         let run = Run::new();
         let mut child = recorder(&run, &["-q", "-p", &pid]).env("LLMTRACE_UPROBES", way).spawn().unwrap();
-        wait_until_it_writes(&run, &mut child);
+        workload::wait_until_it_writes(&run, &mut child, 32_000);
         assert_capabilities(child.id(), kept);
         assert!(status(child.id(), "Uid:").iter().all(|ids| ids == "0\t0\t0\t0"));
         workload::signal(child.id(), "INT");
@@ -165,7 +157,7 @@ fn root_may_go_on_writing_where_only_privilege_lets_it() {
     let engine = Engine::start(&run, 1);
     std::os::unix::fs::chown(run.folder(), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut child = recorder(&run, &["-q", "-p", &engine.pid().to_string()]).spawn().unwrap();
-    wait_until_it_writes(&run, &mut child);
+    workload::wait_until_it_writes(&run, &mut child, 32_000);
     assert_capabilities(child.id(), NEEDED | FOR_FILES | 1 << 1);
     workload::signal(child.id(), "INT");
     assert!(child.wait().unwrap().success());
@@ -182,7 +174,7 @@ fn caller_of_sudo_records_as_themselves() {
     command.arg(&there.recorder).args(["record", "-q", "-o"]).arg(&run.trace).arg("--");
     // Its library is loaded after we have become nobody.
     let mut child = command.args(there.generate(1, 200)).spawn().unwrap();
-    wait_until_it_writes(&run, &mut child);
+    workload::wait_until_it_writes(&run, &mut child, 32_000);
     assert_capabilities(child.id(), NEEDED | FOR_FILES);
     for field in ["Uid:", "Gid:"] {
         assert!(status(child.id(), field).iter().all(|ids| ids.split('\t').all(|it| it == id)));

@@ -67,6 +67,23 @@ pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {
     command
 }
 
+/// Records until enough is written for a few tokens, however slow the machine
+/// is, and interrupts.
+pub(crate) fn record_some(run: &Run, recorder: &mut Command) {
+    let mut child = recorder.spawn().unwrap();
+    wait_until_it_writes(run, &mut child, 32_000);
+    signal(child.id(), "INT");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Waits for this many bytes of a recorder that goes on.
+pub(crate) fn wait_until_it_writes(run: &Run, recorder: &mut Child, bytes: u64) {
+    wait_until("some is written", || {
+        assert!(recorder.try_wait().unwrap().is_none(), "the recorder has ended");
+        run.trace_bytes() > bytes
+    });
+}
+
 /// The trace, with its op spans.
 pub(crate) fn open(run: &Run) -> Trace {
     let file = File::open(&run.trace).unwrap();
