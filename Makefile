@@ -1,9 +1,9 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench samples setup lint clean
+.PHONY: help demo test bench bench-record samples setup lint clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
 
 demo: ## record a real llama.cpp and look at it
 	@.ci/demo.sh
@@ -13,6 +13,9 @@ test: ## all checks and tests, as in CI
 
 bench: ## print the figures: overhead, file size, opening, frames
 	@.ci/bench.sh
+
+bench-record: ## print what recording costs, against our goals; ARGS="--only decode --soak 600"
+	@.ci/bench-record.sh $(ARGS)
 
 samples: ## record sample-traces/*.llmtrace again
 	@sample-traces/tools/record-samples.sh

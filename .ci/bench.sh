@@ -6,6 +6,10 @@ cd "$(dirname "$0")/.."
 source .ci/lib.sh
 
 .ci/setup.sh demo
-sample-traces/tools/setup-python.sh
-LLMTRACE_TEST_PYTHON=$PYTHON LLMTRACE_TEST_MODEL=$MODEL LLMTRACE_TEST_GENERATE=$GENERATE \
-    cargo bench --workspace --locked
+cargo bench --workspace --exclude llmtrace --locked
+reason=$(why_not_record)
+if [[ -n $reason ]]; then
+    echo "SKIPPED slowdown of decoding: $reason"
+else
+    .ci/bench-record.sh --only decode,token
+fi

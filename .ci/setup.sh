@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages that are missing for `build`, `demo` or `test`.
+# Installs the Debian or Ubuntu packages that are missing for `build`, `demo`, `test` or `peers`,
+# the tracers that `make bench-record` compares with.
 # Exit codes: 0 all there, 1 failed, 2 wrong usage or no cargo, 3 cannot install here (says what).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -24,7 +25,13 @@ packages_for() {
     test)
         # The tests of `record` build small programs, give capabilities to a file, and strip
         # libraries. Node.js comes with setup-builds.sh: that of Debian 12 is too old.
-        echo "$build $python $window xvfb xdotool imagemagick x11-utils binutils libc6-dev libcap2-bin musl-tools"
+        echo "$build $python $window xvfb xdotool imagemagick x11-utils binutils bpftool libc6-dev libcap2-bin musl-tools"
+        ;;
+    peers)
+        # BCC compiles against kernel headers; Debian's, where the running kernel has none.
+        local headers=linux-headers-amd64
+        [[ ! -e /lib/modules/$(uname -r)/build ]] || headers=""
+        echo "bpftrace bpfcc-tools python3-bpfcc $headers"
         ;;
     esac
 }
@@ -56,8 +63,8 @@ install_packages() {
 
 main() {
     local wanted missing
-    case ${1:-} in build | demo | test) ;; *)
-        echo "usage: setup.sh build|demo|test" >&2
+    case ${1:-} in build | demo | test | peers) ;; *)
+        echo "usage: setup.sh build|demo|test|peers" >&2
         exit 2
         ;;
     esac

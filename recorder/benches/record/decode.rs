@@ -1,0 +1,151 @@
+//! Slowdown of decoding, and how far it is from the least that the kernel asks.
+
+use crate::recorder::{Recorded, Recorder, ending, recording};
+use crate::run::Options;
+use crate::statistics::{median, median_of};
+use crate::table::Row;
+use crate::target::{Generation, TOKENS, Target};
+use anyhow::{Context as _, Result, ensure};
+use llmtrace_analysis::{Phase, Trace};
+
+/// A slowdown may cost this many times what empty programs in the same places would.
+const FLOOR_GOAL: f64 = 1.3;
+const TOKEN_GOAL_PERCENT: f64 = 0.2;
+/// Entry and return of a decode call and of its micro-batch.
+const HITS_OF_A_CALL: f64 = 4.0;
+
+/// A generation while something records, and one without, next to each other.
+pub(crate) struct Pair {
+    with: Generation,
+    alone: Generation,
+    recorded: Recorded,
+}
+
+impl Pair {
+    /// Which of the two comes first alternates with `round`.
+    pub(crate) fn measure(
+        target: &Target,
+        round: usize,
+        start: impl Fn() -> Result<Recorder>,
+    ) -> Result<Self> {
+        let record = || -> Result<(Generation, Recorded)> {
+            let mut recorder = start()?;
+            recorder.wait_for_rows()?;
+            let with = target.generation()?;
+            Ok((with, recorder.stop()?))
+        };
+        if round.is_multiple_of(2) {
+            let (with, recorded) = record()?;
+            Ok(Self { with, recorded, alone: target.generation()? })
+        } else {
+            let alone = target.generation()?;
+            let (with, recorded) = record()?;
+            Ok(Self { with, recorded, alone })
+        }
+    }
+}
+
+/// Slowdowns of interleaved pairs, in percent.
+#[derive(Default)]
+pub(crate) struct Slowdowns {
+    /// Of a token, as the engine measures it.
+    pub(crate) wall: Vec<f64>,
+    /// Of the CPU time of the whole process, which other programs on the host disturb less.
+    cpu: Vec<f64>,
+}
+
+impl Slowdowns {
+    pub(crate) fn add(&mut self, pair: &Pair) {
+        let percent = |with: f64, alone: f64| (with / alone - 1.0) * 100.0;
+        self.wall.push(percent(pair.with.millis_per_token, pair.alone.millis_per_token));
+        self.cpu.push(percent(pair.with.cpu_secs, pair.alone.cpu_secs));
+    }
+
+    pub(crate) fn remark(&self) -> String {
+        format!("{} pairs; by CPU time {}", self.wall.len(), median(&self.cpu).text(2, "%"))
+    }
+}
+
+/// Pairs with our recorder under one set of options.
+#[derive(Default)]
+pub(crate) struct Ours {
+    pub(crate) slowdowns: Slowdowns,
+    alone_millis: Vec<f64>,
+    hits: Vec<f64>,
+    floors_millis: Vec<f64>,
+    floor_ratios: Vec<f64>,
+    lost: u64,
+}
+
+impl Ours {
+    pub(crate) fn add(&mut self, target: &Target, round: usize, options: &[&str]) -> Result<()> {
+        let pair = Pair::measure(target, round, || Recorder::start(target.pid(), options))?;
+        let trace = pair.recorded.trace()?;
+        ensure!(trace.decodes.len() > TOKENS, "the recording has fewer tokens than a generation");
+        let hits = hits_per_token(&trace) + HITS_OF_A_CALL;
+        let floor = hits * empty_nanos(&trace)? / 1e6;
+        self.slowdowns.add(&pair);
+        self.alone_millis.push(pair.alone.millis_per_token);
+        self.hits.push(hits);
+        self.floors_millis.push(floor);
+        self.floor_ratios.push((pair.with.millis_per_token - pair.alone.millis_per_token) / floor);
+        self.lost += ending(&trace)?.lost;
+        Ok(())
+    }
+
+    pub(crate) fn remark(&self) -> String {
+        let middle = |values: &[f64]| median_of(values.iter().copied());
+        let (alone, floor) = (middle(&self.alone_millis), middle(&self.floors_millis));
+        format!(
+            "{}; {alone:.2} ms a token alone, {:.0} hits a token, floor {floor:.2} ms = {:.2} %, {} events lost",
+            self.slowdowns.remark(),
+            middle(&self.hits),
+            floor / alone * 100.0,
+            self.lost,
+        )
+    }
+}
+
+/// Probe hits of the calling thread in a decoded token's graphs.
+fn hits_per_token(trace: &Trace) -> f64 {
+    let decoded =
+        |ubatch: u32| trace.ubatches.iter().any(|row| row.id == ubatch && row.phase == Phase::Decode as u8);
+    let spans = trace.graph_spans.iter().filter(|span| decoded(span.ubatch));
+    let hits: Vec<f64> = spans.map(|span| f64::from(span.probe_hits)).collect();
+    if hits.is_empty() { 0.0 } else { median_of(hits.into_iter()) }
+}
+
+fn empty_nanos(trace: &Trace) -> Result<f64> {
+    let cost = recording(trace)?.costs.iter().find(|cost| cost.purpose == "empty");
+    Ok(cost.context("the trace has no price of an empty hit")?.nanos as f64)
+}
+
+/// At level `thread`: one probe a node, and two.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
+    let target = Target::gemma(options.threads)?;
+    let (mut one, mut two) = (Ours::default(), Ours::default());
+    for round in 0..options.pairs {
+        one.add(&target, round, &[])?;
+        two.add(&target, round, &["--exact-begins"])?;
+    }
+    let mut rows = Vec::new();
+    for (name, ours, goal) in [("default", &one, 1.6), ("`--exact-begins`", &two, 3.2)] {
+        let figure = format!("decode slowdown, {name}");
+        rows.push(Row::at_most(&figure, goal, median(&ours.slowdowns.wall), 2, "%").remark(ours.remark()));
+        let ratio = median(&ours.floor_ratios);
+        rows.push(Row::at_most(format!("{figure}, against the floor"), FLOOR_GOAL, ratio, 2, "×"));
+    }
+    Ok(rows)
+}
+
+/// At level `token`. Half as many pairs again, since the figure is smaller than the noise.
+pub(crate) fn measure_token(options: &Options) -> Result<Vec<Row>> {
+    let target = Target::gemma(options.threads)?;
+    let mut ours = Ours::default();
+    for round in 0..options.pairs + options.pairs / 2 {
+        ours.add(&target, round, &["--level", "token"])?;
+    }
+    let slowdown = median(&ours.slowdowns.wall);
+    let row = Row::at_most("decode slowdown, level `token`", TOKEN_GOAL_PERCENT, slowdown, 2, "%");
+    Ok(vec![row.remark(ours.remark())])
+}
