@@ -173,13 +173,14 @@ impl Function {
     }
 }
 
-/// Which functions tell of decode calls and of ubatches, in an object of which `has` says whether
-/// some symbol is like that.
-fn calls(has: &dyn Fn(&dyn Fn(&str) -> bool) -> bool) -> [&'static [Function]; 2] {
-    let has_any = |functions: &[Function]| has(&|symbol| functions.iter().any(|f| f.matches(symbol)));
+/// Which functions tell of decode calls and of ubatches, in an object with these symbols.
+fn calls(symbols: &[&str]) -> [&'static [Function]; 2] {
+    let has_any =
+        |functions: &[Function]| symbols.iter().any(|name| functions.iter().any(|f| f.matches(name)));
+    let returns_pointer = symbols.iter().any(|name| name.starts_with(UBATCH_RETURNS_POINTER));
     let decode = if has_any(DECODE_METHODS) { DECODE_METHODS } else { DECODE_FUNCTIONS };
     let ubatch = match has_any(UBATCH_METHODS) {
-        true if has(&|symbol| symbol.starts_with(UBATCH_RETURNS_POINTER)) => UBATCH_METHODS,
+        true if returns_pointer => UBATCH_METHODS,
         // Decode calls tell the tokens, too.
         true => &[],
         false => UBATCH_FUNCTIONS,
@@ -190,7 +191,8 @@ fn calls(has: &dyn Fn(&dyn Fn(&str) -> bool) -> bool) -> [&'static [Function]; 2
 /// The points of one object, up to `level`.
 pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
-    let [decode, ubatch] = calls(&|wanted| object.symbols_matching_unsorted(wanted).next().is_some());
+    let symbols: Vec<&str> = object.symbols_matching_unsorted(|_| true).map(|(name, _)| name).collect();
+    let [decode, ubatch] = calls(&symbols);
     let in_loop = if level >= Level::Thread { loop_points(object) } else { Vec::new() };
     let barrier = if in_loop.is_empty() { BARRIER } else { &[] };
     points.extend(in_loop);
@@ -280,7 +282,7 @@ mod tests {
 
     /// The cookie with which a symbol is probed in an object that has all of `symbols`.
     fn cookie_of(symbol: &str, symbols: &[&str]) -> Option<u64> {
-        let [decode, ubatch] = calls(&|wanted| symbols.iter().any(|symbol| wanted(symbol)));
+        let [decode, ubatch] = calls(symbols);
         decode.iter().chain(ubatch).find(|f| f.matches(symbol)).map(|f| f.cookie)
     }
 
