@@ -86,46 +86,27 @@ const fn function(symbol: &'static str, level: Level, begin: Program, args: &'st
 }
 
 const TWO: &[Arg] = &[Arg::Rdi, Arg::Rsi];
-const DECODE: Function = function("", Level::Token, Program::DecodeBegin, TWO);
 
-/// Decode calls: the methods that every way in passes through, since 2025-04.
+const fn decode(symbol: &'static str, cookie: u64) -> Function {
+    let begin = function(symbol, Level::Token, Program::DecodeBegin, TWO);
+    Function { end: Some(Program::DecodeEnd), cookie, ..begin }
+}
+
+/// Decode calls: the methods that every way in passes through, since 2025-03.
+/// At first they changed the batch, which their names tell.
 const DECODE_METHODS: &[Function] = &[
-    Function {
-        symbol: "_ZN13llama_context6decodeERK11llama_batch",
-        end: Some(Program::DecodeEnd),
-        cookie: cookie::BATCH,
-        ..DECODE
-    },
-    Function {
-        symbol: "_ZN13llama_context6encodeERK11llama_batch",
-        end: Some(Program::DecodeEnd),
-        cookie: cookie::BATCH | cookie::ENCODE,
-        ..DECODE
-    },
-    Function { symbol: "_ZN13llama_context6decodeE", prefix: true, end: Some(Program::DecodeEnd), ..DECODE },
-    Function {
-        symbol: "_ZN13llama_context6encodeE",
-        prefix: true,
-        end: Some(Program::DecodeEnd),
-        cookie: cookie::ENCODE,
-        ..DECODE
-    },
+    decode("_ZN13llama_context6decodeERK11llama_batch", cookie::BATCH),
+    decode("_ZN13llama_context6encodeERK11llama_batch", cookie::BATCH | cookie::ENCODE),
+    decode("_ZN13llama_context6decodeER11llama_batch", cookie::BATCH),
+    decode("_ZN13llama_context6encodeER11llama_batch", cookie::BATCH | cookie::ENCODE),
+    Function { prefix: true, ..decode("_ZN13llama_context6decodeE", 0) },
+    Function { prefix: true, ..decode("_ZN13llama_context6encodeE", cookie::ENCODE) },
 ];
 
 /// Before that, the C functions; the batch is passed by value.
 const DECODE_FUNCTIONS: &[Function] = &[
-    Function {
-        symbol: "llama_decode",
-        end: Some(Program::DecodeEnd),
-        cookie: cookie::BATCH_ON_STACK,
-        ..DECODE
-    },
-    Function {
-        symbol: "llama_encode",
-        end: Some(Program::DecodeEnd),
-        cookie: cookie::BATCH_ON_STACK | cookie::ENCODE,
-        ..DECODE
-    },
+    decode("llama_decode", cookie::BATCH_ON_STACK),
+    decode("llama_encode", cookie::BATCH_ON_STACK | cookie::ENCODE),
 ];
 
 const UBATCH_METHODS: &[Function] = &[Function {
@@ -133,6 +114,10 @@ const UBATCH_METHODS: &[Function] = &[Function {
     end: Some(Program::UbatchEnd),
     ..function("_ZN13llama_context14process_ubatchE", Level::Token, Program::UbatchBegin, TWO)
 }];
+
+/// Came in 2025-07 together with a change of [`UBATCH_METHODS`]: until then, they return an object
+/// through a hidden first argument, so that the others are not where the probe looks for them.
+const UBATCH_RETURNS_POINTER: &str = "_ZN16llm_graph_result9can_reuseE";
 
 /// Called once for each ubatch, before it is computed.
 const UBATCH_FUNCTIONS: &[Function] = &[Function {
@@ -172,6 +157,7 @@ pub(super) const LOOKED_FOR: &str =
 /// Which symbols of an object to keep.
 pub(super) fn keep(symbol: &str) -> bool {
     ACCESSOR_PREFIXES.iter().any(|prefix| symbol.starts_with(prefix))
+        || symbol.starts_with(UBATCH_RETURNS_POINTER)
         || functions().any(|f| f.matches(symbol))
 }
 
@@ -187,15 +173,26 @@ impl Function {
     }
 }
 
+/// Which functions tell of decode calls and of ubatches, in an object with these symbols.
+fn calls(symbols: &[&str]) -> [&'static [Function]; 2] {
+    let has_any =
+        |functions: &[Function]| symbols.iter().any(|name| functions.iter().any(|f| f.matches(name)));
+    let returns_pointer = symbols.iter().any(|name| name.starts_with(UBATCH_RETURNS_POINTER));
+    let decode = if has_any(DECODE_METHODS) { DECODE_METHODS } else { DECODE_FUNCTIONS };
+    let ubatch = match has_any(UBATCH_METHODS) {
+        true if returns_pointer => UBATCH_METHODS,
+        // Decode calls tell the tokens, too.
+        true => &[],
+        false => UBATCH_FUNCTIONS,
+    };
+    [decode, ubatch]
+}
+
 /// The points of one object, up to `level`.
 pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
-    let either = |first: &'static [Function], second: &'static [Function]| {
-        let found = object.symbols_matching_unsorted(|symbol| first.iter().any(|f| f.matches(symbol))).next();
-        if found.is_some() { first } else { second }
-    };
-    let decode = either(DECODE_METHODS, DECODE_FUNCTIONS);
-    let ubatch = either(UBATCH_METHODS, UBATCH_FUNCTIONS);
+    let symbols: Vec<&str> = object.symbols_matching_unsorted(|_| true).map(|(name, _)| name).collect();
+    let [decode, ubatch] = calls(&symbols);
     let in_loop = if level >= Level::Thread { loop_points(object) } else { Vec::new() };
     let barrier = if in_loop.is_empty() { BARRIER } else { &[] };
     points.extend(in_loop);
@@ -282,6 +279,31 @@ pub(super) fn level_given(asked: Level, points: &[Point]) -> (Level, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The cookie with which a symbol is probed in an object that has all of `symbols`.
+    fn cookie_of(symbol: &str, symbols: &[&str]) -> Option<u64> {
+        let [decode, ubatch] = calls(symbols);
+        decode.iter().chain(ubatch).find(|f| f.matches(symbol)).map(|f| f.cookie)
+    }
+
+    #[test]
+    fn batches_of_spring_2025_are_read() {
+        let decode = "_ZN13llama_context6decodeER11llama_batch";
+        assert_eq!(cookie_of(decode, &[decode, "llama_decode"]), Some(cookie::BATCH));
+        assert_eq!(cookie_of("llama_decode", &[decode, "llama_decode"]), None);
+        assert_eq!(cookie_of("llama_decode", &["llama_decode"]), Some(cookie::BATCH_ON_STACK));
+        let extended = "_ZN13llama_context6decodeERK15llama_batch_ext";
+        assert_eq!(cookie_of(extended, &[extended]), Some(0));
+    }
+
+    #[test]
+    fn ubatches_behind_a_hidden_argument_are_not_read() {
+        let ubatch = "_ZN13llama_context14process_ubatchERK12llama_ubatch14llm_graph_type";
+        assert_eq!(cookie_of(ubatch, &[ubatch]), None);
+        let reuses = "_ZN16llm_graph_result9can_reuseERK16llm_graph_params";
+        assert_eq!(cookie_of(ubatch, &[ubatch, reuses]), Some(0));
+        assert!(keep(reuses));
+    }
 
     #[test]
     fn programs_are_named_as_their_events() {

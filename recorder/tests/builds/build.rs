@@ -77,7 +77,10 @@ pub(crate) fn graph_level(build: &Build, form: Form) {
         assert!(["decode", "graph"].iter().any(|of| probe.purpose.starts_with(of)), "{probe:?}");
     }
     assert_eq!((trace.op_span_count(), trace.lanes().len()), (0, 0));
-    assert!(trace.graph_spans.iter().all(|graph| graph.graph != NONE && graph.threads == THREADS as u32));
+    assert!(trace.graph_spans.iter().all(|graph| graph.threads == THREADS as u32));
+    // Graphs of this age have no number: one that is gone before it is read stays unknown.
+    let known = trace.graph_spans.iter().filter(|graph| graph.graph != NONE).count();
+    assert!(known * 2 > trace.graph_spans.len(), "{known} of {}", trace.graph_spans.len());
     // `src` lies elsewhere in this version: graphs have edges only if it is found.
     operators_are_named(&trace, build.operators);
     assert!(trace.file.graphs.iter().all(edges_are_read));
