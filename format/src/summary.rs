@@ -115,6 +115,13 @@ impl SummaryBuilder {
         }
     }
 
+    /// Bytes that the summary takes in the footer, before compression.
+    pub(crate) fn encoded_len(&self) -> u64 {
+        let fixed = size_of::<u32>() + 2 * size_of::<u64>() + 4 * size_of::<u64>();
+        let bucket = 2 * size_of::<u64>() + 2 * size_of::<u32>();
+        (fixed + bucket * self.buckets.len()) as u64
+    }
+
     pub(crate) fn build(&self) -> LaneSummary {
         let dominant = |bucket: &Bucket| {
             bucket.ops.iter().max_by_key(|(_, nanos)| *nanos).map_or(StrId(0), |(op, _)| *op)
