@@ -5,7 +5,7 @@ use crate::constants::{NO_LANE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::raw::{Content, RawBlock, node_ops};
-use crate::summary::SummaryBuilder;
+use crate::summary::{MAX_SUMMARY_BYTES, SummaryBuilder};
 use crate::tables::{
     self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
     OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
@@ -287,9 +287,10 @@ impl<W: Write> Writer<W> {
         self.lanes.values_mut().for_each(|lane| lane.rows.clear());
     }
 
-    /// Most bytes that footer and trailer take, if nothing more is written.
+    /// Most bytes that footer and trailer take, however long the lanes that there
+    /// are become, if no more blocks are written.
     pub fn closing_bytes(&self) -> u64 {
-        let summaries: u64 = self.lanes.values().map(|lane| lane.summary.encoded_len()).sum();
+        let summaries = MAX_SUMMARY_BYTES * self.lanes.len() as u64;
         Footer::encoded_len(self.blocks.len() + 1) + summaries + TRAILER_LEN as u64
     }
 
@@ -298,6 +299,15 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the sink cannot be written.
     pub fn finish(mut self, ending: &Ending) -> Result<W> {
+        self.close(ending)?;
+        Ok(self.sink)
+    }
+
+    /// Writes the ending, footer and trailer, after which nothing may follow.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn close(&mut self, ending: &Ending) -> Result<()> {
         self.flush()?;
         self.write_structured(kind::ENDING, ending)?;
         let mut lanes: Vec<_> = self.lanes.iter().collect();
@@ -309,7 +319,7 @@ impl<W: Write> Writer<W> {
         self.write(&head, &columns)?;
         self.sink.write_all(&trailer_to_bytes(footer_offset))?;
         self.sink.flush()?;
-        Ok(self.sink)
+        Ok(())
     }
 
     fn lane(&mut self, id: u32) -> &mut Lane {
