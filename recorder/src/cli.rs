@@ -48,7 +48,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Options, Question, doctor, launch, run};
+    use crate::record::{Long, Options, Question, doctor, launch, run, seconds};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -96,6 +96,8 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// Bytes of the ring between kernel and recorder, a power of two; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u32>,
+        #[command(flatten)]
+        long: Long,
         /// Print nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -132,16 +134,12 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                 },
                 exact_begins: self.exact_begins,
                 ring_bytes: self.ring_bytes,
+                long: self.long,
                 quiet: self.quiet,
             };
             options.check()?;
             run(&options)
         }
-    }
-
-    fn seconds(text: &str) -> Result<Duration, String> {
-        let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-        Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible duration".to_owned())
     }
 
     /// Check whether this host can record, and what a target would give

@@ -14,13 +14,25 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be created, or is no trace.
 pub(super) fn create(path: &Path, caller: Caller) -> Result<File> {
+    as_caller(caller, || open(path))
+}
+
+/// Removes a file as `caller` would.
+///
+/// # Errors
+/// When the caller could not remove it.
+pub(super) fn remove(path: &Path, caller: Caller) -> std::io::Result<()> {
+    as_caller(caller, || std::fs::remove_file(path))
+}
+
+fn as_caller<T>(caller: Caller, act: impl FnOnce() -> T) -> T {
     let before = (caller.is_other()).then(|| (setfsgid(caller.gid), setfsuid(caller.uid)));
-    let file = open(path);
+    let done = act();
     if let Some((gid, uid)) = before {
         setfsuid(uid);
         setfsgid(gid);
     }
-    file
+    done
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -1,23 +1,23 @@
 //! One recording: kernel side, assembler and writer, and what ties them.
 
-use super::assemble::{Assembler, FinishedGraph};
+use super::assemble::{Assembler, FinishedGraph, Rows};
 use super::graphs::{GraphReader, RawGraph, RawTensor};
 use super::kernel::{Kernel, RING_BYTES, Ring};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
+use super::sink::{Outputs, Sink, Totals};
 use super::status::StatusLine;
 use super::target::{Caller, Target, default_output};
-use super::{Options, calibrate, host, maps, output};
+use super::{Options, calibrate, host, maps};
 use crate::binary::Learned;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Ending, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
 use llmtrace_format::tables::{EVENT_KINDS, Loss};
-use llmtrace_format::{Header, TimeRange, Writer};
+use llmtrace_format::{Header, TimeRange};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
-use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,14 +30,13 @@ const SCAN_SELDOM: Duration = Duration::from_millis(500);
 
 pub(super) struct Session {
     start: u64,
-    path: PathBuf,
     kernel: Kernel,
     ring: Ring,
     objects: Objects,
     points: Vec<(Point, String)>,
     graphs: GraphReader,
     assembler: Assembler,
-    writer: Writer<File>,
+    writer: Sink,
     recording: Recording,
     op_names: Vec<(StrId, Vec<StrId>)>,
     lost: [u64; EVENT_KINDS.len()],
@@ -53,7 +52,9 @@ pub(super) struct Session {
 
 /// What there is to say after a recording.
 pub(super) struct Recorded {
-    pub(super) path: PathBuf,
+    /// The file to look at.
+    pub(super) path: Option<PathBuf>,
+    pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -77,7 +78,7 @@ impl Session {
             );
         }
         let path = options.output.clone().unwrap_or_else(|| default_output(&name));
-        let file = output::create(&path, caller)?;
+        let outputs = Outputs::create(&options.long, path, caller)?;
         let start = monotonic_nanos()?;
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
@@ -100,8 +101,8 @@ impl Session {
             costs,
             ..Recording::default()
         };
-        let mut writer =
-            Writer::new(file, Header::new(unix, start)).context("cannot write the output file")?;
+        let mut writer = Sink::begin(outputs, &options.long, Header::new(unix, start))
+            .context("cannot write the output file")?;
         let mut points = Vec::new();
         attach(&mut kernel, &objects, 0, target.pid, options.level, &mut points)?;
         if !target.launched && points.is_empty() {
@@ -111,7 +112,6 @@ impl Session {
         writer.write_recording(&recording)?;
         let mut session = Self {
             start,
-            path,
             kernel,
             ring,
             objects,
@@ -154,13 +154,43 @@ impl Session {
             self.relearn();
             self.points_changed()?;
         }
+        let totals = self.totals()?;
+        self.writer.tick(totals).context("cannot write the output file")?;
         if self.flushed.elapsed() >= FLUSH_EVERY {
             self.flushed = Instant::now();
             self.writer.flush().context("cannot write the output file")?;
         }
-        let lost = self.lost.iter().sum();
-        self.status.update(&self.assembler.counts, lost, self.writer.bytes());
+        self.status.update(&self.assembler.counts, totals.lost, || self.writer.status());
         Ok(more)
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        let counts = &self.assembler.counts;
+        Ok(Totals {
+            now: monotonic_nanos()?.saturating_sub(self.start),
+            events: counts.events,
+            lost: self.lost.iter().sum(),
+            orphans: counts.orphans,
+        })
+    }
+
+    /// Saves the last seconds, when they are kept.
+    pub(super) fn save(&mut self, reason: &str) {
+        self.writer.save(reason);
+    }
+
+    /// Why the recording should end by itself, once it should.
+    pub(super) fn done(&self) -> Option<&'static str> {
+        self.writer.done()
+    }
+
+    /// What there is to say meanwhile.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        let notes = self.writer.take_notes();
+        if !notes.is_empty() {
+            self.status.clear();
+        }
+        notes
     }
 
     fn drain(&mut self) -> Result<bool> {
@@ -172,18 +202,21 @@ impl Session {
             self.writer.write_graph(&graph).context("cannot write the output file")?;
         }
         let rows = std::mem::take(&mut self.assembler.rows);
+        self.write(rows).context("cannot write the output file")?;
+        Ok(more)
+    }
+
+    fn write(&mut self, rows: Rows) -> Result<()> {
         rows.threads.into_iter().for_each(|row| self.writer.push_thread(row));
-        rows.decodes.into_iter().for_each(|row| self.writer.push_decode(row));
-        rows.ubatches.into_iter().for_each(|row| self.writer.push_ubatch(row));
+        rows.decodes.into_iter().try_for_each(|row| self.writer.push_decode(row))?;
+        rows.ubatches.into_iter().try_for_each(|row| self.writer.push_ubatch(row))?;
         for FinishedGraph { span, lanes } in rows.graphs {
-            self.writer.push_graph_span(span);
+            self.writer.push_graph_span(span)?;
             for (lane, spans) in lanes {
-                for span in spans {
-                    self.writer.push_op_span(lane, span).context("cannot write the output file")?;
-                }
+                spans.into_iter().try_for_each(|span| self.writer.push_op_span(lane, span))?;
             }
         }
-        Ok(more)
+        Ok(())
     }
 
     /// Attaches the begins of nodes when they are needed, and detaches them when
@@ -229,7 +262,7 @@ impl Session {
             let count = after.saturating_sub(before);
             if count > 0 {
                 let (begin, end) = (range.begin, range.end);
-                self.writer.push_loss(Loss { begin, end, event: event as u32, count, cpu: NONE });
+                self.writer.push_loss(Loss { begin, end, event: event as u32, count, cpu: NONE })?;
             }
         }
         let of_calls = [Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd];
@@ -370,34 +403,38 @@ impl Session {
 
     /// Detaches, takes what is left, and closes the file.
     pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
+        match self.close(reason, exit_code) {
+            Ok(recorded) => Ok(recorded),
+            Err(error) => Err(self.rescue(&error)),
+        }
+    }
+
+    fn close(&mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
         self.kernel.set_recording(None);
         self.kernel.detach_all();
         while self.drain()? {}
         self.assembler.finish();
         self.status.clear();
-        let counts = self.assembler.counts;
         let warnings = self.warnings();
-        let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
-        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-        let ending = Ending {
-            reason: reason.to_owned(),
-            end_nanos: monotonic_nanos()?.saturating_sub(self.start),
-            events: counts.events,
-            lost: self.lost.iter().sum(),
-            orphans: counts.orphans,
-            exit_code,
-            recorder_cpu_nanos: (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000,
-            recorder_peak_bytes: usage.max_rss() as u64 * 1024,
-            ..Ending::default()
-        };
-        self.writer.finish(&ending).context("cannot write the output file")?;
-        Ok(Recorded { path: self.path, warnings })
+        let ending = Ending { exit_code, ..self.ending(reason)? };
+        // The last rows, and slow tokens among them.
+        self.writer.tick(self.totals()?).context("cannot write the output file")?;
+        let written = self.writer.finish(&ending).context("cannot write the output file")?;
+        Ok(Recorded { path: written.path, notes: written.notes, warnings })
     }
 
-    /// Detaches at once; the file stays as it is, without a footer.
-    pub(super) fn abort(&mut self) {
+    fn ending(&self, reason: &str) -> Result<Ending> {
+        Ok(self.totals()?.ending(&Totals::default(), reason.to_owned()))
+    }
+
+    /// After an error: detaches at once, and keeps what is written. Returns the
+    /// error, which says what was saved.
+    pub(super) fn rescue(&mut self, error: &anyhow::Error) -> anyhow::Error {
+        self.kernel.set_recording(None);
         self.kernel.detach_all();
         self.status.clear();
+        let ending = self.ending(&format!("{error:#}")).unwrap_or_default();
+        anyhow!("{error:#}; {}", self.writer.rescue(&ending))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -467,6 +504,14 @@ fn described_probe(point: &Point, object: &str) -> Probe {
         emulated: point.site.emulated,
         on_return: point.program.on_return(),
     }
+}
+
+/// CPU time that we have used, in nanoseconds, and the most memory, in bytes.
+pub(super) fn usage() -> Result<(u64, u64)> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    let cpu = (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000;
+    Ok((cpu, usage.max_rss() as u64 * 1024))
 }
 
 fn monotonic_nanos() -> Result<u64> {
