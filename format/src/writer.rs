@@ -318,6 +318,7 @@ impl<W: Write> Writer<W> {
         let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
         self.write(&head, &columns)?;
         self.sink.write_all(&trailer_to_bytes(footer_offset))?;
+        self.offset += TRAILER_LEN as u64;
         self.sink.flush()?;
         Ok(())
     }

@@ -433,8 +433,12 @@ impl Session {
         self.kernel.set_recording(None);
         self.kernel.detach_all();
         self.status.clear();
-        let ending = self.ending(&format!("{error:#}")).unwrap_or_default();
-        anyhow!("{error:#}; {}", self.writer.rescue(&ending))
+        // Errors of the format crate repeat what the system said.
+        let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        causes.dedup();
+        let error = causes.join(": ");
+        let ending = self.ending(&error).unwrap_or_default();
+        anyhow!("{error}; {}", self.writer.rescue(&ending))
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -96,6 +96,11 @@ impl<M: Medium> Disk<M> {
         &self.medium
     }
 
+    #[cfg(test)]
+    pub(super) fn medium_mut(&mut self) -> &mut M {
+        &mut self.medium
+    }
+
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let need = self.len + bytes + self.reserve;
         if !self.can_set_aside || need <= self.aside {

@@ -117,7 +117,9 @@ mod tests {
         }
         let mut second =
             llmtrace_format::Writer::new(Vec::new(), llmtrace_format::Header::new(1, 2)).unwrap();
-        live.strings().for_each(|text| drop(second.string(text)));
+        for text in live.strings() {
+            second.string(text);
+        }
         assert_eq!((second.string("b"), second.string("c")), (live.string("b").0, live.string("c").0));
     }
 }

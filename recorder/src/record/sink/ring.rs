@@ -201,11 +201,17 @@ impl Ring {
 
     /// What is kept now, to be saved as the seconds before `end`.
     fn part(&self, end: Nanos) -> Part {
-        let oldest = self.chunks.front().map_or(self.totals.now, |chunk| chunk.begun.now);
+        let from = end.saturating_sub(self.length);
+        let mut levels = self.levels.clone();
+        let old = self.chunks.iter().take_while(|chunk| chunk.sealed.now < from);
+        levels.extend(old.flat_map(|chunk| &chunk.level_changes).map(|row| (row.process, *row)));
+        let chunks: VecDeque<_> =
+            self.chunks.iter().skip_while(|chunk| chunk.sealed.now < from).cloned().collect();
+        let oldest = chunks.front().map_or(self.totals.now, |chunk| chunk.begun.now);
         let held = end.saturating_sub(oldest) as f64 / 1e9;
-        let is_short = self.dropped > end.saturating_sub(self.length);
+        let is_short = self.dropped > from;
         let short = is_short.then(|| format!("of which {} MB held {held:.1} s", self.max_bytes / 1_000_000));
-        Part { chunks: self.chunks.clone(), levels: self.levels.clone(), short }
+        Part { chunks, levels, short }
     }
 
     fn reason(&self, why: &str, part: &Part) -> String {
