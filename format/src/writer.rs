@@ -254,14 +254,22 @@ impl<W: Write> Writer<W> {
         self.write_strings()?;
         if !self.threads.is_empty() {
             let threads = std::mem::take(&mut self.threads);
-            self.write_table(&threads, NO_LANE, TimeRange::default())?;
+            if let Err(error) = self.write_table(&threads, NO_LANE, TimeRange::default()) {
+                self.threads = threads;
+                return Err(error);
+            }
         }
+        // Rows that cannot be written stay: others that were refer to them.
         macro_rules! write {
-            ($($table:ident)+) => { $( if let Some(range) = self.$table.range.take() {
+            ($($table:ident)+) => { $( if let Some(range) = self.$table.range {
                 let mut rows = std::mem::take(&mut self.$table.rows);
-                self.write_table(&rows, NO_LANE, range)?;
-                rows.clear();
+                let written = self.write_table(&rows, NO_LANE, range);
+                if written.is_ok() {
+                    rows.clear();
+                    self.$table.range = None;
+                }
                 self.$table.rows = rows;
+                written?;
             } )+ };
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
@@ -275,15 +283,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Forgets everything buffered, after the sink could not be written: what is
-    /// written can then be finished, if the sink was cut back to [`Writer::bytes`].
+    /// Forgets op spans that are not written, after the sink could not be: the
+    /// little that is left can then be finished, if the sink was cut back to
+    /// [`Writer::bytes`].
     pub fn discard(&mut self) {
-        self.new_strings.clear();
-        self.threads.clear();
-        macro_rules! clear {
-            ($($table:ident)+) => { $( self.$table = Buffered::default(); )+ };
-        }
-        clear!(decodes ubatches graph_spans losses level_changes marks);
         self.lanes.values_mut().for_each(|lane| lane.rows.clear());
     }
 
@@ -367,7 +370,11 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         let strings = std::mem::take(&mut self.new_strings);
-        self.write_structured(kind::STRINGS, &strings)
+        let written = self.write_structured(kind::STRINGS, &strings);
+        if written.is_err() {
+            self.new_strings = strings;
+        }
+        written
     }
 
     fn write_table<T: Table>(&mut self, table: &T, lane: u32, range: TimeRange) -> Result<()> {

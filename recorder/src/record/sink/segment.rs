@@ -118,6 +118,13 @@ impl<M: Medium> Segment<M> {
         Ok(true)
     }
 
+    /// Whether a row of a small table fits; it would be written even after an
+    /// error, since others may refer to it.
+    fn row_fits(&mut self) -> Result<bool> {
+        self.writer.sink_mut().reserve += ROW_BYTES;
+        self.fits(ROW_BYTES)
+    }
+
     /// Writes everything that is complete.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.writer.flush()?;
@@ -145,7 +152,7 @@ impl<M: Medium> Segment<M> {
     }
 
     pub(super) fn decode(&mut self, row: Decode) -> Result<bool> {
-        Ok(self.fits(ROW_BYTES)? && {
+        Ok(self.row_fits()? && {
             self.held.decode(row.id).into_iter().for_each(|row| self.writer.push_ubatch(row));
             self.writer.push_decode(row);
             true
@@ -153,7 +160,7 @@ impl<M: Medium> Segment<M> {
     }
 
     pub(super) fn ubatch(&mut self, row: Ubatch) -> Result<bool> {
-        Ok(self.fits(ROW_BYTES)? && {
+        Ok(self.row_fits()? && {
             let released = self.held.ubatch(row);
             released.ubatches.into_iter().for_each(|row| self.writer.push_ubatch(row));
             released.graph_spans.into_iter().for_each(|row| self.writer.push_graph_span(row));
@@ -169,7 +176,7 @@ impl<M: Medium> Segment<M> {
         {
             return Ok(false);
         }
-        Ok(self.fits(ROW_BYTES)? && {
+        Ok(self.row_fits()? && {
             self.writer.announce_graph_span(row.id, row.graph);
             if let Some(row) = self.held.graph_span(row) {
                 self.writer.push_graph_span(row);
