@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Seconds that a trigger saves without `--ring`.
 const DEFAULT_RING: Duration = Duration::from_secs(10);
-/// Less holds no recording worth the name.
-const MIN_BYTES: u64 = 1_000_000;
+/// Less is little more than a footer.
+const MIN_BYTES: u64 = 400_000;
 
 /// What becomes of a recording that may take long.
 #[derive(clap::Args, Clone, Debug)]
@@ -96,7 +96,7 @@ fn size(text: &str) -> Result<u64, String> {
     let number: f64 = number.trim().parse().map_err(|_| "not a size: write 500M or 2G".to_owned())?;
     let bytes = (number * unit) as u64;
     if bytes < MIN_BYTES {
-        return Err("less than a recording takes: at least 1M".to_owned());
+        return Err("less than a recording takes: at least 400K".to_owned());
     }
     Ok(bytes)
 }
