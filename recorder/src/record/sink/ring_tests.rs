@@ -62,7 +62,7 @@ fn tokens(sink: &mut Sink, ids: std::ops::Range<u32>, slow: Option<u32>) {
         }
         let now = u64::from(id + 1) * 50 * MILLI;
         sink.tick(Totals { now, events: u64::from(id), ..Totals::default() }).unwrap();
-        if id % 18 == 0 {
+        if id.is_multiple_of(18) {
             sink.flush().unwrap();
         }
     }

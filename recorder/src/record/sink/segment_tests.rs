@@ -39,7 +39,7 @@ fn add<M: Medium>(segment: &mut Segment<M>, live: &Live, id: u32) -> Result<bool
     let (begin, end) = (at, at + 950_000);
     let ubatch = Ubatch { id, begin, end, decode, tokens: 1, ..Ubatch::default() };
     let call = Decode { id: decode, begin, end, tokens: 2, ..Decode::default() };
-    Ok(segment.ubatch(ubatch)? && (id % 2 == 0 || segment.decode(call)?))
+    Ok(segment.ubatch(ubatch)? && (id.is_multiple_of(2) || segment.decode(call)?))
 }
 
 fn begin<M: Medium>(medium: M, live: &Live, limit: Option<u64>) -> Result<Segment<M>> {
@@ -78,10 +78,10 @@ fn a_limited_file_is_never_larger() {
     let live = live();
     for limit in [600_000, 1_000_000] {
         let mut segment = begin(Small::new(usize::MAX, false), &live, Some(limit)).unwrap();
-        let mut id = 0;
+        let mut id = 0u32;
         while add(&mut segment, &live, id).unwrap() {
             id += 1;
-            if id % 50 == 0 {
+            if id.is_multiple_of(50) {
                 segment.flush().unwrap();
             }
         }
@@ -97,11 +97,12 @@ fn a_limited_file_is_never_larger() {
 fn fill(room: usize, reserves: bool, every: u32) -> (Saved, Vec<u8>) {
     let live = live();
     let mut segment = begin(Small::new(room, reserves), &live, None).unwrap();
-    let mut id = 0;
+    let mut id = 0u32;
     let error = loop {
         let added = add(&mut segment, &live, id);
         id += 1;
-        let done = if id % every == 0 { added.and_then(|_| segment.flush()) } else { added.map(drop) };
+        let done =
+            if id.is_multiple_of(every) { added.and_then(|_| segment.flush()) } else { added.map(drop) };
         if let Err(error) = done {
             break error;
         }
