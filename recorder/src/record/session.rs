@@ -417,9 +417,8 @@ impl Session {
         self.status.clear();
         let warnings = self.warnings();
         let ending = Ending { exit_code, ..self.ending(reason)? };
-        // The last rows, and slow tokens among them.
-        self.writer.tick(self.totals()?).context("cannot write the output file")?;
-        let written = self.writer.finish(&ending).context("cannot write the output file")?;
+        let totals = self.totals()?;
+        let written = self.writer.finish(&ending, totals).context("cannot write the output file")?;
         Ok(Recorded { path: written.path, notes: written.notes, warnings })
     }
 

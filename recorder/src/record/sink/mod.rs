@@ -205,13 +205,16 @@ impl Sink {
     }
 
     /// Writes what is left, and closes. Returns the file to look at.
-    pub(super) fn finish(&mut self, ending: &Ending) -> Result<Written> {
+    pub(super) fn finish(&mut self, ending: &Ending, totals: Totals) -> Result<Written> {
         match &mut self.out {
             Out::Files(files) => {
+                // No new file any more, however late it is.
+                files.segment.advance(totals.now);
                 files.close(ending)?;
                 Ok(Written { path: Some(files.segment.path.clone()), notes: files.notes() })
             }
             Out::Ring(ring) => {
+                ring.tick(totals, &mut self.live)?;
                 let path = ring.close(ending, &mut self.live)?;
                 Ok(Written { path, notes: ring.take_notes() })
             }

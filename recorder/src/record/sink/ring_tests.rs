@@ -68,8 +68,17 @@ fn tokens(sink: &mut Sink, ids: std::ops::Range<u32>, slow: Option<u32>) {
     }
 }
 
+/// How far the last look at the output was.
+fn sink_now(sink: &Sink) -> Totals {
+    match &sink.out {
+        super::super::Out::Files(files) => files.totals,
+        super::super::Out::Ring(ring) => ring.totals,
+    }
+}
+
 fn end(sink: &mut Sink, reason: &str) -> Option<PathBuf> {
-    sink.finish(&Ending { reason: reason.into(), events: 1000, ..Ending::default() }).unwrap().path
+    let now = sink_now(sink);
+    sink.finish(&Ending { reason: reason.into(), events: 1000, ..Ending::default() }, now).unwrap().path
 }
 
 /// The trace, in which nothing may be wrong.
@@ -122,7 +131,8 @@ fn a_ring_that_cannot_hold_its_seconds_says_so() {
     tokens(&mut sink, 0..300, None);
     let super::super::Out::Ring(ring) = &sink.out else { panic!("no ring") };
     assert!(ring.bytes <= 30_000);
-    let written = sink.finish(&Ending { reason: "interrupted".into(), ..Ending::default() }).unwrap();
+    let now = sink_now(&sink);
+    let written = sink.finish(&Ending { reason: "interrupted".into(), ..Ending::default() }, now).unwrap();
     let trace = whole(&written.path.unwrap());
     assert!(first_and_last(&trace).0 > 50);
     let reason = trace.ending.as_ref().unwrap().reason.clone();
@@ -174,8 +184,10 @@ fn files_follow_each_other_without_gap_and_the_oldest_go() {
     let label = sink.string("here").0;
     tokens(&mut sink, 0..195, None);
     sink.push_mark(Mark { time: 9_750 * MILLI, label }).unwrap();
-    let written =
-        sink.finish(&Ending { reason: "interrupted".into(), events: 200, ..Ending::default() }).unwrap();
+    // However late the end is, no file without rows is begun for it.
+    let late = Totals { now: 60_000 * MILLI, ..Totals::default() };
+    let ending = Ending { reason: "interrupted".into(), events: 200, ..Ending::default() };
+    let written = sink.finish(&ending, late).unwrap();
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().path()).collect();
     names.sort();
     assert_eq!(names.len(), 4);
