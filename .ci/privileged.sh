@@ -6,12 +6,13 @@ cd "$(dirname "$0")/.."
 source .ci/lib.sh
 
 sample-traces/tools/setup-builds.sh
-built=$(cargo test --locked -p llmtrace --test record --test builds --no-run 2>&1) || {
+built=$(cargo test --locked -p llmtrace --test record --test long --test builds --no-run 2>&1) || {
     echo "$built"
     exit 1
 }
 exe_of() { realpath "$(sed -n "s/^ *Executable tests\/$1.rs (\(.*\))$/\1/p" <<<"$built")"; }
 record=$(exe_of record)
+long=$(exe_of long)
 builds=$(exe_of builds)
 
 # Tests of a build that is not there are left out, so that they count as skipped.
@@ -25,8 +26,10 @@ done
 
 code=0
 cd recorder # where cargo would run them
-as_root env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
-    LLMTRACE_TEST_GENERATE="$GENERATE" "$record" --ignored --test-threads=1 || code=1
+for tests in "$record" "$long"; do
+    as_root env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
+        LLMTRACE_TEST_GENERATE="$GENERATE" "$tests" --ignored --test-threads=1 || code=1
+done
 as_root env LLMTRACE_TEST_BUILDS="$CACHE/builds" \
     "$builds" --ignored --test-threads=1 "${left_out[@]}" || code=1
 exit "$code"

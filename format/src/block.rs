@@ -200,7 +200,7 @@ pub(crate) fn unpack(entry: &DirectoryEntry, stored: Vec<u8>, info: &BlockInfo) 
     if crc32fast::hash(&stored) != entry.crc {
         return Err(Error::Checksum { what: "column", offset });
     }
-    let limit = if entry.encoding == encoding::STRUCTURED || info.kind == kind::FOOTER {
+    let limit = if entry.encoding == encoding::STRUCTURED || kind::is_footer(info.kind) {
         MAX_STRUCTURED_BYTES
     } else {
         MAX_COLUMN_BYTES

@@ -60,8 +60,16 @@ pub mod kind {
     pub const LEVEL_CHANGES: u16 = 33;
     /// [`crate::tables::Marks`].
     pub const MARKS: u16 = 34;
+    /// The footer of a file with so many blocks that its index takes several
+    /// columns. A kind of its own, so that readers of before scan.
+    pub const LONG_FOOTER: u16 = 0xFFFE;
     /// The footer.
     pub const FOOTER: u16 = 0xFFFF;
+
+    /// Whether it is a footer, of either kind.
+    pub fn is_footer(kind: u16) -> bool {
+        matches!(kind, LONG_FOOTER | FOOTER)
+    }
 
     /// Whether a reader decodes blocks of this kind when it opens a file.
     pub fn is_dictionary(kind: u16) -> bool {

@@ -240,7 +240,10 @@ impl TraceFile {
 
     pub(crate) fn read_footer(&self) -> Option<Footer> {
         let (info, _) = self.fixed(self.footer_offset()?).ok()?;
-        let footer: Footer = self.read_structured(&info).ok()?;
+        let mut footer: Footer = self.read_structured(&info).ok()?;
+        if info.kind == kind::LONG_FOOTER {
+            self.read_index(&info, &mut footer)?;
+        }
         // Each block once, one after the other: else a small file could name a
         // large dictionary again and again.
         let mut end = HEADER_LEN as u64;
@@ -249,7 +252,21 @@ impl TraceFile {
             end = block.offset.saturating_add(block.file_len());
             begins_after && self.holds(&block) && end <= info.offset
         });
-        (info.kind == kind::FOOTER && orderly).then_some(footer)
+        (kind::is_footer(info.kind) && orderly).then_some(footer)
+    }
+
+    /// The index of a very long recording, which takes columns of its own.
+    fn read_index(&self, info: &BlockInfo, footer: &mut Footer) -> Option<()> {
+        let directory = self.directory(info).ok()?;
+        let parts = directory.get(1..)?;
+        // An entry takes less than the block that it names.
+        if parts.iter().map(|entry| u64::from(entry.raw_len())).sum::<u64>() > self.len {
+            return None;
+        }
+        for entry in parts.iter().filter(|entry| entry.encoding == encoding::STRUCTURED) {
+            footer.extend(structured::from_bytes(&self.column_bytes(info, entry).ok()?)?);
+        }
+        Some(())
     }
 
     fn holds(&self, info: &BlockInfo) -> bool {
@@ -315,7 +332,7 @@ impl TraceFile {
             let found = self.fixed(offset).and_then(|(info, _)| self.directory(&info).map(|_| info));
             match found {
                 Ok(info) => {
-                    closed = info.kind == kind::FOOTER;
+                    closed = kind::is_footer(info.kind);
                     if !closed {
                         self.blocks.push(info);
                     }

@@ -1,10 +1,10 @@
 //! Writes the readable blocks of a damaged file as a whole file.
 
-use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
+use crate::block::{BlockHead, BlockInfo, write_block};
 use crate::check::Checked;
-use crate::constants::{NO_LANE, encoding, kind};
+use crate::constants::NO_LANE;
 use crate::footer::{Footer, trailer_to_bytes};
-use crate::{Error, Result, ScanProgress, TimeRange, structured};
+use crate::{Error, Result, ScanProgress, TimeRange};
 use std::io::Write;
 
 /// Speed and size as while recording.
@@ -32,14 +32,12 @@ impl Checked {
             blocks.push(BlockInfo { offset, ..*info });
             offset += info.file_len();
         }
-        let footer = Footer::new(&blocks, self.summaries.clone());
         let why = "larger than a block can hold";
         let too_large = Error::Malformed { what: "description", offset, why };
-        let bytes = structured::to_bytes(&footer).ok_or(too_large)?;
-        let head = BlockHead { kind: kind::FOOTER, lane: NO_LANE, rows: 1, range: TimeRange::default() };
-        let column = EncodedColumn { id: 0, encoding: encoding::STRUCTURED, bytes };
+        let (kind, columns) = Footer::new(&blocks, self.summaries.clone()).encode().ok_or(too_large)?;
+        let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
         let mut block = Vec::new();
-        write_block(&head, &[column], ZSTD_LEVEL, offset, &mut block)?;
+        write_block(&head, &columns, ZSTD_LEVEL, offset, &mut block)?;
         sink.write_all(&block)?;
         sink.write_all(&trailer_to_bytes(offset))?;
         sink.flush()?;

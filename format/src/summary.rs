@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// Most buckets of one lane.
 pub const MAX_BUCKETS: usize = 2048;
+/// Most bytes of one lane in the footer, before compression: three numbers, four
+/// lists with their lengths.
+pub const MAX_SUMMARY_BYTES: u64 = 4 + 8 + 8 + 4 * 8 + MAX_BUCKETS as u64 * (8 + 8 + 4 + 4);
 const FIRST_BUCKET_NANOS: u64 = 1 << 16;
 
 /// One lane's time, folded.

@@ -1,10 +1,11 @@
 //! Writes a trace, block after block.
 
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
-use crate::constants::{NO_LANE, encoding, kind};
+use crate::constants::{NO_LANE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
-use crate::summary::SummaryBuilder;
+use crate::raw::{Content, RawBlock, node_ops};
+use crate::summary::{MAX_SUMMARY_BYTES, SummaryBuilder};
 use crate::tables::{
     self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
     OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
@@ -20,7 +21,7 @@ const ROWS_PER_BLOCK: usize = 1 << 16;
 /// Whoever numbers graphs refers to no older ones.
 pub const MAX_LIVE_GRAPHS: usize = 4096;
 /// Speed comes first while recording.
-const ZSTD_LEVEL: i32 = 3;
+pub(crate) const ZSTD_LEVEL: i32 = 3;
 
 /// A trace being written. Rows are buffered until [`Writer::flush`]; memory is
 /// bounded by 65,536 rows a lane and the dictionaries.
@@ -105,6 +106,11 @@ impl<W: Write> Writer<W> {
         &self.sink
     }
 
+    /// The sink, to change how it writes; whoever writes to it spoils the file.
+    pub fn sink_mut(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     /// Lets op spans refer to any graph span before them, not only to recent
     /// ones; takes memory for each graph span.
     pub fn remember_graph_spans(&mut self) {
@@ -136,13 +142,39 @@ impl<W: Write> Writer<W> {
     /// When the sink cannot be written.
     pub fn write_graph(&mut self, graph: &Graph) -> Result<()> {
         self.write_strings()?;
-        let nodes = graph.tensors.iter().take(graph.nodes as usize);
+        self.remember_graph(graph.id, node_ops(graph));
+        self.write_structured(kind::GRAPH, graph)
+    }
+
+    fn remember_graph(&mut self, id: u32, ops: Vec<StrId>) {
         if self.graph_ops.len() >= 2 * MAX_LIVE_GRAPHS {
-            let oldest = graph.id.saturating_sub(MAX_LIVE_GRAPHS as u32 + 64);
+            let oldest = id.saturating_sub(MAX_LIVE_GRAPHS as u32 + 64);
             self.graph_ops.retain(|&id, _| id >= oldest);
         }
-        self.graph_ops.insert(graph.id, nodes.map(|tensor| tensor.op).collect());
-        self.write_structured(kind::GRAPH, graph)
+        self.graph_ops.insert(id, ops);
+    }
+
+    /// Writes a block that was encoded before. Strings that it refers to were
+    /// added; graph spans were pushed or announced before their op spans.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn write_raw(&mut self, block: &RawBlock) -> Result<()> {
+        match &block.content {
+            Content::Graph(id, ops) => {
+                self.write_strings()?;
+                self.remember_graph(*id, ops.clone());
+                self.append(&block.bytes, block.info)
+            }
+            Content::OpSpans => {
+                self.write_lanes()?;
+                self.append(&block.bytes, block.info)?;
+                let (lane, range) = (block.info.lane, block.info.range);
+                self.lane(lane).range.end = range.end;
+                self.summarise(lane, &block.decode()?, range);
+                Ok(())
+            }
+        }
     }
 
     /// Adds a thread.
@@ -162,7 +194,13 @@ impl<W: Write> Writer<W> {
         self.ubatches.rows.push(row);
     }
 
-    /// Adds a graph span; comes before its op spans.
+    /// Says which graph a graph span computes whose row comes later than its op
+    /// spans.
+    pub fn announce_graph_span(&mut self, id: u32, graph: u32) {
+        self.span_graphs.insert(id, graph);
+    }
+
+    /// Adds a graph span; it, or its announcement, comes before its op spans.
     pub fn push_graph_span(&mut self, row: GraphSpan) {
         self.graph_spans.cover(row.begin, row.end);
         self.span_graphs.insert(row.id, row.graph);
@@ -194,17 +232,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When a block is full and the sink cannot be written.
     pub fn push_op_span(&mut self, lane_id: u32, span: OpSpan) -> Result<()> {
-        let op = self
-            .span_graphs
-            .get(&span.graph_span)
-            .and_then(|graph| self.graph_ops.get(graph)?.get(span.node as usize))
-            .copied()
-            .unwrap_or_default();
-        let lane = self.lanes.entry(lane_id).or_insert_with(|| Lane {
-            rows: OpSpans::default(),
-            range: TimeRange::default(),
-            summary: SummaryBuilder::new(lane_id),
-        });
+        let lane = self.lane(lane_id);
         let mut span = span;
         span.begin = span.begin.max(lane.range.end);
         if lane.rows.is_empty() {
@@ -212,7 +240,6 @@ impl<W: Write> Writer<W> {
         }
         lane.rows.push_span(&span, lane.range.end);
         lane.range.end = span.end();
-        lane.summary.add(&span, op);
         if lane.rows.len() >= ROWS_PER_BLOCK {
             self.flush()?;
         }
@@ -227,14 +254,22 @@ impl<W: Write> Writer<W> {
         self.write_strings()?;
         if !self.threads.is_empty() {
             let threads = std::mem::take(&mut self.threads);
-            self.write_table(&threads, NO_LANE, TimeRange::default())?;
+            if let Err(error) = self.write_table(&threads, NO_LANE, TimeRange::default()) {
+                self.threads = threads;
+                return Err(error);
+            }
         }
+        // Rows that cannot be written stay: others that were refer to them.
         macro_rules! write {
-            ($($table:ident)+) => { $( if let Some(range) = self.$table.range.take() {
+            ($($table:ident)+) => { $( if let Some(range) = self.$table.range {
                 let mut rows = std::mem::take(&mut self.$table.rows);
-                self.write_table(&rows, NO_LANE, range)?;
-                rows.clear();
+                let written = self.write_table(&rows, NO_LANE, range);
+                if written.is_ok() {
+                    rows.clear();
+                    self.$table.range = None;
+                }
                 self.$table.rows = rows;
+                written?;
             } )+ };
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
@@ -248,22 +283,66 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Forgets op spans that are not written, after the sink could not be: the
+    /// little that is left can then be finished, if the sink was cut back to
+    /// [`Writer::bytes`].
+    pub fn discard(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.rows.clear());
+    }
+
+    /// Most bytes that footer and trailer take, however long the lanes that there
+    /// are become, if no more blocks are written.
+    pub fn closing_bytes(&self) -> u64 {
+        let summaries = MAX_SUMMARY_BYTES * self.lanes.len() as u64;
+        Footer::encoded_len(self.blocks.len() + 1) + summaries + TRAILER_LEN as u64
+    }
+
     /// Writes the ending, footer and trailer; gives the sink back.
     ///
     /// # Errors
     /// When the sink cannot be written.
     pub fn finish(mut self, ending: &Ending) -> Result<W> {
+        self.close(ending)?;
+        Ok(self.sink)
+    }
+
+    /// Writes the ending, footer and trailer, after which nothing may follow.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub fn close(&mut self, ending: &Ending) -> Result<()> {
         self.flush()?;
         self.write_structured(kind::ENDING, ending)?;
         let mut lanes: Vec<_> = self.lanes.iter().collect();
         lanes.sort_by_key(|(id, _)| **id);
         let summaries = lanes.into_iter().map(|(_, lane)| lane.summary.build()).collect();
-        let footer = Footer::new(&self.blocks, summaries);
+        let (kind, columns) = Footer::new(&self.blocks, summaries).encode().ok_or(self.too_large())?;
         let footer_offset = self.offset;
-        self.write_structured(kind::FOOTER, &footer)?;
+        let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
+        self.write(&head, &columns)?;
         self.sink.write_all(&trailer_to_bytes(footer_offset))?;
+        self.offset += TRAILER_LEN as u64;
         self.sink.flush()?;
-        Ok(self.sink)
+        Ok(())
+    }
+
+    fn lane(&mut self, id: u32) -> &mut Lane {
+        self.lanes.entry(id).or_insert_with(|| Lane {
+            rows: OpSpans::default(),
+            range: TimeRange::default(),
+            summary: SummaryBuilder::new(id),
+        })
+    }
+
+    /// Adds rows to their lane's summary once they are in the file, so that the
+    /// summary never tells of rows that could not be written.
+    fn summarise(&mut self, lane: u32, rows: &OpSpans, range: TimeRange) {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        for span in rows.spans(range) {
+            let graph = self.span_graphs.get(&span.graph_span);
+            let op = graph.and_then(|graph| self.graph_ops.get(graph)?.get(span.node as usize));
+            lane.summary.add(&span, op.copied().unwrap_or_default());
+        }
     }
 
     fn write_lanes(&mut self) -> Result<()> {
@@ -277,6 +356,7 @@ impl<W: Write> Writer<W> {
             let range = lane.range;
             let mut rows = std::mem::take(&mut lane.rows);
             self.write_table(&rows, id, range)?;
+            self.summarise(id, &rows, range);
             rows.clear();
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.rows = rows;
@@ -290,7 +370,11 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         let strings = std::mem::take(&mut self.new_strings);
-        self.write_structured(kind::STRINGS, &strings)
+        let written = self.write_structured(kind::STRINGS, &strings);
+        if written.is_err() {
+            self.new_strings = strings;
+        }
+        written
     }
 
     fn write_table<T: Table>(&mut self, table: &T, lane: u32, range: TimeRange) -> Result<()> {
@@ -299,21 +383,28 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_structured<T: Serialize>(&mut self, kind: u16, value: &T) -> Result<()> {
-        let bytes = structured::to_bytes(value).ok_or(Error::Malformed {
-            what: "description",
-            offset: self.offset,
-            why: "larger than a block can hold",
-        })?;
+        let bytes = structured::to_bytes(value).ok_or(self.too_large())?;
         let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
         self.write(&head, &[EncodedColumn { id: 0, encoding: encoding::STRUCTURED, bytes }])
     }
 
+    fn too_large(&self) -> Error {
+        Error::Malformed { what: "description", offset: self.offset, why: "larger than a block can hold" }
+    }
+
     fn write(&mut self, head: &BlockHead, columns: &[EncodedColumn]) -> Result<()> {
-        self.scratch.clear();
-        let info = write_block(head, columns, ZSTD_LEVEL, self.offset, &mut self.scratch)?;
-        self.sink.write_all(&self.scratch)?;
-        self.offset += self.scratch.len() as u64;
-        self.blocks.push(info);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let info = write_block(head, columns, ZSTD_LEVEL, self.offset, &mut bytes)?;
+        let appended = self.append(&bytes, info);
+        self.scratch = bytes;
+        appended
+    }
+
+    fn append(&mut self, bytes: &[u8], info: BlockInfo) -> Result<()> {
+        self.sink.write_all(bytes)?;
+        self.blocks.push(BlockInfo { offset: self.offset, ..info });
+        self.offset += bytes.len() as u64;
         Ok(())
     }
 }

@@ -1,10 +1,13 @@
 //! Whole files: written, read back, cut off, damaged.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
-use llmtrace_format::constants::NO_LANE;
+use llmtrace_format::check::check;
+use llmtrace_format::constants::{NO_LANE, NONE};
 use llmtrace_format::meta::{Ending, Graph, Level, Recording, Tensor};
 use llmtrace_format::tables::{Decode, Decodes, GraphSpan, Thread};
-use llmtrace_format::{ColumnSet, Error, Header, OpSpan, OpSpans, Source, TraceFile, Warning, Writer};
+use llmtrace_format::{
+    ColumnSet, Error, Header, OpSpan, OpSpans, RawBlock, Source, TraceFile, Warning, Writer,
+};
 
 fn recording() -> Recording {
     Recording {
@@ -167,4 +170,107 @@ fn damage_between_blocks_is_skipped() {
     let skipped = Warning::Skipped { offset: victim.offset, bytes: victim.file_len() };
     assert!(trace.warnings.contains(&skipped), "{:?}", trace.warnings);
     assert_eq!(read_lane(&trace, 1), spans(1));
+}
+
+/// A writer with the dictionaries and graph spans of [`sample`].
+fn begun<W: std::io::Write>(sink: W) -> Writer<W> {
+    let mut writer = Writer::new(sink, Header::new(5, 6)).unwrap();
+    writer.write_recording(&recording()).unwrap();
+    let op = writer.string("MUL_MAT");
+    let tensor = Tensor { name: writer.string("ffn_up-7"), op, ..Tensor::default() };
+    let graph = RawBlock::graph(&Graph { id: 0, tensors: vec![tensor; 4], nodes: 4 }).unwrap();
+    writer.write_raw(&graph).unwrap();
+    for id in 0..2 {
+        writer.push_thread(Thread { id, ith: id, tid: 100 + id, pid: 100 });
+    }
+    for id in 0..125 {
+        writer.push_graph_span(GraphSpan { id, graph: 0, ubatch: NONE, threads: 2, ..GraphSpan::default() });
+    }
+    writer
+}
+
+fn assert_whole(bytes: Vec<u8>) {
+    let checked = check(Source::Bytes(bytes), &mut |_| true).unwrap();
+    assert_eq!(checked.problems, []);
+}
+
+#[test]
+fn blocks_encoded_before_are_as_good_as_rows() {
+    let mut writer = begun(Vec::new());
+    for lane in 0..2 {
+        for part in spans(lane).chunks(77) {
+            writer.write_raw(&RawBlock::op_spans(lane, part).unwrap()).unwrap();
+        }
+    }
+    let bytes = writer.finish(&Ending::default()).unwrap();
+    let (raw, pushed) = (open(bytes.clone()), open(sample(7, true)));
+    for lane in 0..2 {
+        assert_eq!(read_lane(&raw, lane), spans(lane));
+    }
+    assert_eq!(raw.graphs, pushed.graphs);
+    // The sample leaves out what does not fill its last part.
+    let summary = &raw.summaries[0];
+    assert_eq!((summary.spans, raw.string(summary.op[0])), (500, "MUL_MAT"));
+    assert_whole(bytes);
+}
+
+#[test]
+fn closing_takes_no_more_bytes_than_announced() {
+    for rows in [0, 1, 10, 500] {
+        let mut writer = begun(Vec::new());
+        for (index, span) in spans(0).iter().take(rows).enumerate() {
+            writer.push_op_span(index as u32 % 2, *span).unwrap();
+        }
+        writer.flush().unwrap();
+        let (before, announced) = (writer.bytes(), writer.closing_bytes());
+        let ending = Ending { reason: "done".into(), ..Ending::default() };
+        let end = writer.finish(&ending).unwrap().len() as u64;
+        let of_ending = 300;
+        assert!(end - before <= announced + of_ending, "{} of {announced}", end - before);
+    }
+}
+
+/// Takes so many bytes, then is full; what did not fit whole is not taken.
+struct Small(Vec<u8>, usize);
+
+impl std::io::Write for Small {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > self.1 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_written_before_the_disk_was_full_can_be_finished() {
+    let mut cut = 0;
+    for room in (4000..30_000).step_by(500) {
+        let mut writer = begun(Small(Vec::new(), room));
+        let mut full = false;
+        'all: for part in 0..10 {
+            for lane in 0..2 {
+                for span in &spans(lane)[part * 50..(part + 1) * 50] {
+                    writer.push_op_span(lane, *span).unwrap();
+                }
+            }
+            if writer.flush().is_err() {
+                full = true;
+                break 'all;
+            }
+        }
+        if full {
+            cut += 1;
+            assert_eq!(writer.sink().0.len() as u64, writer.bytes());
+            writer.discard();
+        }
+        writer.sink_mut().1 = usize::MAX;
+        assert_whole(writer.finish(&Ending::default()).unwrap().0);
+    }
+    assert!(cut > 5, "{cut}");
 }

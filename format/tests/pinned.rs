@@ -33,6 +33,7 @@ fn constants_keep_their_values() {
         (kind::LOSSES, 32),
         (kind::LEVEL_CHANGES, 33),
         (kind::MARKS, 34),
+        (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
     assert!(kinds.iter().all(|(constant, value)| constant == value));

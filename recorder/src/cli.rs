@@ -48,7 +48,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Options, Question, doctor, launch, run};
+    use crate::record::{Long, Options, Question, doctor, launch, run, seconds};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -111,6 +111,8 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
+        #[command(flatten)]
+        long: Long,
         /// Print nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -150,6 +152,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
                 ring_bytes: self.ring_bytes,
+                long: self.long,
                 quiet: self.quiet,
             };
             options.check()?;
@@ -160,11 +163,6 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
     fn percent(text: &str) -> Result<f64, String> {
         let percent: f64 = text.parse().map_err(|_| "not a number of percent".to_owned())?;
         if percent > 0.0 && percent <= 100.0 { Ok(percent) } else { Err("not between 0 and 100".to_owned()) }
-    }
-
-    fn seconds(text: &str) -> Result<Duration, String> {
-        let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-        Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible duration".to_owned())
     }
 
     /// Check whether this host can record, and what a target would give

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! target ─► kernel (BPF, ring) ─► assemble (pure) ─► format::Writer ─► file
-//!              ▲                      ▲
+//!              ▲                      ▲                      (sink: one, several, the last)
 //! objects ─► plan                  graphs (reads node descriptions, once a graph)
 //! ```
 //!
@@ -34,17 +34,19 @@ mod process;
 mod rings;
 mod sequence;
 mod session;
+mod sink;
 mod status;
 mod target;
 
 pub(crate) use calibrate::hammer;
 pub(crate) use doctor::{Question, run as doctor};
+pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
 
 use anyhow::{Result, bail};
 use llmtrace_format::meta::Level;
 use session::{Recorded, Session};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
@@ -75,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) window: u32,
     /// Bytes of the rings between kernel and recorder; for tests.
     pub(crate) ring_bytes: Option<u64>,
+    /// What becomes of a recording that may take long.
+    pub(crate) long: Long,
     pub(crate) quiet: bool,
 }
 
@@ -87,7 +91,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<i32> {
     host::check()?;
     // From here on an interrupt ends the recording, not the recorder.
-    let mut signals = SignalsInfo::<WithOrigin>::new(handled_signals())?;
+    let mut signals = SignalsInfo::<WithOrigin>::new(handled_signals(&options.long))?;
     let caller = Caller::from_env();
     let Some(targets) = find(options, caller, &mut signals)? else { return Ok(0) };
     let session = Session::begin(options, caller, &targets).and_then(|session| {
@@ -105,25 +109,39 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     if let Some(target) = launched {
         target.go()?;
     }
-    let (reason, exit_code) = match record(options, &targets, &mut session, &mut signals) {
+    let ended = match record(options, &targets, &mut session, &mut signals) {
+        Ok((reason, exit_code)) => {
+            let recorded = session.finish(reason, exit_code).map_err(|error| session.rescue(&error));
+            recorded.map(|recorded| (reason, exit_code, recorded))
+        }
+        Err(error) => Err(session.rescue(&error)),
+    };
+    let (reason, exit_code, recorded) = match ended {
         Ok(ended) => ended,
         Err(error) => {
-            // What is written opens; say what stopped us and leave the target alone.
-            session.abort();
+            if let Some(target) = launched {
+                // It goes on as if nobody had recorded it.
+                say(&format!("llmtrace: {error:#}"));
+                go_on(target, &mut signals);
+                return Ok(2);
+            }
             return Err(error);
         }
     };
-    let recorded = session.finish(reason, exit_code)?;
     report(options, &recorded);
     match (launched, exit_code) {
         (Some(_), Some(code)) => Ok(code),
-        (Some(target), None) if reason == DURATION => {
-            let code = target.wait(|| signals.pending().for_each(|signal| pass_on(target, &signal)));
-            Ok(code.unwrap_or(0))
+        (Some(target), None) if ![INTERRUPTED, EXITED].contains(&reason) => {
+            Ok(go_on(target, &mut signals).unwrap_or(0))
         }
         (Some(_), None) => Ok(130),
         (None, _) => Ok(0),
     }
+}
+
+/// Waits for a command that is not recorded any more.
+fn go_on(target: &Target, signals: &mut SignalsInfo<WithOrigin>) -> Option<i32> {
+    target.wait(|| signals.pending().for_each(|signal| pass_on(target, &signal)))
 }
 
 /// The processes to record; `None` when somebody interrupts the wait for them.
@@ -148,13 +166,14 @@ fn find(
 }
 
 /// Signals that end a recording, but for those that whoever started us chose to
-/// ignore, as `nohup` does.
-fn handled_signals() -> Vec<i32> {
+/// ignore, as `nohup` does; and the one that saves the last seconds.
+fn handled_signals(long: &Long) -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored =
         status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     let is_ignored = |signal: i32| ignored.unwrap_or(0) >> (signal - 1) & 1 == 1;
-    [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal)).collect()
+    let ends = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal));
+    ends.chain(long.saves().then_some(SIGUSR1)).collect()
 }
 
 /// Passes a signal on to a launched target. The terminal signals the whole
@@ -186,7 +205,17 @@ fn record(
         if !session.step()? {
             std::thread::sleep(DRAIN_EVERY);
         }
+        for note in session.take_notes().iter().filter(|_| !options.quiet) {
+            say(note);
+        }
+        if let Some(reason) = session.done() {
+            return Ok((reason, None));
+        }
         for signal in signals.pending() {
+            if signal.signal == SIGUSR1 {
+                session.save("asked for by a signal");
+                continue;
+            }
             interrupts += 1;
             if let Some(target) = launched.filter(|_| ended.is_none()) {
                 pass_on(target, &signal);
@@ -222,7 +251,9 @@ fn report(options: &Options, recorded: &Recorded) {
     for warning in &recorded.warnings {
         say(&format!("warning: {}", crate::read::clean(warning)));
     }
-    if let Err(error) = crate::read::print_short_summary(&recorded.path, &mut std::io::stderr()) {
+    recorded.notes.iter().for_each(|note| say(note));
+    let Some(path) = &recorded.path else { return };
+    if let Err(error) = crate::read::print_short_summary(path, &mut std::io::stderr()) {
         say(&format!("warning: no summary: {error:#}"));
     }
 }
@@ -238,6 +269,6 @@ impl Options {
         if self.pids.is_empty() && self.name.is_none() && self.command.is_empty() {
             bail!("nothing to record: give a process with -p PID or -n NAME, or a command after `--`");
         }
-        Ok(())
+        self.long.check()
     }
 }

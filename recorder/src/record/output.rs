@@ -35,6 +35,16 @@ pub(super) fn create(path: &Path, caller: Caller) -> Result<File> {
     })
 }
 
+/// Removes a file as `caller` would.
+///
+/// # Errors
+/// When the caller could not remove it.
+pub(super) fn remove(path: &Path, caller: Caller) -> Result<()> {
+    as_caller(caller, || {
+        fs::remove_file(path).with_context(|| format!("cannot remove an older file: {}", path.display()))
+    })
+}
+
 /// Removes an earlier trace, and nothing else; returns the mode for the new one.
 fn make_room(path: &Path) -> Result<u32> {
     let Ok(found) = path.symlink_metadata() else { return Ok(0o666) };

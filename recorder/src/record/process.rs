@@ -8,13 +8,13 @@ use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
 use super::plan::{self, Point, Program};
+use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
+use llmtrace_format::Nanos;
 use llmtrace_format::meta::{self, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
 use llmtrace_format::tables::LevelChange;
-use llmtrace_format::{Nanos, Writer};
 use nix::time::{ClockId, clock_gettime};
-use std::fs::File;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -181,7 +181,7 @@ impl Process {
     pub(super) fn rescan(
         &mut self,
         kernel: &mut Kernel,
-        writer: &mut Writer<File>,
+        writer: &mut Sink,
         recording: &mut Recording,
         common: &Common,
     ) -> Result<bool> {
@@ -215,7 +215,7 @@ impl Process {
     pub(super) fn points_changed(
         &mut self,
         kernel: &mut Kernel,
-        writer: &mut Writer<File>,
+        writer: &mut Sink,
         recording: &mut Recording,
         common: &Common,
     ) {
@@ -245,7 +245,7 @@ impl Process {
         self.level_reason = reason;
     }
 
-    fn learn(&mut self, kernel: &mut Kernel, writer: &mut Writer<File>, recording: &mut Recording) {
+    fn learn(&mut self, kernel: &mut Kernel, writer: &mut Sink, recording: &mut Recording) {
         if self.graphs.learned.is_some() || !self.objects.has("ggml_op_name") {
             return;
         }
@@ -263,7 +263,7 @@ impl Process {
         }
     }
 
-    fn take(&mut self, learned: Learned, writer: &mut Writer<File>, recording: &mut Recording) {
+    fn take(&mut self, learned: Learned, writer: &mut Sink, recording: &mut Recording) {
         let place = |known: &crate::binary::TypeInfo| {
             let known = TensorType {
                 name: known.name.clone(),
@@ -377,19 +377,15 @@ impl Process {
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub(super) fn write(
-        &mut self,
-        writer: &mut Writer<File>,
-        common: &Common,
-    ) -> llmtrace_format::Result<()> {
+    pub(super) fn write(&mut self, writer: &mut Sink, common: &Common) -> Result<()> {
         for (id, raw) in std::mem::take(&mut self.graphs.fresh) {
             let graph = self.graph_from_raw(writer, id, &raw);
             writer.write_graph(&graph)?;
         }
         let rows = std::mem::take(&mut self.assembler.rows);
         rows.threads.into_iter().for_each(|row| writer.push_thread(row));
-        rows.decodes.into_iter().for_each(|row| writer.push_decode(row));
-        rows.ubatches.into_iter().for_each(|row| writer.push_ubatch(row));
+        rows.decodes.into_iter().try_for_each(|row| writer.push_decode(row))?;
+        rows.ubatches.into_iter().try_for_each(|row| writer.push_ubatch(row))?;
         for FinishedGraph { span, lanes } in rows.graphs {
             let with_ops = lanes.iter().any(|(_, spans)| !spans.is_empty());
             // While begins are seen to learn the order, hits are twice what they will be.
@@ -398,7 +394,7 @@ impl Process {
                 self.budget.observe(span.end - span.begin, span.probe_hits.saturating_sub(2), with_ops);
             }
             self.graphs_done += 1;
-            writer.push_graph_span(span);
+            writer.push_graph_span(span)?;
             for (lane, spans) in lanes {
                 for span in spans {
                     writer.push_op_span(lane, span)?;
@@ -452,7 +448,7 @@ impl Process {
         })
     }
 
-    fn graph_from_raw(&self, writer: &mut Writer<File>, id: u32, raw: &RawGraph) -> Graph {
+    fn graph_from_raw(&self, writer: &mut Sink, id: u32, raw: &RawGraph) -> Graph {
         let mut tensor = |raw: &RawTensor| {
             let (op, variants) = self.op_names.get(raw.op as usize).cloned().unwrap_or_default();
             let variant = raw.op_params.first().and_then(|&index| variants.get(usize::try_from(index).ok()?));

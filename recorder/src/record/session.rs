@@ -10,16 +10,16 @@ use super::objects::Objects;
 use super::plan::{self, Program};
 use super::process::{Common, Process, monotonic_nanos};
 use super::rings::{Lost, Rings};
+use super::sink::{Outputs, Sink, Totals};
 use super::status::StatusLine;
 use super::target::{Caller, Target, default_output, no_ggml};
-use super::{Options, calibrate, host, output, privileges};
-use anyhow::{Context as _, Result, bail};
+use super::{Options, calibrate, host, privileges};
+use anyhow::{Context as _, Result, anyhow, bail};
 use llmtrace_bpf::Event;
 use llmtrace_format::meta::{Ending, Level, Recording};
 use llmtrace_format::tables::{LevelChange, Loss};
-use llmtrace_format::{Header, TimeRange, Writer};
+use llmtrace_format::{Header, TimeRange};
 use nix::sys::resource::{UsageWho, getrusage};
-use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,12 +31,11 @@ const MAX_PROCESSES: usize = 256;
 
 pub(super) struct Session {
     common: Common,
-    path: PathBuf,
     kernel: Kernel,
     rings: Rings,
     processes: Vec<Process>,
     family: Family,
-    writer: Writer<File>,
+    writer: Sink,
     recording: Recording,
     launched: bool,
     max_overhead: Option<f64>,
@@ -48,7 +47,9 @@ pub(super) struct Session {
 
 /// What there is to say after a recording.
 pub(super) struct Recorded {
-    pub(super) path: PathBuf,
+    /// The file to look at.
+    pub(super) path: Option<PathBuf>,
+    pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -79,7 +80,7 @@ impl Session {
         };
         let name = name.unwrap_or_default();
         let path = options.output.clone().unwrap_or_else(|| default_output(&name));
-        let file = output::create(&path, caller)?;
+        let outputs = Outputs::create(&options.long, path, caller)?;
         let start = monotonic_nanos();
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
@@ -88,7 +89,7 @@ impl Session {
             log::warn!("the price of a probe is not known: {error:#}");
             Vec::new()
         });
-        let writer = Writer::new(file, Header::new(unix, start)).context(WRITE)?;
+        let writer = Sink::begin(outputs, &options.long, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
             level_asked: options.level,
@@ -109,7 +110,6 @@ impl Session {
                 exact_begins: options.exact_begins,
                 ids: Rc::new(Ids::default()),
             },
-            path,
             kernel,
             rings,
             processes: Vec::new(),
@@ -161,18 +161,45 @@ impl Session {
             if let Some((change, reason)) = process.adapt(&mut self.kernel, &self.common, now) {
                 log::debug!("{reason}");
                 let reason = self.writer.string(&reason).0;
-                self.writer.push_level_change(LevelChange { reason, ..change });
+                self.writer.push_level_change(LevelChange { reason, ..change }).context(WRITE)?;
             }
         }
         if changed {
             self.describe()?;
         }
+        let totals = self.totals();
+        self.writer.tick(totals).context(WRITE)?;
         if self.flushed.elapsed() >= FLUSH_EVERY {
             self.flushed = Instant::now();
             self.writer.flush().context(WRITE)?;
         }
-        self.status.update(&self.counts(), self.total_lost(), self.writer.bytes());
+        let counts = self.counts();
+        self.status.update(&counts, totals.lost, || self.writer.status());
         Ok(more)
+    }
+
+    fn totals(&self) -> Totals {
+        let Counts { events, orphans, .. } = self.counts();
+        Totals { now: self.common.now(), events, lost: self.lost.iter().flatten().sum(), orphans }
+    }
+
+    /// Saves the last seconds, when they are kept.
+    pub(super) fn save(&mut self, reason: &str) {
+        self.writer.save(reason);
+    }
+
+    /// Why the recording should end by itself, once it should.
+    pub(super) fn done(&self) -> Option<&'static str> {
+        self.writer.done()
+    }
+
+    /// What there is to say meanwhile.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        let notes = self.writer.take_notes();
+        if !notes.is_empty() {
+            self.status.clear();
+        }
+        notes
     }
 
     /// Whether a process that computes, or is about to, still lives.
@@ -240,20 +267,20 @@ impl Session {
 
     /// Counts losses, and writes what is complete.
     fn write(&mut self) -> Result<()> {
-        self.count_losses();
+        self.count_losses()?;
         for process in &mut self.processes {
             process.write(&mut self.writer, &self.common).context(WRITE)?;
         }
         Ok(())
     }
 
-    fn count_losses(&mut self) {
+    fn count_losses(&mut self) -> Result<()> {
         let now = self.common.now();
         let lost = self.rings.lost();
         let range = TimeRange::new(self.lost_checked, now);
         self.lost_checked = now;
         if lost == self.lost {
-            return;
+            return Ok(());
         }
         self.lost.resize(lost.len(), Default::default());
         let mut kinds = Vec::new();
@@ -262,7 +289,8 @@ impl Session {
                 let count = after.saturating_sub(*before);
                 if count > 0 {
                     let TimeRange { begin, end } = range;
-                    self.writer.push_loss(Loss { begin, end, event: event as u32, count, cpu: cpu as u32 });
+                    let loss = Loss { begin, end, event: event as u32, count, cpu: cpu as u32 };
+                    self.writer.push_loss(loss).context(WRITE)?;
                     kinds.push(event);
                 }
             }
@@ -282,10 +310,7 @@ impl Session {
             process.assembler.mark_loss(range);
         }
         self.lost = lost;
-    }
-
-    fn total_lost(&self) -> u64 {
-        self.lost.iter().flatten().sum()
+        Ok(())
     }
 
     fn counts(&self) -> Counts {
@@ -314,10 +339,10 @@ impl Session {
     }
 
     /// Detaches, takes what is left, and closes the file.
-    pub(super) fn finish(mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
+    pub(super) fn finish(&mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
         self.kernel.set_recording(false);
         self.kernel.detach_all();
-        let Self { rings, processes, family, .. } = &mut self;
+        let Self { rings, processes, family, .. } = self;
         rings.drain_all(|event| take(event, processes, family));
         self.write()?;
         let mut hits = Hits::default();
@@ -326,29 +351,28 @@ impl Session {
             hits.add(&process.assembler.hits);
         }
         self.status.clear();
-        let counts = self.counts();
         let warnings = self.warnings();
-        let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
-        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-        let ending = Ending {
-            reason: reason.to_owned(),
-            end_nanos: self.common.now(),
-            events: counts.events,
-            lost: self.total_lost(),
-            orphans: counts.orphans,
-            exit_code,
-            recorder_cpu_nanos: (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000,
-            recorder_peak_bytes: usage.max_rss() as u64 * 1024,
-            hits: hits.rows(),
-        };
-        self.writer.finish(&ending).context(WRITE)?;
-        Ok(Recorded { path: self.path, warnings })
+        let ending = Ending { exit_code, hits: hits.rows(), ..self.ending(reason) };
+        let written = self.writer.finish(&ending, self.totals()).context(WRITE)?;
+        Ok(Recorded { path: written.path, notes: written.notes, warnings })
     }
 
-    /// Detaches at once; the file stays as it is, without a footer.
-    pub(super) fn abort(&mut self) {
+    fn ending(&self, reason: &str) -> Ending {
+        self.totals().ending(&Totals::default(), reason.to_owned())
+    }
+
+    /// After an error: detaches at once, and keeps what is written. Returns the
+    /// error, which says what was saved.
+    pub(super) fn rescue(&mut self, error: &anyhow::Error) -> anyhow::Error {
+        self.kernel.set_recording(false);
         self.kernel.detach_all();
         self.status.clear();
+        // Errors of the format crate repeat what the system said.
+        let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        causes.dedup();
+        let error = causes.join(": ");
+        let ending = self.ending(&error);
+        anyhow!("{error}; {}", self.writer.rescue(&ending))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -410,4 +434,12 @@ fn take(event: &Event, processes: &mut [Process], family: &mut Family) {
     } else if let Some(process) = processes.get_mut(usize::from(event.head().process)) {
         process.assembler.handle(event, &mut process.graphs);
     }
+}
+
+/// Nanoseconds of CPU that we used, and the most bytes that we had resident.
+pub(super) fn usage() -> Result<(u64, u64)> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot ask for our own resource usage")?;
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    let nanos = (micros(usage.user_time()) + micros(usage.system_time())) as u64 * 1000;
+    Ok((nanos, usage.max_rss() as u64 * 1024))
 }
