@@ -150,6 +150,8 @@ pub(super) struct GraphReader {
     /// equal graph.
     pub(super) has_uid: bool,
     remembered: HashMap<GraphCall, Rc<KnownGraph>>,
+    /// Whether the last graph had to be read, as it was not remembered.
+    pub(super) was_read: bool,
     ids: HashMap<u128, u32>,
     numbers: Rc<Ids>,
     /// Graphs not yet written, with their ids.
@@ -163,6 +165,7 @@ impl GraphReader {
             learned: None,
             has_uid: false,
             remembered: HashMap::new(),
+            was_read: false,
             ids: HashMap::new(),
             numbers,
             fresh: Vec::new(),
@@ -200,7 +203,9 @@ impl DescribeGraph for GraphReader {
     fn describe(&mut self, call: &GraphCall) -> Option<Rc<KnownGraph>> {
         // 0 means that the graph has no number.
         let has_uid = self.has_uid && call.uid != 0;
+        self.was_read = true;
         if has_uid && let Some(known) = self.remembered.get(call) {
+            self.was_read = false;
             return Some(known.clone());
         }
         let known = Rc::new(self.read(call)?);

@@ -10,11 +10,15 @@ use llmtrace_bpf::{LlmtraceSkel, LlmtraceSkelBuilder};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 /// Programs loaded for one recording.
 pub(super) struct Kernel {
     // Links go first: no probe outlives the programs.
     links: Vec<Attached>,
+    /// Links that are being removed: the kernel waits tens of milliseconds until no
+    /// handler runs any more, in which graphs would come and go unread.
+    leaving: Vec<JoinHandle<()>>,
     following: Vec<Link>,
     skel: LlmtraceSkel<'static>,
     way: Way,
@@ -55,7 +59,7 @@ impl Kernel {
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
         let (way, skel) = attach::load(|way| skeleton(cpus, shift, way), |skel| &skel.progs.nothing)?;
-        Ok(Self { links: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
+        Ok(Self { links: Vec::new(), leaving: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
     }
 
     /// How programs are attached on this kernel.
@@ -76,6 +80,8 @@ impl Kernel {
         file: &Path,
         points: &[Point],
     ) -> (Vec<Point>, Result<()>) {
+        // Nothing is to be seen by an old probe and a new one.
+        self.wait_for_leaving();
         let mut by_program: BTreeMap<Program, Vec<&Point>> = BTreeMap::new();
         for point in points {
             by_program.entry(point.program).or_default().push(point);
@@ -131,16 +137,33 @@ impl Kernel {
     pub(super) fn detach_all(&mut self) {
         self.following.clear();
         self.links.clear();
+        self.wait_for_leaving();
     }
 
-    /// Removes the probes of some programs from a process.
+    /// Removes the probes of some programs from a process, soon.
     pub(super) fn detach(&mut self, process: u8, programs: &[Program]) {
-        self.links.retain(|link| link.process != process || !programs.contains(&link.program));
+        self.remove(|link| link.process == process && programs.contains(&link.program));
     }
 
-    /// Removes all probes of a process.
+    /// Removes all probes of a process, soon.
     pub(super) fn detach_process(&mut self, process: u8) {
-        self.links.retain(|link| link.process != process);
+        self.remove(|link| link.process == process);
+    }
+
+    fn remove(&mut self, is_meant: impl Fn(&Attached) -> bool) {
+        let (leaving, staying) = std::mem::take(&mut self.links).into_iter().partition(is_meant);
+        self.links = staying;
+        let leaving: Vec<Attached> = leaving;
+        if !leaving.is_empty() {
+            self.leaving.push(std::thread::spawn(move || drop(leaving)));
+        }
+    }
+
+    fn wait_for_leaving(&mut self) {
+        for thread in self.leaving.drain(..) {
+            // It only closes descriptors.
+            let _ = thread.join();
+        }
     }
 
     fn program(&mut self, program: Program) -> &mut ProgramMut<'static> {

@@ -171,6 +171,12 @@ impl Process {
         !self.points.is_empty()
     }
 
+    /// Whether each graph is new: such an engine makes it in the memory of the one
+    /// before, and keeps none for us to read later.
+    pub(super) fn hurries(&self) -> bool {
+        !self.gone && self.graphs.was_read
+    }
+
     /// Whether it did anything that was recorded.
     pub(super) fn computed(&self) -> bool {
         self.assembler.counts.events > 0

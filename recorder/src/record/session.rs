@@ -202,6 +202,11 @@ impl Session {
         notes
     }
 
+    /// Whether graphs must be read soon after they begin.
+    pub(super) fn hurries(&self) -> bool {
+        self.processes.iter().any(Process::hurries)
+    }
+
     /// Whether a process that computes, or is about to, still lives.
     pub(super) fn alive(&self) -> bool {
         self.family.young() || self.processes.iter().any(|process| !process.gone)
