@@ -54,6 +54,12 @@ pub mod kind {
     pub const GRAPH_SPANS: u16 = 18;
     /// [`crate::tables::OpSpans`].
     pub const OP_SPANS: u16 = 19;
+    /// [`crate::tables::Buckets`].
+    pub const BUCKETS: u16 = 24;
+    /// [`crate::tables::NodeTotals`].
+    pub const NODE_TOTALS: u16 = 25;
+    /// [`crate::tables::ExecutionTotals`].
+    pub const EXECUTION_TOTALS: u16 = 26;
     /// [`crate::tables::Losses`].
     pub const LOSSES: u16 = 32;
     /// [`crate::tables::LevelChanges`].

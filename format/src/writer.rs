@@ -1,10 +1,11 @@
 //! Writes a trace, block after block.
 
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
-use crate::constants::{NO_LANE, encoding, kind};
+use crate::constants::{NO_LANE, NONE, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
-use crate::summary::SummaryBuilder;
+use crate::nodes::Joiner;
+use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
 use crate::tables::{
     self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
     OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
@@ -21,6 +22,11 @@ const ROWS_PER_BLOCK: usize = 1 << 16;
 pub const MAX_LIVE_GRAPHS: usize = 4096;
 /// Speed comes first while recording.
 const ZSTD_LEVEL: i32 = 3;
+/// Nodes of graph runs to which threads may still add executions: many runs of
+/// a recorder, which brings all threads of a run together.
+const OPEN_NODES: usize = 1 << 16;
+/// The same for whoever brings one thread's whole block after the other's.
+pub(crate) const MANY_OPEN_NODES: usize = 1 << 20;
 
 /// A trace being written. Rows are buffered until [`Writer::flush`]; memory is
 /// bounded by 65,536 rows a lane and the dictionaries.
@@ -37,6 +43,9 @@ pub struct Writer<W: Write> {
     /// Graph of recent graph spans, for the same.
     span_graphs: HashMap<u32, u32>,
     forgets_graph_spans: bool,
+    /// Graph span and graph of the last op span.
+    last_graph: Option<(u32, u32)>,
+    joiner: Joiner,
     threads: Threads,
     decodes: Buffered<Decodes>,
     ubatches: Buffered<Ubatches>,
@@ -49,7 +58,8 @@ pub struct Writer<W: Write> {
 struct Lane {
     rows: OpSpans,
     range: TimeRange,
-    summary: SummaryBuilder,
+    segment: SegmentBuilder,
+    summary: LaneBuilder,
 }
 
 #[derive(Default)]
@@ -85,6 +95,8 @@ impl<W: Write> Writer<W> {
             graph_ops: HashMap::new(),
             span_graphs: HashMap::new(),
             forgets_graph_spans: true,
+            last_graph: None,
+            joiner: Joiner::new(OPEN_NODES),
             threads: Threads::default(),
             decodes: Buffered::default(),
             ubatches: Buffered::default(),
@@ -106,9 +118,10 @@ impl<W: Write> Writer<W> {
     }
 
     /// Lets op spans refer to any graph span before them, not only to recent
-    /// ones; takes memory for each graph span.
+    /// ones; takes memory for each graph span. Comes before the first op span.
     pub fn remember_graph_spans(&mut self) {
         self.forgets_graph_spans = false;
+        self.joiner = Joiner::new(MANY_OPEN_NODES);
     }
 
     /// The id of a string, which is added when it is new.
@@ -194,16 +207,19 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When a block is full and the sink cannot be written.
     pub fn push_op_span(&mut self, lane_id: u32, span: OpSpan) -> Result<()> {
-        let op = self
-            .span_graphs
-            .get(&span.graph_span)
-            .and_then(|graph| self.graph_ops.get(graph)?.get(span.node as usize))
-            .copied()
-            .unwrap_or_default();
+        let graph = match self.last_graph {
+            Some((graph_span, graph)) if graph_span == span.graph_span => graph,
+            _ => self.span_graphs.get(&span.graph_span).copied().unwrap_or(NONE),
+        };
+        self.last_graph = Some((span.graph_span, graph));
+        let ops = self.graph_ops.get(&graph).map_or(&[][..], Vec::as_slice);
+        let op = ops.get(span.node as usize).copied().unwrap_or_default();
+        let of = NodeOf { graph, nodes: ops.len(), op };
         let lane = self.lanes.entry(lane_id).or_insert_with(|| Lane {
             rows: OpSpans::default(),
             range: TimeRange::default(),
-            summary: SummaryBuilder::new(lane_id),
+            segment: SegmentBuilder::default(),
+            summary: LaneBuilder::new(lane_id),
         });
         let mut span = span;
         span.begin = span.begin.max(lane.range.end);
@@ -212,7 +228,8 @@ impl<W: Write> Writer<W> {
         }
         lane.rows.push_span(&span, lane.range.end);
         lane.range.end = span.end();
-        lane.summary.add(&span, op);
+        lane.segment.add(&span, of);
+        self.joiner.add(lane_id, &span, graph, ops.len());
         if lane.rows.len() >= ROWS_PER_BLOCK {
             self.flush()?;
         }
@@ -239,6 +256,7 @@ impl<W: Write> Writer<W> {
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
         self.write_lanes()?;
+        self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
         if self.forgets_graph_spans && self.span_graphs.len() > 4096 {
             let newest = self.span_graphs.keys().max().copied().unwrap_or(0);
@@ -254,10 +272,14 @@ impl<W: Write> Writer<W> {
     /// When the sink cannot be written.
     pub fn finish(mut self, ending: &Ending) -> Result<W> {
         self.flush()?;
+        self.write_segments(1)?;
+        let joiner = std::mem::replace(&mut self.joiner, Joiner::new(0));
+        if let Some(totals) = joiner.finish().filter(|totals| !totals.is_empty()) {
+            self.write_table(&totals, NO_LANE, TimeRange::default())?;
+        }
         self.write_structured(kind::ENDING, ending)?;
-        let mut lanes: Vec<_> = self.lanes.iter().collect();
-        lanes.sort_by_key(|(id, _)| **id);
-        let summaries = lanes.into_iter().map(|(_, lane)| lane.summary.build()).collect();
+        let ids = self.lane_ids();
+        let summaries = ids.iter().filter_map(|id| Some(self.lanes.get(id)?.summary.finish())).collect();
         let footer = Footer::new(&self.blocks, summaries);
         let footer_offset = self.offset;
         self.write_structured(kind::FOOTER, &footer)?;
@@ -266,10 +288,30 @@ impl<W: Write> Writer<W> {
         Ok(self.sink)
     }
 
-    fn write_lanes(&mut self) -> Result<()> {
+    fn lane_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.lanes.keys().copied().collect();
         ids.sort_unstable();
-        for id in ids {
+        ids
+    }
+
+    /// Sums up the segments that have so many rows.
+    fn write_segments(&mut self, rows: u64) -> Result<()> {
+        for id in self.lane_ids() {
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.segment.rows() >= rows) else {
+                continue;
+            };
+            let segment = std::mem::take(&mut lane.segment).finish();
+            lane.summary.add(&segment);
+            self.write_table(&segment.buckets(), id, segment.range)?;
+            if let Some(nodes) = &segment.nodes {
+                self.write_table(nodes, id, segment.range)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_lanes(&mut self) -> Result<()> {
+        for id in self.lane_ids() {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if lane.rows.is_empty() {
                 continue;
