@@ -9,12 +9,15 @@ use crate::memo::Jobs;
 use crate::overview::Overview;
 use crate::panel::Cx;
 use crate::recent::Store;
+use crate::seek::Seeking;
 use crate::state::{Document, Open, Page, State, file_name};
 use crate::theme::{self, Colors, DETAILS_WIDTH};
 use crate::timeline::Timeline;
 use crate::{menu, pages};
 use egui::{CentralPanel, Context, Frame, Margin, Panel, RichText, Ui};
+use llmtrace_analysis::fetch::Fetcher;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest time that one frame receives messages.
@@ -28,6 +31,8 @@ pub struct ViewerApp {
     jobs: Jobs,
     loader: Option<Loader>,
     dialog: Option<Dialog>,
+    fetcher: Option<Fetcher>,
+    seeking: Option<Seeking>,
     commands: Vec<Command>,
     overview: Overview,
     timeline: Timeline,
@@ -48,6 +53,8 @@ impl ViewerApp {
             jobs,
             loader: None,
             dialog: None,
+            fetcher: None,
+            seeking: None,
             commands: Vec::new(),
             overview: Overview::default(),
             timeline: Timeline::default(),
@@ -77,6 +84,13 @@ impl ViewerApp {
                 self.forget_panels();
                 self.loader = None;
             }
+            Some(Effect::Seek(seek)) => {
+                if let Some(open) = self.state.open() {
+                    let trace = Arc::clone(&open.trace);
+                    self.seeking = Some(Seeking::start(seek, trace, self.jobs, context.clone()));
+                    self.receive_found(context);
+                }
+            }
             Some(Effect::SaveSettings) => {
                 context.set_theme(egui::ThemePreference::from(self.state.settings.theme));
                 self.store.save(&self.state.settings);
@@ -85,8 +99,36 @@ impl ViewerApp {
         }
     }
 
+    /// Carries out what a search gave.
+    fn receive_found(&mut self, context: &Context) {
+        if let Some(answer) = self.seeking.as_ref().and_then(Seeking::answer) {
+            self.seeking = None;
+            if let Some(command) = answer {
+                self.apply(context, command);
+            }
+        }
+    }
+
+    /// Has decoded what the last frame lacked.
+    fn fetch(&mut self, context: &Context) {
+        let Document::Open(open) = &mut self.state.document else { return };
+        let wanted = open.wanted.take();
+        match (self.jobs, &self.fetcher) {
+            (Jobs::Inline, _) => {
+                wanted.iter().for_each(|part| open.trace.decode(*part));
+                if !wanted.is_empty() {
+                    context.request_repaint();
+                }
+            }
+            (Jobs::Threads, Some(fetcher)) => fetcher.want(&wanted),
+            (Jobs::Threads, None) => {}
+        }
+    }
+
     /// What panels remember belongs to the trace that they showed.
     fn forget_panels(&mut self) {
+        self.fetcher = None;
+        self.seeking = None;
         self.overview = Overview::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
@@ -99,8 +141,9 @@ impl ViewerApp {
         while begin.elapsed() < RECEIVE_BUDGET {
             let message = self.loader.as_ref().and_then(|loader| loader.messages.try_recv().ok());
             let Some(message) = message else { break };
-            self.receive_message(message);
+            self.receive_message(message, context);
         }
+        self.receive_found(context);
         if let Some(dialog) = &self.dialog
             && let Some(answer) = dialog.answer()
         {
@@ -117,7 +160,7 @@ impl ViewerApp {
         self.set_title(context);
     }
 
-    fn receive_message(&mut self, message: Message) {
+    fn receive_message(&mut self, message: Message, context: &Context) {
         match (message, &mut self.state.document) {
             (Message::Progress(new), Document::Loading { progress, .. }) => *progress = new,
             (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => {
@@ -127,6 +170,9 @@ impl ViewerApp {
                 let path = std::mem::take(path);
                 self.state.settings.add_recent(&path);
                 self.store.save(&self.state.settings);
+                trace.set_cache_bytes(self.state.settings.cache_bytes());
+                let context = context.clone();
+                self.fetcher = Some(Fetcher::new(Arc::clone(&trace), move || context.request_repaint()));
                 self.state.document = Document::Open(Box::new(Open::new(path, trace, summary)));
             }
             (Message::Loaded(summary), Document::Open(open)) => {
@@ -200,6 +246,7 @@ impl ViewerApp {
         }
         drop_ui(ui, colors);
         self.state.find.wants_focus = false;
+        self.fetch(ui.ctx());
         if !commands.is_empty() {
             ui.ctx().request_repaint();
         }
@@ -235,7 +282,7 @@ fn bar_frame(colors: &Colors) -> Frame {
 
 /// What is wrong with the trace, if anything is.
 fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
-    let mut lines: Vec<String> = open.trace.all_warnings().map(ToString::to_string).collect();
+    let mut lines: Vec<String> = open.trace.all_warnings().iter().map(ToString::to_string).collect();
     let lost = open.summary.lost_events;
     if lost > 0 {
         lines.push(format!(

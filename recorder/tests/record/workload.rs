@@ -56,7 +56,7 @@ pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {
 pub(crate) fn open(run: &Run) -> Trace {
     let file = File::open(&run.trace).unwrap();
     let trace = Trace::open(Source::from_file(file), &mut |_| true).unwrap();
-    trace.load_spans(&|_| true).unwrap();
+    trace.load_nodes(&|_| true).unwrap();
     trace
 }
 
