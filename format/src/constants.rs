@@ -85,6 +85,8 @@ pub mod encoding {
     pub const DELTA: u8 = 2;
     /// Runs: lengths and values, each as planes.
     pub const RUNS: u8 = 3;
+    /// Differences to the median of the rows a whole number of periods away.
+    pub const PERIODIC: u8 = 4;
     /// bincode 2 (little endian, fixed-width integers).
     pub const STRUCTURED: u8 = 255;
 }

@@ -17,11 +17,15 @@ use std::io::Write;
 
 /// Rows after which a lane's op spans become a block.
 const ROWS_PER_BLOCK: usize = 1 << 16;
+/// The same where a small file is worth more work; still read at once.
+const ROWS_PER_SMALL_BLOCK: usize = 1 << 17;
 /// Graphs of which a writer remembers the operators: of the newest so many ids.
 /// Whoever numbers graphs refers to no older ones.
 pub const MAX_LIVE_GRAPHS: usize = 4096;
 /// Speed comes first while recording.
 const ZSTD_LEVEL: i32 = 3;
+/// A small file comes first afterwards.
+const SMALL_ZSTD_LEVEL: i32 = 19;
 /// Nodes of graph runs to which threads may still add executions: many runs of
 /// a recorder, which brings all threads of a run together.
 const OPEN_NODES: usize = 1 << 16;
@@ -43,6 +47,8 @@ pub struct Writer<W: Write> {
     /// Graph of recent graph spans, for the same.
     span_graphs: HashMap<u32, u32>,
     forgets_graph_spans: bool,
+    /// Whether a small file is worth more work.
+    small: bool,
     /// Graph span and graph of the last op span.
     last_graph: Option<(u32, u32)>,
     joiner: Joiner,
@@ -95,6 +101,7 @@ impl<W: Write> Writer<W> {
             graph_ops: HashMap::new(),
             span_graphs: HashMap::new(),
             forgets_graph_spans: true,
+            small: false,
             last_graph: None,
             joiner: Joiner::new(OPEN_NODES),
             threads: Threads::default(),
@@ -122,6 +129,11 @@ impl<W: Write> Writer<W> {
     pub fn remember_graph_spans(&mut self) {
         self.forgets_graph_spans = false;
         self.joiner = Joiner::new(MANY_OPEN_NODES);
+    }
+
+    /// Takes ten times the time for a smaller file.
+    pub fn prefer_small(&mut self) {
+        self.small = true;
     }
 
     /// The id of a string, which is added when it is new.
@@ -230,7 +242,7 @@ impl<W: Write> Writer<W> {
         lane.range.end = span.end();
         lane.segment.add(&span, of);
         self.joiner.add(lane_id, &span, graph, ops.len());
-        if lane.rows.len() >= ROWS_PER_BLOCK {
+        if lane.rows.len() >= if self.small { ROWS_PER_SMALL_BLOCK } else { ROWS_PER_BLOCK } {
             self.flush()?;
         }
         Ok(())
@@ -318,7 +330,12 @@ impl<W: Write> Writer<W> {
             }
             let range = lane.range;
             let mut rows = std::mem::take(&mut lane.rows);
-            self.write_table(&rows, id, range)?;
+            if self.small {
+                let head = BlockHead { kind: kind::OP_SPANS, lane: id, rows: rows.len() as u32, range };
+                self.write(&head, &tables::encode_small(&rows, rows.period()))?;
+            } else {
+                self.write_table(&rows, id, range)?;
+            }
             rows.clear();
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.rows = rows;
@@ -352,7 +369,8 @@ impl<W: Write> Writer<W> {
 
     fn write(&mut self, head: &BlockHead, columns: &[EncodedColumn]) -> Result<()> {
         self.scratch.clear();
-        let info = write_block(head, columns, ZSTD_LEVEL, self.offset, &mut self.scratch)?;
+        let level = if self.small { SMALL_ZSTD_LEVEL } else { ZSTD_LEVEL };
+        let info = write_block(head, columns, level, self.offset, &mut self.scratch)?;
         self.sink.write_all(&self.scratch)?;
         self.offset += self.scratch.len() as u64;
         self.blocks.push(info);

@@ -1,11 +1,13 @@
 //! The commands that read a trace: `info`, `summary` and `stats`; `check`, which
-//! tells what is wrong with one; and `cut`, `export` and `import`, which write.
+//! tells what is wrong with one; and `cut`, `compact`, `export` and `import`,
+//! which write.
 //!
 //! Each prints text for people, or JSON with `--json`. The JSON is a promise:
 //! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
 //! that stdout stays what was asked for. Runs on any operating system.
 
 mod check;
+mod compact;
 mod cut;
 mod export;
 mod import;
@@ -38,6 +40,8 @@ pub(crate) enum Read {
     Check(check::Args),
     /// Write a time range as a trace of its own
     Cut(cut::Args),
+    /// Write the same trace as a smaller file
+    Compact(compact::Args),
     /// Write for other tools: Chrome trace JSON, Perfetto, CSV
     Export(export::Args),
     /// Make a trace of what another tool recorded
@@ -55,6 +59,7 @@ impl Read {
             Self::Stats(args) => stats::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
+            Self::Compact(args) => compact::run(&args, &mut out)?,
             Self::Export(args) => export::run(&args, &mut out)?,
             Self::Import(args) => import::run(&args, &mut out)?,
         }
