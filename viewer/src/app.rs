@@ -2,13 +2,14 @@
 
 use crate::command::{self, Command, Effect};
 use crate::details::Details;
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Purpose};
 use crate::find::FindPanel;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
 use crate::overview::Overview;
 use crate::panel::Cx;
 use crate::recent::Store;
+use crate::save::{Saver, Saving};
 use crate::seek::Seeking;
 use crate::state::{Document, Open, Page, State, file_name};
 use crate::theme::{self, Colors, DETAILS_WIDTH};
@@ -16,7 +17,7 @@ use crate::timeline::Timeline;
 use crate::{menu, pages};
 use egui::{CentralPanel, Context, Frame, Margin, Panel, RichText, Ui};
 use llmtrace_analysis::fetch::Fetcher;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ pub struct ViewerApp {
     dialog: Option<Dialog>,
     fetcher: Option<Fetcher>,
     seeking: Option<Seeking>,
+    saver: Option<Saver>,
     commands: Vec<Command>,
     overview: Overview,
     timeline: Timeline,
@@ -55,6 +57,7 @@ impl ViewerApp {
             dialog: None,
             fetcher: None,
             seeking: None,
+            saver: None,
             commands: Vec::new(),
             overview: Overview::default(),
             timeline: Timeline::default(),
@@ -74,8 +77,20 @@ impl ViewerApp {
         match command::apply(&mut self.state, command) {
             None => {}
             Some(Effect::AskForFile) => {
-                self.dialog.get_or_insert_with(|| Dialog::open(context.clone()));
+                self.dialog.get_or_insert_with(|| Dialog::ask(Purpose::Open, "", context.clone()));
             }
+            Some(Effect::AskWhereToSave(range)) => {
+                let name = self.state.open().map(Open::file_name).unwrap_or_default();
+                let purpose = Purpose::Save(range);
+                self.dialog.get_or_insert_with(|| Dialog::ask(purpose, &name, context.clone()));
+            }
+            Some(Effect::Save(range, path)) => {
+                if let Some(open) = self.state.open() {
+                    let trace = Arc::clone(&open.trace);
+                    self.saver = Some(Saver::start(trace, range, path, self.jobs, context.clone()));
+                }
+            }
+            Some(Effect::EndSaving) => self.saver = None,
             Some(Effect::Load(path)) => {
                 self.forget_panels();
                 self.loader = Some(Loader::start(path, self.jobs, context.clone()));
@@ -144,12 +159,23 @@ impl ViewerApp {
             self.receive_message(message, context);
         }
         self.receive_found(context);
+        if let Some(news) = self.saver.as_ref().and_then(|saver| saver.news.try_iter().last()) {
+            if !matches!(news, Saving::Progress(_)) {
+                self.saver = None;
+            }
+            self.state.saving = self.state.saving.take().map(|(path, _)| (path, news));
+        }
         if let Some(dialog) = &self.dialog
             && let Some(answer) = dialog.answer()
         {
+            let purpose = dialog.purpose;
             self.dialog = None;
-            if let Some(path) = answer {
-                self.open(context, path);
+            match (answer, purpose) {
+                (Some(path), Purpose::Open) => self.open(context, path),
+                (Some(path), Purpose::Save(range)) => {
+                    self.apply(context, Command::SaveRange(range, path));
+                }
+                (None, _) => {}
             }
         }
         let dropped =
@@ -211,6 +237,9 @@ impl ViewerApp {
             .show(ui, |ui| menu::bar_ui(ui, &self.state, &mut commands));
         if let Document::Open(open) = &self.state.document {
             banners_ui(ui, open, colors);
+            if let Some((path, saving)) = &self.state.saving {
+                saving_ui(ui, path, saving, colors, &mut commands);
+            }
             let mut cx = Cx { open, colors, jobs: self.jobs, commands: &mut commands };
             match self.state.page {
                 Page::Overview => {
@@ -306,6 +335,41 @@ fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
             }
         },
     );
+}
+
+/// How saving goes, until the user has seen it.
+fn saving_ui(ui: &mut Ui, path: &Path, saving: &Saving, colors: &Colors, commands: &mut Vec<Command>) {
+    let name = file_name(path);
+    Panel::bottom("saving").frame(bar_frame(colors)).show(ui, |ui| {
+        ui.horizontal(|ui| {
+            let button = match saving {
+                Saving::Progress(progress) => {
+                    ui.label(format!("Saving {name}"));
+                    ui.add(egui::ProgressBar::new(*progress).desired_width(200.0).show_percentage());
+                    "Cancel"
+                }
+                Saving::Done(len) => {
+                    ui.label(format!("Saved {name}, {}", crate::text::bytes(*len)));
+                    if ui.button("Open it").clicked() {
+                        commands.push(Command::EndSaving);
+                        commands.push(Command::OpenPath(path.to_owned()));
+                    }
+                    "Close"
+                }
+                Saving::Failed(why) => {
+                    ui.colored_label(colors.loss, format!("Cannot save {name}: {why}"));
+                    "Close"
+                }
+                Saving::Cancelled => {
+                    ui.label(format!("{name} was not saved"));
+                    "Close"
+                }
+            };
+            if ui.button(button).clicked() {
+                commands.push(Command::EndSaving);
+            }
+        });
+    });
 }
 
 fn hint_ui(ui: &mut Ui, colors: &Colors) {

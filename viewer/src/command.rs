@@ -5,6 +5,7 @@ mod table;
 
 pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
+use crate::save::Saving;
 use crate::seek::Seek;
 use crate::state::{Document, Open, Page, State};
 use crate::theme::ThemeChoice;
@@ -25,6 +26,12 @@ pub enum Command {
     Open,
     /// Open a file.
     OpenPath(PathBuf),
+    /// Ask where to save the selected range, or what is in sight.
+    SaveSelection,
+    /// Save a range as a trace.
+    SaveRange(TimeRange, PathBuf),
+    /// Cancel saving, or forget how it went.
+    EndSaving,
     /// Stop loading.
     Cancel,
     /// Close the trace.
@@ -88,6 +95,12 @@ pub enum Command {
 pub enum Effect {
     /// Show the system's dialog.
     AskForFile,
+    /// Show the system's dialog to save a range.
+    AskWhereToSave(TimeRange),
+    /// Save a range as a trace.
+    Save(TimeRange, PathBuf),
+    /// Cancel saving, or forget how it went.
+    EndSaving,
     /// Start the loader.
     Load(PathBuf),
     /// Stop the loader.
@@ -108,6 +121,26 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
             state.document = Document::Loading { path: path.clone(), progress: 0.0 };
             state.find.visible = false;
             return Some(Effect::Load(path));
+        }
+        Command::SaveSelection => {
+            let open = state.open()?;
+            let selected = open.selected.map(|found| TimeRange::new(found.span.begin, found.span.end()));
+            return Some(Effect::AskWhereToSave(open.range.or(selected).unwrap_or(open.view.range())));
+        }
+        Command::SaveRange(range, path) => {
+            let open = state.open()?;
+            let same = matches!((open.path.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+            if same {
+                let why = "a trace cannot be saved onto itself; choose another name".to_owned();
+                state.saving = Some((path, Saving::Failed(why)));
+                return None;
+            }
+            state.saving = Some((path.clone(), Saving::Progress(0.0)));
+            return Some(Effect::Save(range, path));
+        }
+        Command::EndSaving => {
+            state.saving = None;
+            return Some(Effect::EndSaving);
         }
         Command::Cancel | Command::Close => {
             state.document = Document::Empty;

@@ -26,6 +26,7 @@ mod pages;
 pub mod panel;
 pub mod raster;
 pub mod recent;
+pub mod save;
 pub mod screenshot;
 pub mod seek;
 pub mod state;

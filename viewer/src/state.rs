@@ -2,6 +2,7 @@
 //! only [`crate::command::apply`] and the loader's messages change it.
 
 use crate::recent::Settings;
+use crate::save::Saving;
 use crate::theme::OpClass;
 use crate::timeline::view::View;
 use llmtrace_analysis::format::meta::StrId;
@@ -24,6 +25,8 @@ pub struct State {
     pub find: Find,
     /// Whether the list of keys is shown.
     pub keys_visible: bool,
+    /// The range being saved, or how saving it went.
+    pub saving: Option<(PathBuf, Saving)>,
 }
 
 /// A page of an open trace.

@@ -203,6 +203,48 @@ fn file_cut_off_opens_with_a_warning() {
 }
 
 #[test]
+fn a_selection_is_saved_as_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    let path = synthetic(folder.path());
+    open(&mut harness, &path);
+    let range = opened(&harness).trace.tokens[4].range;
+    apply(&mut harness, Command::SelectRange(range));
+    apply(&mut harness, Command::SaveRange(range, path.clone()));
+    assert!(texts(&harness).contains("cannot be saved onto itself"), "{}", texts(&harness));
+    let part = folder.path().join("part.llmtrace");
+    apply(&mut harness, Command::SaveRange(range, part.clone()));
+    assert!(texts(&harness).contains("Saved part.llmtrace"), "{}", texts(&harness));
+    harness.get_by_role_and_label(Role::Button, "Open it").click();
+    harness.run_steps(4);
+    assert_eq!(opened(&harness).path, part);
+    assert_eq!(opened(&harness).trace.graph_spans.len(), 1);
+}
+
+#[test]
+fn a_damaged_block_shows_as_a_gap_with_a_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = synthetic(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let victim = {
+        let mut harness = harness();
+        open(&mut harness, &path);
+        let blocks = &opened(&harness).trace.file.blocks;
+        *blocks.iter().filter(|block| block.kind == 19 && block.lane == 1).next_back().unwrap()
+    };
+    bytes[(victim.offset + victim.file_len() - 7) as usize] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    let mut harness = harness();
+    open(&mut harness, &path);
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let begin = victim.range.begin;
+    apply(&mut harness, Command::ZoomTo(llmtrace_analysis::TimeRange::new(begin, begin + 2_000_000)));
+    harness.run_steps(6);
+    assert_eq!(opened(&harness).trace.damaged(), [victim]);
+    assert!(texts(&harness).contains("op spans"), "{}", texts(&harness));
+}
+
+#[test]
 fn keys_move_about() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness();
