@@ -1,4 +1,5 @@
-//! A time range of a trace as a trace of its own, and how people name ranges.
+//! A time range of a trace as a trace of its own, how people name ranges, and a
+//! whole trace as a smaller file.
 
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
@@ -129,6 +130,30 @@ pub fn cut<W: Write>(
     sink: W,
     progress: Progress<'_>,
 ) -> Result<(W, CutReport)> {
+    let original = trace.file.ending.clone().unwrap_or_default();
+    let reason = "cut from a longer recording".into();
+    let ending = Ending { reason, end_nanos: original.end_nanos.min(range.end), ..original };
+    rewrite(trace, range, Some(ending), false, sink, progress)
+}
+
+/// Writes all rows as a smaller file: like [`cut`], with more work for each block
+/// and larger blocks. The ending stays the recording's.
+///
+/// # Errors
+/// When the sink cannot be written, and [`Error::Cancelled`].
+pub fn compact<W: Write>(trace: &Trace, sink: W, progress: Progress<'_>) -> Result<(W, CutReport)> {
+    rewrite(trace, TimeRange::new(0, Nanos::MAX), None, true, sink, progress)
+}
+
+/// `ending` is that of a cut, whose losses are counted anew.
+fn rewrite<W: Write>(
+    trace: &Trace,
+    range: TimeRange,
+    ending: Option<Ending>,
+    small: bool,
+    sink: W,
+    progress: Progress<'_>,
+) -> Result<(W, CutReport)> {
     let kept = Kept::new(trace, range);
     let mut cutter = Cutter {
         trace,
@@ -138,6 +163,9 @@ pub fn cut<W: Write>(
         report: CutReport::default(),
     };
     cutter.writer.remember_graph_spans();
+    if small {
+        cutter.writer.prefer_small();
+    }
     cutter.dictionaries(&kept)?;
     let blocks = &trace.file.blocks;
     let mut lost = 0u64;
@@ -187,12 +215,9 @@ pub fn cut<W: Write>(
             _ => {}
         }
     }
-    let original = trace.file.ending.clone().unwrap_or_default();
-    let ending = Ending {
-        reason: "cut from a longer recording".into(),
-        end_nanos: original.end_nanos.min(range.end),
-        lost,
-        ..original
+    let ending = match ending {
+        Some(ending) => Ending { lost, ..ending },
+        None => trace.file.ending.clone().unwrap_or_default(),
     };
     Ok((cutter.writer.finish(&ending)?, cutter.report))
 }

@@ -3,11 +3,24 @@
 //! Every thread of a pool computes its part of every node, so that one
 //! execution of a node leaves one span on each lane. An [`Execution`] joins
 //! them: the spans with the same graph span and node.
+//!
+//! [`each_run`] goes through a trace of any size. Blocks are decoded once, a
+//! piece of the file at a time on each core; the few graph spans that lie in two
+//! pieces wait for the end.
 
 use crate::node;
-use crate::{Lane, Nanos, OpSpan, Phase, TimeRange, Trace};
+use crate::rows::Rows;
+use crate::trace::LoadProgress;
+use crate::{Nanos, OpSpan, Phase, TimeRange, Trace};
 use llmtrace_format::meta::Graph;
+use llmtrace_format::{ColumnSet, Error, OpSpans, Result};
+use rayon::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows of a piece, at least; a worker holds so many.
+const ROWS_PER_PIECE: u64 = 1 << 18;
 
 /// One node computed once, by all threads of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +38,7 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    fn of(span: &OpSpan) -> Self {
+    pub(crate) fn of(span: &OpSpan) -> Self {
         Self {
             node: span.node,
             fused: span.fused,
@@ -50,82 +63,169 @@ impl Execution {
     }
 }
 
-/// Neighbouring spans of one lane and one graph span.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Run<'a> {
-    pub(crate) graph_span: u32,
-    pub(crate) lane: u32,
-    pub(crate) spans: &'a [OpSpan],
-}
+/// A block by its place: lane and block, as indexes.
+type BlockAt = (usize, usize);
 
-/// All runs, those of one graph span side by side; `within` limits them to the
-/// spans that touch a range.
-pub(crate) fn runs(lanes: &[Lane], within: Option<TimeRange>) -> Vec<Run<'_>> {
-    let mut runs = Vec::new();
-    for lane in lanes {
-        let spans = within.map_or(&lane.spans[..], |range| lane.within(range));
-        for spans in spans.chunk_by(|a, b| a.graph_span == b.graph_span) {
-            let Some(first) = spans.first() else { continue };
-            runs.push(Run { graph_span: first.graph_span, lane: lane.id, spans });
+/// Blocks of all lanes (or one) that touch a range, in the order of the file.
+pub(crate) fn blocks_of(trace: &Trace, lane: Option<usize>, range: Option<TimeRange>) -> Vec<BlockAt> {
+    let mut found = Vec::new();
+    for (index, of) in trace.lanes().iter().enumerate() {
+        if lane.is_none_or(|lane| lane == index) {
+            let blocks = range.map_or(0..of.blocks.len(), |range| of.blocks_in(range));
+            found.extend(blocks.map(|block| (index, block)));
         }
     }
-    runs.sort_by_key(|run| run.graph_span);
-    runs
+    found.sort_by_key(|&(lane, block)| offset_of(trace, lane, block));
+    found
 }
 
-/// Cuts runs into at most `parts` pieces of similar size, for as many workers;
-/// a graph span is never cut.
-pub(crate) fn pieces<'r, 'a>(runs: &'r [Run<'a>], parts: usize) -> Vec<&'r [Run<'a>]> {
-    let wanted = runs.len().div_ceil(parts.max(1)).max(1);
-    let mut pieces = Vec::with_capacity(parts);
-    let mut rest = runs;
-    while rest.len() > wanted {
-        let last = rest.get(wanted - 1).map(|run| run.graph_span);
-        let tail = rest.get(wanted..).unwrap_or_default();
-        let more = tail.iter().take_while(|run| Some(run.graph_span) == last).count();
-        let (piece, after) = rest.split_at(wanted + more);
-        pieces.push(piece);
-        rest = after;
+fn offset_of(trace: &Trace, lane: usize, block: usize) -> u64 {
+    let found = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
+    found.map_or(u64::MAX, |block| block.info.offset)
+}
+
+fn rows_of(trace: &Trace, (lane, block): BlockAt) -> u64 {
+    let found = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
+    found.map_or(0, |block| block.info.rows.into())
+}
+
+/// Cuts blocks into pieces of consecutive ones.
+fn pieces<'a>(trace: &Trace, blocks: &'a [BlockAt]) -> Vec<&'a [BlockAt]> {
+    let mut pieces = Vec::new();
+    let (mut first, mut rows) = (0, 0);
+    for (index, &block) in blocks.iter().enumerate() {
+        rows += rows_of(trace, block);
+        if rows >= ROWS_PER_PIECE {
+            pieces.extend(blocks.get(first..=index));
+            (first, rows) = (index + 1, 0);
+        }
     }
-    if !rest.is_empty() {
-        pieces.push(rest);
-    }
+    pieces.extend(blocks.get(first..).filter(|rest| !rest.is_empty()));
     pieces
 }
 
-/// Joins the spans of one graph span into executions, by node. `scratch` is
-/// memory to reuse.
-pub(crate) fn join<'a>(
-    runs: &[Run<'a>],
-    scratch: &mut Vec<(u32, &'a OpSpan)>,
-    mut each: impl FnMut(&Execution),
-) {
-    if let [run] = runs {
-        // One thread, whose nodes come in order: nothing to join.
-        if run.spans.is_sorted_by(|a, b| a.node < b.node) {
-            run.spans.iter().for_each(|span| each(&Execution::of(span)));
-            return;
+/// In which piece a graph span lies; `None` for one that lies in several.
+fn homes(trace: &Trace, pieces: &[&[BlockAt]]) -> HashMap<u32, Option<u32>> {
+    let columns = ColumnSet::only::<OpSpans>(&["graph_span"]);
+    let ids_of = |blocks: &&[BlockAt]| -> Vec<u32> {
+        let mut ids = Vec::new();
+        for &(lane, block) in *blocks {
+            let info = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
+            let Some(info) = info.map(|block| &block.info) else { continue };
+            // A damaged block shows when it is decoded.
+            let Ok(table) = trace.file.read::<OpSpans>(info, columns) else { continue };
+            ids.extend(table.graph_span.chunk_by(|a, b| a == b).filter_map(|run| run.first()));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let ids: Vec<Vec<u32>> = pieces.par_iter().map(ids_of).collect();
+    let mut homes: HashMap<u32, Option<u32>> = HashMap::new();
+    for (piece, ids) in (0u32..).zip(ids) {
+        for id in ids {
+            homes.entry(id).and_modify(|home| *home = None).or_insert(Some(piece));
         }
     }
-    scratch.clear();
-    for run in runs {
-        scratch.extend(run.spans.iter().map(|span| (span.node, span)));
-    }
-    // The stable sort merges sorted runs, which these are, in linear time.
-    scratch.sort_by_key(|(node, _)| *node);
-    let mut current: Option<Execution> = None;
-    for (_, span) in scratch.iter() {
-        match &mut current {
-            Some(execution) if execution.node == span.node => execution.join(span),
-            _ => {
-                if let Some(done) = current.replace(Execution::of(span)) {
-                    each(&done);
+    homes
+}
+
+/// A span of some lane, by the lane's index.
+pub(crate) type LaneSpan = (u32, OpSpan);
+
+/// Hands out all spans of each graph span together, lane after lane, to states
+/// of their own on all cores; gives the states back. `wanted` says which nodes
+/// of which graph spans are worth it. `None` of a lane is all.
+///
+/// # Errors
+/// [`Error::Cancelled`] when `progress` returned `false`.
+pub(crate) fn each_run<S: Send>(
+    trace: &Trace,
+    blocks: &[BlockAt],
+    progress: LoadProgress<'_>,
+    wanted: impl Fn(u32, u32) -> bool + Sync,
+    new: impl Fn() -> S + Sync + Send,
+    each: impl Fn(&mut S, u32, &mut Vec<LaneSpan>) + Sync + Send,
+) -> Result<Vec<S>> {
+    let pieces = pieces(trace, blocks);
+    let homes = if pieces.len() > 1 { homes(trace, &pieces) } else { HashMap::new() };
+    let done = AtomicUsize::new(0);
+    let work = |(mut state, mut seams): (S, Vec<(u32, u32, LaneSpan)>),
+                (number, piece): (usize, &&[BlockAt])| {
+        if !progress(done.fetch_add(1, Ordering::Relaxed) as f32 / pieces.len() as f32) {
+            return Err(Error::Cancelled);
+        }
+        let decode = |&(lane, block): &BlockAt| trace.rows_once(lane, block).map(|rows| (lane as u32, rows));
+        let decoded: Vec<(u32, Arc<Rows>)> = piece.iter().filter_map(decode).collect();
+        let mut runs: Vec<(u32, u32, usize, usize, usize)> = Vec::new();
+        for (index, (lane, rows)) in decoded.iter().enumerate() {
+            let mut from = 0;
+            while from < rows.len() {
+                let id = rows.graph_span(from);
+                let mut to = from + 1;
+                while to < rows.len() && rows.graph_span(to) == id {
+                    to += 1;
                 }
+                runs.push((id, *lane, index, from, to));
+                from = to;
             }
         }
+        // By graph span, then lane; a lane's in the order of the file.
+        runs.sort_unstable();
+        let mut spans = Vec::new();
+        for group in runs.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(id, ..)) = group.first() else { continue };
+            spans.clear();
+            for &(_, lane, index, from, to) in group {
+                let Some((_, rows)) = decoded.get(index) else { continue };
+                let rows = (from..to).filter(|&row| wanted(id, rows.node(row))).map(|row| rows.span(row));
+                spans.extend(rows.map(|span| (lane, span)));
+            }
+            if homes.get(&id).is_none_or(Option::is_some) {
+                each(&mut state, id, &mut spans);
+            } else {
+                seams.extend(spans.iter().map(|&span| (id, number as u32, span)));
+            }
+        }
+        Ok((state, seams))
+    };
+    let states: Vec<(S, Vec<(u32, u32, LaneSpan)>)> = pieces
+        .par_iter()
+        .enumerate()
+        .map(|it| (it.0, it.1))
+        .try_fold(|| (new(), Vec::new()), work)
+        .collect::<Result<_>>()?;
+    let mut seams = Vec::new();
+    let mut all = Vec::with_capacity(states.len() + 1);
+    for (state, rest) in states {
+        all.push(state);
+        seams.extend(rest);
     }
-    if let Some(done) = current {
-        each(&done);
+    seams.sort_by_key(|&(id, piece, (lane, span))| (id, lane, piece, span.begin));
+    let mut state = new();
+    let mut spans = Vec::new();
+    for group in seams.chunk_by(|a, b| a.0 == b.0) {
+        let Some(&(id, ..)) = group.first() else { continue };
+        spans.clear();
+        spans.extend(group.iter().map(|(_, _, span)| *span));
+        each(&mut state, id, &mut spans);
+    }
+    all.push(state);
+    Ok(all)
+}
+
+/// Joins the spans of one graph span into executions, by node; changes their
+/// order.
+pub(crate) fn join(spans: &mut [LaneSpan], mut each: impl FnMut(&Execution)) {
+    // One thread's nodes come in order; the stable sort merges several threads',
+    // which are sorted runs, in linear time.
+    spans.sort_by_key(|(_, span)| span.node);
+    for group in spans.chunk_by(|(_, a), (_, b)| a.node == b.node) {
+        let mut group = group.iter();
+        let Some((_, first)) = group.next() else { continue };
+        let mut execution = Execution::of(first);
+        group.for_each(|(_, span)| execution.join(span));
+        each(&execution);
     }
 }
 
@@ -249,39 +349,21 @@ impl NodeKey {
 mod tests {
     use super::*;
 
-    fn span(graph_span: u32, node: u32, begin: u64, compute: u64) -> OpSpan {
-        OpSpan { begin, compute, wait: 1, node, graph_span, ..OpSpan::default() }
-    }
-
-    fn lane(id: u32, spans: Vec<OpSpan>) -> Lane {
-        Lane { id, spans, ..Lane::default() }
+    fn span(lane: u32, graph_span: u32, node: u32, begin: u64, compute: u64) -> LaneSpan {
+        (lane, OpSpan { begin, compute, wait: 1, node, graph_span, ..OpSpan::default() })
     }
 
     #[test]
     fn spans_of_one_node_are_joined_and_missing_ones_do_no_harm() {
-        let lanes = [
-            lane(0, vec![span(0, 0, 0, 10), span(0, 2, 20, 10), span(1, 0, 50, 5)]),
-            lane(1, vec![span(0, 0, 1, 12), span(0, 1, 14, 2), span(0, 2, 18, 3)]),
+        let mut spans = [
+            span(0, 0, 0, 0, 10),
+            span(0, 0, 2, 20, 10),
+            span(1, 0, 0, 1, 12),
+            span(1, 0, 1, 14, 2),
+            span(1, 0, 2, 18, 3),
         ];
-        let runs = runs(&lanes, None);
         let mut found = Vec::new();
-        for group in runs.chunk_by(|a, b| a.graph_span == b.graph_span) {
-            join(group, &mut Vec::new(), |e| found.push((e.node, e.begin, e.wall(), e.compute, e.wait)));
-        }
-        assert_eq!(found, [(0, 0, 13, 22, 2), (1, 14, 2, 2, 1), (2, 18, 12, 13, 2), (0, 50, 5, 5, 1)]);
-    }
-
-    #[test]
-    fn pieces_never_cut_a_graph_span() {
-        let lanes: Vec<Lane> =
-            (0..3).map(|id| lane(id, (0..50).map(|g| span(g, 0, u64::from(g), 1)).collect())).collect();
-        let runs = runs(&lanes, None);
-        for parts in [1, 2, 7, 200] {
-            let pieces = pieces(&runs, parts);
-            assert_eq!(pieces.iter().map(|piece| piece.len()).sum::<usize>(), 150);
-            for pair in pieces.windows(2) {
-                assert_ne!(pair[0].last().map(|r| r.graph_span), pair[1].first().map(|r| r.graph_span));
-            }
-        }
+        join(&mut spans, |e| found.push((e.node, e.begin, e.wall(), e.compute, e.wait)));
+        assert_eq!(found, [(0, 0, 13, 22, 2), (1, 14, 2, 2, 1), (2, 18, 12, 13, 2)]);
     }
 }

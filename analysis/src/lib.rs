@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! llmtrace_format::TraceFile ─► Trace ─┬─► fold     (timeline: a list bounded by pixels)
+//!                                      ├─► totals   (of a range, from sums in the file)
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
 //!                                      ├─► search   (find by name)
@@ -9,27 +10,39 @@
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
 //!
+//! Opening reads dictionaries, index and small tables. Op spans are decoded block
+//! by block when somebody looks at them, into a cache of bounded size ([`fetch`]
+//! does that in the background), or once through by who needs them all.
+//!
 //! Everything here is a function from a [`Trace`] to values that both the
 //! command line and the app show. The crate does no I/O beyond the format
 //! crate and knows neither egui nor libbpf.
 
+mod cache;
 pub mod cut;
 mod executions;
 pub mod export;
+pub mod fetch;
 pub mod fold;
+mod lane;
 mod levels;
 pub mod node;
+mod picture;
 pub mod price;
+mod rows;
 pub mod search;
 pub mod stats;
 pub mod summary;
 #[doc(hidden)]
 pub mod synth;
+pub mod totals;
 mod trace;
 
+pub use cache::{DEFAULT_CACHE_BYTES, Part};
 pub use executions::NodeKey;
+pub use lane::{Found, Lane, Place};
 pub use levels::{LevelRange, lane_name, level_ranges};
 pub use llmtrace_format as format;
 pub use llmtrace_format::tables::Phase;
 pub use llmtrace_format::{Nanos, OpSpan, TimeRange};
-pub use trace::{Lane, LoadProgress, Token, Trace};
+pub use trace::{LoadProgress, Token, Trace};

@@ -2,8 +2,9 @@
 //! of a node to the next.
 
 use crate::executions::{Contexts, NodeKey, NodeTable};
-use crate::{Lane, Nanos, Trace};
-use rayon::prelude::*;
+use crate::lane::{Found, LaneSegment, Place};
+use crate::{Nanos, Trace};
+use llmtrace_format::constants;
 use std::collections::HashMap;
 
 /// Which way to look.
@@ -15,15 +16,6 @@ pub enum Direction {
     Backward,
 }
 
-/// A span, by its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// [`Lane::id`].
-    pub lane: u32,
-    /// Index into [`Lane::spans`].
-    pub index: usize,
-}
-
 /// A node that a query finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeMatch {
@@ -31,127 +23,156 @@ pub struct NodeMatch {
     pub key: NodeKey,
     /// Executions.
     pub count: u64,
-    /// The first of its spans.
-    pub first: Place,
+    /// When the first one began.
+    pub first: Nanos,
+    /// Lane that began it.
+    pub lane: u32,
 }
 
 /// The nodes whose name or operator contains `query`, whatever its case, in the
-/// order in which they first run. An empty query finds all.
+/// order in which they first ran. An empty query finds all; nothing is found
+/// before [`Trace::load_nodes`].
 pub fn matches(trace: &Trace, query: &str) -> Vec<NodeMatch> {
-    let contexts = Contexts::new(trace);
     let needle = query.trim().to_lowercase();
-    let of_lanes: Vec<Vec<NodeMatch>> =
-        trace.lanes().par_iter().map(|lane| matches_in(trace, lane, &contexts, &needle)).collect();
-    let mut merged: HashMap<NodeKey, (Nanos, NodeMatch)> = HashMap::new();
-    for found in of_lanes.into_iter().flatten() {
-        let begin = begin_of(trace, found.first);
-        match merged.get_mut(&found.key) {
-            Some((earliest, known)) => {
-                // Each lane has a span for each execution.
-                known.count = known.count.max(found.count);
-                if begin < *earliest {
-                    (*earliest, known.first) = (begin, found.first);
-                }
-            }
-            None => {
-                merged.insert(found.key.clone(), (begin, found));
-            }
-        }
-    }
-    let mut all: Vec<(Nanos, NodeMatch)> = merged.into_values().collect();
-    all.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
-    all.into_iter().map(|(_, found)| found).collect()
+    let found = trace.nodes().unwrap_or_default().iter().filter_map(|node| {
+        let key = node.key.clone().filter(|key| {
+            key.name.to_lowercase().contains(&needle) || key.op.to_lowercase().contains(&needle)
+        })?;
+        Some(NodeMatch { key, count: node.count, first: node.first, lane: node.lane })
+    });
+    found.collect()
 }
 
-fn begin_of(trace: &Trace, place: Place) -> Nanos {
-    let span = trace.lane(place.lane).and_then(|lane| lane.spans.get(place.index));
-    span.map_or(Nanos::MAX, |span| span.begin)
-}
-
-fn matches_in(trace: &Trace, lane: &Lane, contexts: &Contexts, needle: &str) -> Vec<NodeMatch> {
-    let mut table = NodeTable::new();
-    let mut found: Vec<NodeMatch> = Vec::new();
-    let mut by_key: HashMap<NodeKey, Option<u32>> = HashMap::new();
-    let mut index = 0;
-    for run in lane.spans.chunk_by(|a, b| a.graph_span == b.graph_span) {
-        let graph = run.first().and_then(|span| contexts.of(span.graph_span).graph);
-        for span in run {
-            let node = table.get(trace, graph, (span.node, span.fused), |graph| {
-                let key = NodeKey::in_graph(trace, graph, span.node, span.fused);
-                *by_key.entry(key.clone()).or_insert_with(|| {
-                    contains(&key, needle).then(|| {
-                        found.push(NodeMatch { key, count: 0, first: Place { lane: lane.id, index } });
-                        found.len() as u32 - 1
-                    })
-                })
-            });
-            if let Some(node) = node.flatten().and_then(|id| found.get_mut(id as usize)) {
-                node.count += 1;
-            }
-            index += 1;
-        }
-    }
-    found
-}
-
-fn contains(key: &NodeKey, needle: &str) -> bool {
-    key.name.to_lowercase().contains(needle) || key.op.to_lowercase().contains(needle)
-}
-
-/// The nearest span of a lane, after (or before) `time`, whose name or operator
-/// contains `query`. Forward finds spans that begin after `time`, backward ones
-/// that begin before it.
-pub fn find(trace: &Trace, query: &str, from: (u32, Nanos), direction: Direction) -> Option<Place> {
-    let needle = query.trim().to_lowercase();
-    let lane = trace.lane(from.0)?;
-    let start = match direction {
-        Direction::Forward => lane.spans.partition_point(|span| span.begin <= from.1),
-        Direction::Backward => lane.spans.partition_point(|span| span.begin < from.1),
-    };
-    nearest(trace, lane, start, direction, |key| contains(key, &needle))
-}
-
-/// The next execution of the same node (name and operator) on the same lane.
-pub fn next_occurrence(trace: &Trace, place: Place) -> Option<Place> {
-    occurrence(trace, place, Direction::Forward)
-}
-
-/// The execution of the same node on the same lane before this one.
-pub fn previous_occurrence(trace: &Trace, place: Place) -> Option<Place> {
-    occurrence(trace, place, Direction::Backward)
-}
-
-fn occurrence(trace: &Trace, place: Place, direction: Direction) -> Option<Place> {
-    let lane = trace.lane(place.lane)?;
-    let wanted = NodeKey::of(trace, lane.spans.get(place.index)?)?;
-    let start = match direction {
-        Direction::Forward => place.index.saturating_add(1),
-        Direction::Backward => place.index,
-    };
-    nearest(trace, lane, start, direction, |key| *key == wanted)
-}
-
-/// The first wanted span from `start` on, or the last one before `start`.
-fn nearest(
+/// The execution of a node on a lane nearest to a place: after it, or before.
+/// Decodes blocks; segments in which the node does not occur are passed over.
+/// `going_on` returns `false` to cancel.
+pub fn occurrence(
     trace: &Trace,
-    lane: &Lane,
-    start: usize,
+    key: &NodeKey,
+    from: Place,
     direction: Direction,
-    wanted: impl Fn(&NodeKey) -> bool,
-) -> Option<Place> {
-    let contexts = Contexts::new(trace);
-    let mut table = NodeTable::new();
-    let mut is_wanted = |index: usize| {
-        let Some(span) = lane.spans.get(index) else { return false };
-        let graph = contexts.of(span.graph_span).graph;
-        let found = table.get(trace, graph, (span.node, span.fused), |graph| {
-            wanted(&NodeKey::in_graph(trace, graph, span.node, span.fused))
+    going_on: &dyn Fn() -> bool,
+) -> Option<Found> {
+    Search::new(trace, key, from.lane)?.nearest(from.index, direction, going_on)
+}
+
+/// The first execution of a node on a lane that begins at `time` or later.
+pub fn first_from(
+    trace: &Trace,
+    key: &NodeKey,
+    (lane, time): (u32, Nanos),
+    going_on: &dyn Fn() -> bool,
+) -> Option<Found> {
+    let search = Search::new(trace, key, lane)?;
+    let of = trace.lanes().get(search.lane)?;
+    let block = of.blocks.partition_point(|block| block.info.range.begin <= time).saturating_sub(1);
+    let first = of.blocks.get(block)?.first;
+    let rows = trace.rows(search.lane, block);
+    let row = rows.map_or(0, |rows| rows.partition(0, |row| rows.begin(row) < time));
+    // The row itself may be it.
+    match (first + row as u64).checked_sub(1) {
+        Some(before) => search.nearest(before, Direction::Forward, going_on),
+        None => search.at(0).or_else(|| search.nearest(0, Direction::Forward, going_on)),
+    }
+}
+
+struct Search<'a> {
+    trace: &'a Trace,
+    key: &'a NodeKey,
+    /// Index of the lane, and its id.
+    lane: usize,
+    id: u32,
+    contexts: Contexts,
+    graphs: HashMap<u32, u32>,
+}
+
+impl<'a> Search<'a> {
+    fn new(trace: &'a Trace, key: &'a NodeKey, id: u32) -> Option<Self> {
+        let lane = trace.lane_index(id)?;
+        let contexts = Contexts::new(trace);
+        let graphs = (0..).zip(&trace.file.graphs).map(|(index, graph)| (graph.id, index)).collect();
+        Some(Self { trace, key, lane, id, contexts, graphs })
+    }
+
+    fn is_it(&self, table: &mut NodeTable<bool>, graph: Option<u32>, node: u32, fused: u32) -> bool {
+        let found = table.get(self.trace, graph, (node, fused), |graph| {
+            NodeKey::in_graph(self.trace, graph, node, fused) == *self.key
         });
         found == Some(true)
-    };
-    let index = match direction {
-        Direction::Forward => (start..lane.spans.len()).find(|&index| is_wanted(index)),
-        Direction::Backward => (0..start.min(lane.spans.len())).rev().find(|&index| is_wanted(index)),
-    };
-    Some(Place { lane: lane.id, index: index? })
+    }
+
+    /// Whether the node may occur in a segment.
+    fn may_be_in(&self, table: &mut NodeTable<bool>, index: usize, segment: &LaneSegment) -> bool {
+        if segment.nodes.is_none() {
+            return true;
+        }
+        let Some(sums) = self.trace.segment_nodes(self.lane, index) else { return true };
+        sums.rows().any(|row| {
+            let graph = Some(row.graph).filter(|graph| *graph != constants::NONE);
+            let graph = graph.and_then(|graph| self.graphs.get(&graph).copied());
+            self.is_it(table, graph, row.node, row.fused)
+        })
+    }
+
+    fn at(&self, index: u64) -> Option<Found> {
+        let (block, row) = self.trace.lanes().get(self.lane)?.block_of(index)?;
+        let span = self.trace.rows(self.lane, block)?.get(row)?;
+        let mut table = NodeTable::new();
+        let graph = self.contexts.of(span.graph_span).graph;
+        let place = Place { lane: self.id, index };
+        self.is_it(&mut table, graph, span.node, span.fused).then_some(Found { place, span })
+    }
+
+    /// The nearest after, or before, the span with this number.
+    fn nearest(&self, from: u64, direction: Direction, going_on: &dyn Fn() -> bool) -> Option<Found> {
+        let lane = self.trace.lanes().get(self.lane)?;
+        let forward = direction == Direction::Forward;
+        let (first_block, _) = lane.block_of(from)?;
+        let mut table = NodeTable::new();
+        let segments = lane.segments.iter().enumerate();
+        let mut ahead: Vec<(usize, &LaneSegment)> = segments
+            .filter(|(_, segment)| {
+                if forward { segment.blocks.end > first_block } else { segment.blocks.start <= first_block }
+            })
+            .collect();
+        if !forward {
+            ahead.reverse();
+        }
+        for (index, segment) in ahead {
+            let is_here = segment.blocks.contains(&first_block);
+            if !is_here && !self.may_be_in(&mut table, index, segment) {
+                continue;
+            }
+            let mut blocks: Vec<usize> = segment.blocks.clone().collect();
+            if !forward {
+                blocks.reverse();
+            }
+            for block in blocks {
+                if !going_on() {
+                    return None;
+                }
+                let (Some(of), Some(rows)) = (lane.blocks.get(block), self.trace.rows(self.lane, block))
+                else {
+                    continue;
+                };
+                let mut is_it = |row: usize| {
+                    let graph = self.contexts.of(rows.graph_span(row)).graph;
+                    self.is_it(&mut table, graph, rows.node(row), rows.span(row).fused)
+                };
+                // Rows after (or before) where we come from.
+                let next = (from + 1).saturating_sub(of.first).min(rows.len() as u64) as usize;
+                let before = from.saturating_sub(of.first).min(rows.len() as u64) as usize;
+                let row = if forward {
+                    (next..rows.len()).find(|&row| is_it(row))
+                } else {
+                    (0..before).rev().find(|&row| is_it(row))
+                };
+                if let Some(row) = row {
+                    let place = Place { lane: self.id, index: of.first + row as u64 };
+                    return Some(Found { place, span: rows.span(row) });
+                }
+            }
+        }
+        None
+    }
 }

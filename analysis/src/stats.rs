@@ -10,19 +10,21 @@
 //!           ├───────critical──────┤         critical = first begin to last compute end
 //! ```
 //!
-//! [`stats`] groups the whole trace, [`distribution`] looks at one node, and
-//! [`totals_in_range`] adds up what lies inside a range to the nanosecond.
+//! [`stats`] groups the whole trace, [`distribution`] looks at one node. Both go
+//! through all op spans, a piece at a time.
 
 mod distribution;
 mod durations;
-mod totals;
 
 pub use distribution::{Bin, Distribution, distribution, distribution_in};
 pub use durations::{Durations, percentile};
-pub use totals::{OpTotal, totals_in_range};
 
-use crate::executions::{Context, Contexts, Execution, NodeKey, NodeTable, Run, join, pieces, runs};
+use crate::executions::{
+    Context, Contexts, Execution, LaneSpan, NodeKey, NodeTable, blocks_of, each_run, join,
+};
+use crate::trace::LoadProgress;
 use crate::{Phase, TimeRange, Trace, node};
+use llmtrace_format::Result;
 use llmtrace_format::meta::Level;
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -129,19 +131,20 @@ pub struct Row {
     pub wall: Durations,
 }
 
-/// Groups executions. Needs [`Trace::load_spans`]; without, there are no rows.
-pub fn stats(trace: &Trace, query: &Query) -> Stats {
+/// Groups executions, on all cores. Memory is that of a few blocks and a number
+/// for each execution.
+///
+/// # Errors
+/// [`llmtrace_format::Error::Cancelled`] when `progress` returned `false`.
+pub fn stats(trace: &Trace, query: &Query, progress: LoadProgress<'_>) -> Result<Stats> {
     let contexts = Contexts::new(trace);
-    let runs = runs(trace.lanes(), None);
-    let parts = pieces(&runs, rayon::current_num_threads());
-    let grouped: Vec<Grouper<'_>> = parts
-        .into_par_iter()
-        .map(|piece| {
-            let mut grouper = Grouper::new(trace, *query);
-            grouper.add_piece(piece, &contexts);
-            grouper
-        })
-        .collect();
+    let blocks = blocks_of(trace, None, query.range);
+    let in_phase = |id: u32, _: u32| query.phase.is_none_or(|phase| contexts.of(id).phase(trace) == phase);
+    let new = || Grouper::new(trace, *query);
+    let each = |grouper: &mut Grouper<'_>, id: u32, spans: &mut Vec<LaneSpan>| {
+        grouper.add(contexts.of(id), spans);
+    };
+    let grouped = each_run(trace, &blocks, progress, in_phase, new, each)?;
     let mut merged: HashMap<Key, Group> = HashMap::new();
     for grouper in grouped {
         for (key, index) in grouper.index {
@@ -149,7 +152,7 @@ pub fn stats(trace: &Trace, query: &Query) -> Stats {
             merged.entry(key).or_default().merge(group);
         }
     }
-    finish(query.by, merged, waits_known(trace), trace)
+    Ok(finish(query.by, merged, waits_known(trace), trace))
 }
 
 /// Whether the recording tells computing and waiting apart.
@@ -262,37 +265,28 @@ impl<'a> Grouper<'a> {
         Self { trace, query, nodes: NodeTable::new(), index: HashMap::new(), groups: Vec::new() }
     }
 
-    fn add_piece(&mut self, runs: &[Run<'_>], contexts: &Contexts) {
-        let mut scratch = Vec::new();
-        for group in runs.chunk_by(|a, b| a.graph_span == b.graph_span) {
-            let Some(first) = group.first() else { continue };
-            let context = contexts.of(first.graph_span);
-            if self.query.phase.is_some_and(|phase| context.phase(self.trace) != phase) {
-                continue;
-            }
-            if self.query.by == By::Thread {
-                group.iter().for_each(|run| self.add_thread(run));
-                continue;
-            }
-            let token = context.token.map_or(Key::NoToken, Key::Token);
-            let token =
-                (self.query.by == By::Token).then(|| group_id(&mut self.index, &mut self.groups, token));
-            join(group, &mut scratch, |execution| {
-                if self.query.range.is_none_or(|range| range.contains(execution.begin)) {
-                    let id = token.unwrap_or_else(|| self.node_group(context, execution));
-                    if let Some(group) = self.groups.get_mut(id as usize) {
-                        group.add(execution.compute, execution.wait, execution.wall());
-                    }
-                }
-            });
+    fn add(&mut self, context: Context, spans: &mut [LaneSpan]) {
+        if self.query.by == By::Thread {
+            spans.iter().for_each(|span| self.add_thread(span));
+            return;
         }
+        let token = context.token.map_or(Key::NoToken, Key::Token);
+        let token = (self.query.by == By::Token).then(|| group_id(&mut self.index, &mut self.groups, token));
+        join(spans, |execution| {
+            if self.query.range.is_none_or(|range| range.contains(execution.begin)) {
+                let id = token.unwrap_or_else(|| self.node_group(context, execution));
+                if let Some(group) = self.groups.get_mut(id as usize) {
+                    group.add(execution.compute, execution.wait, execution.wall());
+                }
+            }
+        });
     }
 
-    fn add_thread(&mut self, run: &Run<'_>) {
-        let id = group_id(&mut self.index, &mut self.groups, Key::Thread(run.lane));
-        let Some(group) = self.groups.get_mut(id as usize) else { return };
-        for span in run.spans {
-            if self.query.range.is_none_or(|range| range.contains(span.begin)) {
+    fn add_thread(&mut self, (lane, span): &LaneSpan) {
+        if self.query.range.is_none_or(|range| range.contains(span.begin)) {
+            let lane = self.trace.lanes().get(*lane as usize).map_or(0, |lane| lane.id);
+            let id = group_id(&mut self.index, &mut self.groups, Key::Thread(lane));
+            if let Some(group) = self.groups.get_mut(id as usize) {
                 group.add(span.compute, span.wait, span.compute);
             }
         }

@@ -3,7 +3,7 @@
 //! Every number is defined in `docs/cli.md`. What a recording does not tell is
 //! `None` (`null` in JSON), never zero.
 
-use crate::stats::{By, Query, millis, percentile, ratio, stats};
+use crate::stats::{millis, percentile, ratio, waits_known};
 use crate::{Phase, TimeRange, Trace, price};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::Level;
@@ -40,7 +40,7 @@ pub struct Summary {
     pub file_bytes: u64,
     /// Bytes of the file for each op span.
     pub bytes_per_op_span: Option<f64>,
-    /// Operators, the longest first; none before [`Trace::load_spans`].
+    /// Operators, the longest first; none before [`Trace::load_nodes`].
     pub operators: Vec<Operator>,
     /// What is wrong with the file.
     pub warnings: Vec<String>,
@@ -93,7 +93,7 @@ pub struct Spread {
 }
 
 /// One operator over the whole trace.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Operator {
     /// Name, such as `MUL_MAT` or `RMS_NORM+MUL`.
     pub op: String,
@@ -114,13 +114,13 @@ pub struct Operator {
     pub wait_share: Option<f64>,
 }
 
-/// Summarises a trace. Operators need [`Trace::load_spans`] first.
+/// Summarises a trace. Operators need [`Trace::load_nodes`] first.
 pub fn summary(trace: &Trace) -> Summary {
     let recording = trace.file.recording.as_ref();
     let calls = calls(trace);
     let op_spans = trace.op_span_count();
     let counted: u64 = trace.losses.iter().fold(0, |sum, loss| sum.saturating_add(loss.count));
-    let lanes = trace.lane_ids().len() as u32;
+    let lanes = trace.lanes().len() as u32;
     let pool = trace.graph_spans.iter().map(|span| span.threads).max().unwrap_or(0);
     Summary {
         models: recording.map_or_else(Vec::new, |recording| recording.target.models.clone()),
@@ -137,22 +137,34 @@ pub fn summary(trace: &Trace) -> Summary {
         file_bytes: trace.file.len(),
         bytes_per_op_span: (op_spans > 0).then(|| ratio(trace.file.len(), op_spans)),
         operators: operators(trace),
-        warnings: trace.all_warnings().map(ToString::to_string).collect(),
+        warnings: trace.all_warnings().iter().map(ToString::to_string).collect(),
     }
 }
 
 fn operators(trace: &Trace) -> Vec<Operator> {
-    let rows = stats(trace, &Query::by(By::Op)).rows.into_iter();
-    rows.map(|row| Operator {
-        op: row.key,
-        count: row.count,
-        compute_nanos: row.compute_nanos,
-        wait_nanos: row.wait_nanos,
-        critical_nanos: row.critical_nanos,
-        share: row.share,
-        wait_share: row.wait_share,
-    })
-    .collect()
+    let waits_known = waits_known(trace);
+    let mut by_op: HashMap<&str, Operator> = HashMap::new();
+    let nodes = trace.nodes().unwrap_or_default();
+    let all = nodes.iter().fold(0u64, |sum, node| sum.saturating_add(node.compute));
+    for node in nodes {
+        let op = node.key.as_ref().map_or("unknown", |key| key.op.as_str());
+        let empty = || Operator { op: op.to_owned(), ..Operator::default() };
+        let operator = by_op.entry(op).or_insert_with(empty);
+        operator.count = operator.count.saturating_add(node.count);
+        operator.compute_nanos = operator.compute_nanos.saturating_add(node.compute);
+        let wait = operator.wait_nanos.unwrap_or(0).saturating_add(node.wait);
+        operator.wait_nanos = Some(wait);
+        operator.critical_nanos = operator.critical_nanos.saturating_add(node.critical);
+    }
+    let mut operators: Vec<Operator> = by_op.into_values().collect();
+    for operator in &mut operators {
+        let (compute, wait) = (operator.compute_nanos, operator.wait_nanos.unwrap_or(0));
+        operator.share = ratio(compute, all);
+        operator.wait_share = waits_known.then(|| ratio(wait, compute.saturating_add(wait)));
+        operator.wait_nanos = operator.wait_nanos.filter(|_| waits_known);
+    }
+    operators.sort_by(|a, b| b.compute_nanos.cmp(&a.compute_nanos).then_with(|| a.op.cmp(&b.op)));
+    operators
 }
 
 /// One call of decode or encode (or one micro-batch, in a recording without

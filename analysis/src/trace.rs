@@ -1,26 +1,28 @@
-//! The trace model: small tables at once, op spans when loaded.
+//! The trace model: small tables at once, op spans when somebody looks.
 
+use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
+use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
+use crate::totals::Node;
 use llmtrace_format::meta::{Graph, Level, Tensor};
+use llmtrace_format::segment::segments;
 use llmtrace_format::tables::{
     Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
-    Thread, Ubatch, Ubatches,
+    Table, Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{
-    BlockInfo, ColumnSet, Error, Nanos, OpSpan, OpSpans, Result, Source, TimeRange, TraceFile, Warning,
-    constants,
+    BlockInfo, ColumnSet, Nanos, OpSpan, OpSpans, Result, Source, TimeRange, TraceFile, Warning, constants,
 };
 use rayon::prelude::*;
-use std::collections::HashMap;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// How far loading has come, from 0 to 1; returning `false` cancels it. Called
+/// How far work has come, from 0 to 1; returning `false` cancels it. Called
 /// from several threads.
 pub type LoadProgress<'a> = &'a (dyn Fn(f32) -> bool + Sync);
 
-/// A trace. Immutable once opened, except that op spans arrive when
-/// [`Trace::load_spans`] ran.
+/// A trace. Immutable once opened; blocks of op spans are decoded on demand into
+/// a cache of bounded size.
 pub struct Trace {
     /// Dictionaries, index and summaries.
     pub file: TraceFile,
@@ -44,12 +46,11 @@ pub struct Trace {
     pub warnings: Vec<Warning>,
     /// Place in `graph_spans` by id; a cut trace keeps the ids of the whole.
     graph_span_index: HashMap<u32, usize>,
-    spans: OnceLock<Loaded>,
-}
-
-struct Loaded {
     lanes: Vec<Lane>,
-    warnings: Vec<Warning>,
+    pub(crate) cache: Cache,
+    /// Blocks of op spans that turned out to be unreadable, by offset.
+    damaged: Mutex<BTreeMap<u64, BlockInfo>>,
+    pub(crate) nodes: OnceLock<Vec<Node>>,
 }
 
 /// A micro-batch (or, in a build that does not show micro-batches, a decode
@@ -68,25 +69,6 @@ pub struct Token {
     pub ubatch: u32,
 }
 
-/// The op spans of one place in the thread pool, by begin, without overlap.
-#[derive(Debug, Default)]
-pub struct Lane {
-    /// `ith` of its threads.
-    pub id: u32,
-    /// Its spans.
-    pub spans: Vec<OpSpan>,
-    pub(crate) index: crate::fold::LaneIndex,
-}
-
-impl Lane {
-    /// Spans that share a nanosecond with `range`, or begin in it.
-    pub fn within(&self, range: TimeRange) -> &[OpSpan] {
-        let first = self.spans.partition_point(|span| span.end() <= range.begin && span.begin < range.begin);
-        let last = self.spans.partition_point(|span| span.begin < range.end);
-        self.spans.get(first..last.max(first)).unwrap_or_default()
-    }
-}
-
 impl Trace {
     /// Opens a trace without its op spans: dictionaries, index, summaries and
     /// the small tables. `progress` returns `false` to cancel.
@@ -96,18 +78,13 @@ impl Trace {
     pub fn open(source: Source, progress: &mut dyn FnMut(f32) -> bool) -> Result<Self> {
         let file = TraceFile::open_with_progress(source, progress)?;
         let mut warnings = file.warnings.clone();
-        let mut decodes = Vec::new();
-        file.read_all::<Decodes>(|_, table| decodes.extend(table.rows()), &mut warnings);
-        let mut ubatches = Vec::new();
-        file.read_all::<Ubatches>(|_, table| ubatches.extend(table.rows()), &mut warnings);
-        let mut graph_spans = Vec::new();
-        file.read_all::<GraphSpans>(|_, table| graph_spans.extend(table.rows()), &mut warnings);
-        let mut losses = Vec::new();
-        file.read_all::<Losses>(|_, table| losses.extend(table.rows()), &mut warnings);
-        let mut level_changes = Vec::new();
-        file.read_all::<LevelChanges>(|_, table| level_changes.extend(table.rows()), &mut warnings);
-        let mut marks = Vec::new();
-        file.read_all::<Marks>(|_, table| marks.extend(table.rows()), &mut warnings);
+        let mut decodes = read_all::<Decodes, _>(&file, &mut warnings, |table| table.rows().collect());
+        let mut ubatches = read_all::<Ubatches, _>(&file, &mut warnings, |table| table.rows().collect());
+        let mut graph_spans = read_all::<GraphSpans, _>(&file, &mut warnings, |table| table.rows().collect());
+        let mut losses = read_all::<Losses, _>(&file, &mut warnings, |table| table.rows().collect());
+        let mut level_changes =
+            read_all::<LevelChanges, _>(&file, &mut warnings, |table| table.rows().collect());
+        let mut marks = read_all::<Marks, _>(&file, &mut warnings, |table| table.rows().collect());
         decodes.sort_by_key(|row| row.begin);
         ubatches.sort_by_key(|row| row.begin);
         graph_spans.sort_by_key(|row| row.begin);
@@ -118,6 +95,13 @@ impl Trace {
         let levels = level_ranges(&level_changes, first, file.range().end);
         let tokens = tokens(&decodes, &ubatches);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
+        let (segments, misplaced) = segments(&file.blocks);
+        let unreadable =
+            |block: &BlockInfo| Warning::Unreadable { what: OpSpans::NAME, offset: block.offset };
+        warnings.extend(misplaced.iter().map(unreadable));
+        let summary = |id| file.summaries.iter().find(|summary| summary.lane == id);
+        let lanes = segments.into_iter().filter(|(_, segments)| !segments.is_empty());
+        let lanes = lanes.map(|(id, segments)| Lane::new(id, segments, summary(id))).collect();
         Ok(Self {
             file,
             decodes,
@@ -130,78 +114,41 @@ impl Trace {
             tokens,
             warnings,
             graph_span_index,
-            spans: OnceLock::new(),
+            lanes,
+            cache: Cache::new(DEFAULT_CACHE_BYTES),
+            damaged: Mutex::default(),
+            nodes: OnceLock::new(),
         })
     }
 
-    /// Decodes all op spans, on all cores. Does nothing when they are loaded.
-    /// Damaged blocks are left out and reported by [`Trace::all_warnings`].
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] when `progress` returned `false`.
-    pub fn load_spans(&self, progress: LoadProgress<'_>) -> Result<()> {
-        if self.spans.get().is_some() {
-            return Ok(());
-        }
-        let blocks: Vec<BlockInfo> = self.file.blocks_of::<OpSpans>().copied().collect();
-        let done = AtomicUsize::new(0);
-        let read = blocks.par_iter().map(|block| {
-            if !progress(done.fetch_add(1, Ordering::Relaxed) as f32 / blocks.len() as f32) {
-                return Err(Error::Cancelled);
-            }
-            let spans = self
-                .file
-                .read::<OpSpans>(block, ColumnSet::ALL)
-                .map(|table| table.spans(block.range).collect());
-            Ok((*block, spans.ok()))
-        });
-        let read: Vec<(BlockInfo, Option<Vec<OpSpan>>)> = read.collect::<Result<_>>()?;
-        let mut lanes: Vec<Lane> = Vec::new();
-        let mut warnings = Vec::new();
-        for (block, spans) in read {
-            let Some(spans) = spans else {
-                warnings.push(Warning::Unreadable { what: "op spans", offset: block.offset });
-                continue;
-            };
-            match lanes.iter_mut().find(|lane| lane.id == block.lane) {
-                Some(lane) => lane.spans.extend(spans),
-                None => lanes.push(Lane { id: block.lane, spans, ..Lane::default() }),
-            }
-        }
-        lanes.sort_by_key(|lane| lane.id);
-        lanes.par_iter_mut().for_each(|lane| {
-            // A hostile file may hold blocks in any order.
-            if !lane.spans.is_sorted_by_key(|span| span.begin) {
-                lane.spans.sort_by_key(|span| span.begin);
-            }
-            lane.index = crate::fold::LaneIndex::new(&lane.spans);
-        });
-        // Whoever came first has loaded the same.
-        let _ = self.spans.set(Loaded { lanes, warnings });
-        Ok(())
+    /// How many bytes of decoded op spans are kept.
+    pub fn set_cache_bytes(&self, bytes: usize) {
+        self.cache.set_limit(bytes);
     }
 
-    /// Whether op spans are loaded.
-    pub fn is_loaded(&self) -> bool {
-        self.spans.get().is_some()
+    /// Bytes of decoded op spans that are kept now.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
-    /// The lanes, by `ith`; none before [`Trace::load_spans`].
+    /// The lanes, by `ith`.
     pub fn lanes(&self) -> &[Lane] {
-        self.spans.get().map_or(&[], |loaded| &loaded.lanes)
+        &self.lanes
+    }
+
+    /// Ids of all lanes.
+    pub fn lane_ids(&self) -> Vec<u32> {
+        self.lanes.iter().map(|lane| lane.id).collect()
     }
 
     /// The lane of one `ith`.
     pub fn lane(&self, id: u32) -> Option<&Lane> {
-        self.lanes().iter().find(|lane| lane.id == id)
+        self.lanes.get(self.lane_index(id)?)
     }
 
-    /// Ids of all lanes, known before spans are loaded.
-    pub fn lane_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.file.blocks_of::<OpSpans>().map(|block| block.lane).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+    /// Where in [`Trace::lanes`] it is.
+    pub(crate) fn lane_index(&self, id: u32) -> Option<usize> {
+        self.lanes.binary_search_by_key(&id, |lane| lane.id).ok()
     }
 
     /// Number of op spans in the file.
@@ -209,9 +156,21 @@ impl Trace {
         self.file.blocks_of::<OpSpans>().map(|block| u64::from(block.rows)).sum()
     }
 
-    /// Warnings of opening and of loading.
-    pub fn all_warnings(&self) -> impl Iterator<Item = &Warning> {
-        self.warnings.iter().chain(self.spans.get().into_iter().flat_map(|loaded| &loaded.warnings))
+    /// Remembers a block that cannot be read.
+    pub(crate) fn add_damaged(&self, block: &BlockInfo) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(block.offset, *block);
+    }
+
+    /// Blocks of op spans that turned out to be unreadable so far, in the order
+    /// of the file.
+    pub fn damaged(&self) -> Vec<BlockInfo> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    }
+
+    /// Warnings of opening, and of everything that was read since.
+    pub fn all_warnings(&self) -> Vec<Warning> {
+        let unreadable = |block: BlockInfo| Warning::Unreadable { what: OpSpans::NAME, offset: block.offset };
+        self.warnings.iter().cloned().chain(self.damaged().into_iter().map(unreadable)).collect()
     }
 
     /// From the first to the last recorded nanosecond.
@@ -248,6 +207,33 @@ impl Trace {
         let after = self.tokens.partition_point(|token| token.range.begin <= time);
         self.tokens.get(after.checked_sub(1)?).filter(|token| token.range.contains(time))
     }
+}
+
+/// All rows of a small table; damaged blocks are left out and reported.
+fn read_all<T: Table, R: Send>(
+    file: &TraceFile,
+    warnings: &mut Vec<Warning>,
+    rows: impl Fn(T) -> Vec<R> + Sync,
+) -> Vec<R> {
+    let blocks: Vec<&BlockInfo> = file.blocks_of::<T>().collect();
+    let read = |block: &&BlockInfo| match file.read::<T>(block, ColumnSet::ALL) {
+        Ok(table) => Ok(rows(table)),
+        Err(_) => Err(Warning::Unreadable { what: T::NAME, offset: block.offset }),
+    };
+    // A few blocks are read faster than threads are woken.
+    let read: Vec<_> = if blocks.len() < 32 {
+        blocks.iter().map(read).collect()
+    } else {
+        blocks.par_iter().map(read).collect()
+    };
+    let mut all = Vec::new();
+    for part in read {
+        match part {
+            Ok(rows) => all.extend(rows),
+            Err(warning) => warnings.push(warning),
+        }
+    }
+    all
 }
 
 fn tokens(decodes: &[Decode], ubatches: &[Ubatch]) -> Vec<Token> {

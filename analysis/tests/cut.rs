@@ -1,16 +1,14 @@
 //! Cutting time ranges out of traces.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
-use llmtrace_analysis::cut::{RangeError, cut, parse_range};
+use llmtrace_analysis::cut::{RangeError, compact, cut, parse_range};
 use llmtrace_analysis::format::Source;
 use llmtrace_analysis::format::check::check;
 use llmtrace_analysis::synth::{self, Options};
 use llmtrace_analysis::{TimeRange, Trace};
 
 fn open(bytes: Vec<u8>) -> Trace {
-    let trace = Trace::open(Source::Bytes(bytes), &mut |_| true).unwrap();
-    trace.load_spans(&|_| true).unwrap();
-    trace
+    Trace::open(Source::Bytes(bytes), &mut |_| true).unwrap()
 }
 
 fn sample(name: &str) -> Trace {
@@ -40,9 +38,38 @@ fn samples_cut_to_everything_are_the_same() {
         assert_eq!(again.losses, trace.losses);
         assert_eq!(again.file.threads, trace.file.threads);
         for (a, b) in again.lanes().iter().zip(trace.lanes()) {
-            assert_eq!((a.id, &a.spans), (b.id, &b.spans));
+            assert_eq!((a.id, again.spans(a.id)), (b.id, trace.spans(b.id)));
         }
     }
+}
+
+#[test]
+fn compacted_traces_hold_the_same_and_are_smaller() {
+    let synthetic = open(synth::bytes(&Options::new(250_000, 2, 7)).unwrap());
+    for trace in [sample("gemma3-270m-2t"), synthetic] {
+        let (bytes, report) = compact(&trace, Vec::new(), &mut |_| true).unwrap();
+        assert_whole(&bytes);
+        assert!(
+            (bytes.len() as f64) < trace.file.len() as f64 * 0.95,
+            "{} {}",
+            bytes.len(),
+            trace.file.len()
+        );
+        let again = open(bytes);
+        assert_eq!(report.op_spans, trace.op_span_count());
+        assert_eq!(
+            (&again.file.ending, &again.file.header.start_unix_nanos),
+            (&trace.file.ending, &trace.file.header.start_unix_nanos)
+        );
+        for lane in trace.lanes() {
+            assert_eq!(again.spans(lane.id), trace.spans(lane.id));
+        }
+        again.load_nodes(&|_| true).unwrap();
+        trace.load_nodes(&|_| true).unwrap();
+        assert_eq!(again.nodes(), trace.nodes());
+    }
+    let trace = sample("gemma3-270m-1t");
+    assert!(compact(&trace, Vec::new(), &mut |_| false).is_err());
 }
 
 #[test]
@@ -56,15 +83,14 @@ fn a_range_keeps_exactly_the_rows_that_touch_it() {
         assert_whole(&bytes);
         let found = open(bytes);
         for lane in trace.lanes() {
-            let expected: Vec<_> = lane
-                .spans
-                .iter()
+            let expected: Vec<_> = trace
+                .spans(lane.id)
+                .into_iter()
                 .filter(|span| {
                     span.begin < range.end && (span.end() > range.begin || span.begin >= range.begin)
                 })
                 .collect();
-            let kept = found.lane(lane.id).map_or(&[][..], |lane| &lane.spans);
-            assert_eq!(kept.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(found.spans(lane.id), expected);
         }
         assert!(found.graph_spans.len() < trace.graph_spans.len());
         assert_eq!(found.file.header, trace.file.header);

@@ -3,7 +3,7 @@
 
 use llmtrace_analysis::export::{CSV_FILES, chrome, csv, perfetto};
 use llmtrace_analysis::format::Source;
-use llmtrace_analysis::{TimeRange, Trace};
+use llmtrace_analysis::{Place, TimeRange, Trace};
 use serde_json::Value;
 
 const ALL: TimeRange = TimeRange { begin: 0, end: u64::MAX };
@@ -26,8 +26,7 @@ fn chrome_json_has_an_event_for_every_row() {
         assert_eq!(of("decode"), trace.decodes.len());
         assert_eq!(of("ubatch"), trace.ubatches.len());
         assert_eq!(of("graph"), trace.graph_spans.len());
-        trace.load_spans(&|_| true).unwrap();
-        let span = trace.lanes()[0].spans[10];
+        let span = trace.span(Place { lane: trace.lanes()[0].id, index: 10 }).unwrap();
         let event = events.iter().filter(|event| event["cat"] == "op" && event["tid"] == 1).nth(10).unwrap();
         assert_eq!((event["ts"].as_f64().unwrap() * 1000.0).round() as u64, span.begin);
         assert_eq!((event["dur"].as_f64().unwrap() * 1000.0).round() as u64, span.compute);

@@ -5,6 +5,8 @@ use crate::constants::{
     MAX_STRUCTURED_BYTES, compression, encoding, kind,
 };
 use crate::{Error, Result, TimeRange};
+use std::cell::RefCell;
+use zstd::bulk::Decompressor;
 
 /// What a block's header says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,9 +197,9 @@ pub(crate) fn stored_range(entry: &DirectoryEntry) -> (u64, u32) {
 }
 
 /// Checks and decompresses one column's stored bytes.
-pub(crate) fn unpack(entry: &DirectoryEntry, stored: Vec<u8>, info: &BlockInfo) -> Result<Vec<u8>> {
+pub(crate) fn unpack(entry: &DirectoryEntry, stored: &[u8], info: &BlockInfo) -> Result<Vec<u8>> {
     let offset = info.offset + BLOCK_HEADER_LEN as u64 + u64::from(entry.at);
-    if crc32fast::hash(&stored) != entry.crc {
+    if crc32fast::hash(stored) != entry.crc {
         return Err(Error::Checksum { what: "column", offset });
     }
     let limit = if entry.encoding == encoding::STRUCTURED || kind::is_footer(info.kind) {
@@ -210,14 +212,26 @@ pub(crate) fn unpack(entry: &DirectoryEntry, stored: Vec<u8>, info: &BlockInfo) 
         return Err(malformed("larger than any column may be"));
     }
     match entry.compression {
-        compression::NONE if entry.stored_len == entry.raw_len => Ok(stored),
+        compression::NONE if entry.stored_len == entry.raw_len => Ok(stored.to_vec()),
         compression::ZSTD => {
-            let raw = zstd::bulk::decompress(&stored, entry.raw_len as usize)
+            let raw = decompress(stored, entry.raw_len as usize)
                 .map_err(|_| malformed("zstd cannot decompress it"))?;
             if raw.len() == entry.raw_len as usize { Ok(raw) } else { Err(malformed("wrong length")) }
         }
         _ => Err(malformed("unknown compression")),
     }
+}
+
+thread_local! {
+    /// Making one costs more than decompressing a small column.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(stored: &[u8], capacity: usize) -> std::io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|known| match known {
+        Some(decompressor) => decompressor.decompress(stored, capacity),
+        None => known.insert(Decompressor::new()?).decompress(stored, capacity),
+    })
 }
 
 /// Little-endian fields of a fixed-size record. Reading past the end gives

@@ -2,18 +2,24 @@
 //!
 //! The blocks are found by scanning, whatever the footer says; then every
 //! column is read, every reference followed, the footer's index compared with
-//! the blocks, and the lane summaries with the rows. [`Checked::repair`] writes
-//! what is left as a whole file.
+//! the blocks, and every summary with the rows. [`Checked::repair`] writes what
+//! is left as a whole file.
 
-use crate::constants::{HEADER_LEN, NONE, kind};
+mod summaries;
+
+use crate::constants::{NONE, kind};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::problem::{Problem, ProblemKind};
-use crate::summary::{LaneSummary, SummaryBuilder};
-use crate::tables::{Decodes, GraphSpans, LevelChanges, Losses, Marks, Threads, Ubatches};
+use crate::segment::{NodeOf, Segment};
+use crate::summary::LaneSummary;
+use crate::tables::{
+    Buckets, Decodes, ExecutionTotals, GraphSpans, LevelChanges, Losses, Marks, NodeTotals, Threads, Ubatches,
+};
 use crate::{
     BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use summaries::Summaries;
 
 /// A checked file.
 pub struct Checked {
@@ -25,6 +31,11 @@ pub struct Checked {
     pub readable: Vec<BlockInfo>,
     /// Fresh summaries of the lanes.
     pub summaries: Vec<LaneSummary>,
+    /// What segments say whose blocks in the file are missing or say otherwise,
+    /// by lane and by the offset of the block behind which they belong.
+    pub(crate) fresh: HashMap<u64, (u32, Segment)>,
+    /// Sums of all executions, when those in the file are missing or say otherwise.
+    pub(crate) executions: Option<ExecutionTotals>,
 }
 
 impl Checked {
@@ -59,10 +70,14 @@ pub fn check(source: Source, progress: ScanProgress<'_>) -> Result<Checked> {
             checker.op_spans(info);
         }
     }
-    let (problems, summaries) = checker.finish();
-    let damaged: HashSet<u64> = problems.damaged;
-    let readable = blocks.iter().filter(|info| !damaged.contains(&info.offset)).copied().collect();
-    Ok(Checked { problems: problems.list, readable, summaries, file })
+    let Checker { mut problems, summaries, .. } = checker;
+    let rebuilt = summaries.finish(&file, &mut problems);
+    let gone = |info: &&BlockInfo| {
+        problems.damaged.contains(&info.offset) || rebuilt.replaced.contains(&info.offset)
+    };
+    let readable = blocks.iter().filter(|info| !gone(info)).copied().collect();
+    let summaries::Rebuilt { summaries, fresh, executions, .. } = rebuilt;
+    Ok(Checked { problems: problems.list, readable, summaries, fresh, executions, file })
 }
 
 #[derive(Default)]
@@ -75,7 +90,8 @@ struct Problems {
 impl Problems {
     fn add(&mut self, kind: ProblemKind, info: &BlockInfo, table: &'static str, count: u64) {
         if count > 0 {
-            let lane = (info.kind == kind::OP_SPANS).then_some(info.lane);
+            let of_lane = matches!(info.kind, kind::OP_SPANS | kind::BUCKETS | kind::NODE_TOTALS);
+            let lane = of_lane.then_some(info.lane);
             self.list.push(Problem { kind, offset: info.offset, count, table, lane });
         }
     }
@@ -85,11 +101,6 @@ impl Problems {
             self.list.push(Problem { kind, offset, count, table: "file", lane: None });
         }
     }
-}
-
-struct Lane {
-    end: Nanos,
-    summary: SummaryBuilder,
 }
 
 struct Checker<'a> {
@@ -105,7 +116,9 @@ struct Checker<'a> {
     to_graphs: Vec<(BlockInfo, Vec<u32>)>,
     to_ubatches: Vec<(BlockInfo, Vec<u32>)>,
     to_decodes: Vec<(BlockInfo, Vec<u32>)>,
-    lanes: BTreeMap<u32, Lane>,
+    /// Where each lane has come.
+    ends: HashMap<u32, Nanos>,
+    summaries: Summaries,
 }
 
 impl<'a> Checker<'a> {
@@ -121,7 +134,8 @@ impl<'a> Checker<'a> {
             to_graphs: Vec::new(),
             to_ubatches: Vec::new(),
             to_decodes: Vec::new(),
-            lanes: BTreeMap::new(),
+            ends: HashMap::new(),
+            summaries: Summaries::new(file),
         }
     }
 
@@ -203,6 +217,9 @@ impl<'a> Checker<'a> {
             kind::DECODES => return self.decodes(info),
             kind::UBATCHES => return self.ubatches(info),
             kind::GRAPH_SPANS => return self.graph_spans(info),
+            kind::BUCKETS => self.file.read::<Buckets>(info, ColumnSet::ALL).map(drop),
+            kind::NODE_TOTALS => self.file.read::<NodeTotals>(info, ColumnSet::ALL).map(drop),
+            kind::EXECUTION_TOTALS => self.file.read::<ExecutionTotals>(info, ColumnSet::ALL).map(drop),
             kind::LEVEL_CHANGES => {
                 let Some(table) = self.read::<LevelChanges>(info) else { return };
                 return self.times(info, LevelChanges::NAME, &table.time, &table.time);
@@ -276,28 +293,30 @@ impl<'a> Checker<'a> {
     }
 
     fn op_spans(&mut self, info: &BlockInfo) {
-        let Some(table) = self.read::<OpSpans>(info) else { return };
-        let lane = self
-            .lanes
-            .entry(info.lane)
-            .or_insert_with(|| Lane { end: 0, summary: SummaryBuilder::new(info.lane) });
-        let overlaps = info.range.begin < lane.end;
+        let Some(table) = self.read::<OpSpans>(info) else {
+            return self.summaries.end_of_block(info, self.file, &mut self.problems);
+        };
+        let before = self.ends.entry(info.lane).or_default();
+        let overlaps = info.range.begin < *before;
         let (mut threads, mut graph_spans, mut nodes) = (0, 0, 0);
         let mut end = info.range.begin;
         for span in table.spans(info.range) {
             end = span.end();
             threads += u64::from(!self.threads.contains(&span.thread));
-            let graph = self.graph_spans.get(&span.graph_span);
-            graph_spans += u64::from(graph.is_none());
-            let graph = graph.and_then(|graph| self.graphs.get(graph));
-            let op = graph.and_then(|graph| {
+            let graph_id = self.graph_spans.get(&span.graph_span);
+            graph_spans += u64::from(graph_id.is_none());
+            let graph = graph_id.and_then(|graph| self.graphs.get(graph));
+            let mut of = NodeOf { graph: graph_id.copied().unwrap_or(NONE), nodes: 0, op: StrId::default() };
+            if let Some(graph) = graph {
                 let last = span.node.checked_add(span.fused).filter(|last| *last < graph.nodes);
                 nodes += u64::from(last.is_none());
-                (span.node < graph.nodes).then(|| graph.tensors.get(span.node as usize)).flatten()
-            });
-            lane.summary.add(&span, op.map_or(StrId(0), |tensor| tensor.op));
+                let known = graph.tensors.get(..graph.nodes as usize).unwrap_or(&graph.tensors);
+                of.nodes = known.len();
+                of.op = known.get(span.node as usize).map_or(StrId(0), |tensor| tensor.op);
+            }
+            self.summaries.add(info, &span, of);
         }
-        lane.end = lane.end.max(end);
+        *before = (*before).max(end);
         let wrong =
             u64::from(table.gap.first().is_some_and(|gap| *gap > 0)) + u64::from(end != info.range.end);
         let mut add = |kind, count| self.problems.add(kind, info, OpSpans::NAME, count);
@@ -306,25 +325,7 @@ impl<'a> Checker<'a> {
         add(ProblemKind::NoThread, threads);
         add(ProblemKind::NoGraphSpan, graph_spans);
         add(ProblemKind::NoNode, nodes);
-    }
-
-    fn finish(mut self) -> (Problems, Vec<LaneSummary>) {
-        let fresh: Vec<LaneSummary> = self.lanes.values().map(|lane| lane.summary.build()).collect();
-        if let Some(footer) = self.file.read_footer() {
-            let mut lanes: Vec<u32> = fresh.iter().chain(&footer.summaries).map(|it| it.lane).collect();
-            lanes.sort_unstable();
-            lanes.dedup();
-            for lane in lanes {
-                let of = |list: &[LaneSummary]| list.iter().find(|it| it.lane == lane).cloned();
-                if of(&fresh) != of(&footer.summaries) {
-                    let offset = self.file.footer_offset().unwrap_or(HEADER_LEN as u64);
-                    let kind = ProblemKind::Summary;
-                    let problem = Problem { kind, offset, count: 1, table: "footer", lane: Some(lane) };
-                    self.problems.list.push(problem);
-                }
-            }
-        }
-        (self.problems, fresh)
+        self.summaries.end_of_block(info, self.file, &mut self.problems);
     }
 }
 
@@ -340,6 +341,9 @@ fn name(kind: u16) -> &'static str {
         kind::UBATCHES => Ubatches::NAME,
         kind::GRAPH_SPANS => GraphSpans::NAME,
         kind::OP_SPANS => OpSpans::NAME,
+        kind::BUCKETS => Buckets::NAME,
+        kind::NODE_TOTALS => NodeTotals::NAME,
+        kind::EXECUTION_TOTALS => ExecutionTotals::NAME,
         kind::LOSSES => Losses::NAME,
         kind::LEVEL_CHANGES => LevelChanges::NAME,
         kind::MARKS => Marks::NAME,

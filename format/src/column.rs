@@ -62,6 +62,34 @@ pub fn encode(values: &[u64], preference: Preference, out: &mut Vec<u8>) -> u8 {
     }
 }
 
+/// Encodes values of which those `period` rows apart are alike, such as the times
+/// of the nodes of a graph that runs again and again. `None` when there are too few
+/// rows for that.
+pub(crate) fn encode_periodic(values: &[u64], period: usize, out: &mut Vec<u8>) -> Option<u8> {
+    if period == 0 || values.len() < 4 * period {
+        return None;
+    }
+    let mut alike: Vec<u64> = Vec::with_capacity(values.len() / period + 1);
+    let medians: Vec<u64> = (0..period)
+        .map(|phase| {
+            alike.clear();
+            alike.extend(values.iter().skip(phase).step_by(period));
+            let middle = alike.len() / 2;
+            *alike.select_nth_unstable(middle).1
+        })
+        .collect();
+    let differences: Vec<u64> = values
+        .iter()
+        .zip(medians.iter().cycle())
+        .map(|(value, median)| zigzag(value.wrapping_sub(*median) as i64))
+        .collect();
+    out.clear();
+    out.extend_from_slice(&(period as u32).to_le_bytes());
+    planes(medians.into_iter(), out);
+    planes(differences.into_iter(), out);
+    Some(encoding::PERIODIC)
+}
+
 /// Decodes a column of `rows` values; `None` when the bytes are not exactly that.
 pub fn decode(bytes: &[u8], encoding: u8, rows: u32) -> Option<Vec<u64>> {
     if rows > MAX_ROWS || bytes.len() > MAX_COLUMN_BYTES as usize {
@@ -100,6 +128,19 @@ pub fn decode(bytes: &[u8], encoding: u8, rows: u32) -> Option<Vec<u64>> {
                 values.resize(values.len() + length, head);
             }
             (values.len() == rows).then_some(values)
+        }
+        encoding::PERIODIC => {
+            let (period, bytes) = bytes.split_first_chunk::<4>()?;
+            let period = u32::from_le_bytes(*period) as usize;
+            if period == 0 || period > rows {
+                return None;
+            }
+            let (medians, bytes) = from_planes(bytes, period)?;
+            let mut values = whole(from_planes(bytes, rows)?)?;
+            for (value, median) in values.iter_mut().zip(medians.iter().cycle()) {
+                *value = median.wrapping_add(unzigzag(*value) as u64);
+            }
+            Some(values)
         }
         _ => None,
     }
@@ -187,6 +228,30 @@ mod tests {
         assert_eq!(round_trip(&(0..1000).map(|i| i % 200).collect::<Vec<_>>(), Preference::Planes), 1001);
         assert!(round_trip(&(0..1000).map(|i| i / 100).collect::<Vec<_>>(), Preference::Runs) < 40);
         assert_eq!(round_trip(&(0..1000).map(|i| i * 3 + 1).collect::<Vec<_>>(), Preference::Delta), 1001);
+    }
+
+    #[test]
+    fn periods_are_exact_and_narrow_what_is_alike() {
+        let mut state = 1u64;
+        let values: Vec<u64> = (0..5000u64)
+            .map(|i| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (i % 40) * 70_000 + (state >> 58)
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        for period in [1, 7, 40, 1250] {
+            assert_eq!(encode_periodic(&values, period, &mut bytes), Some(encoding::PERIODIC));
+            assert_eq!(decode(&bytes, encoding::PERIODIC, 5000).as_deref(), Some(&values[..]));
+        }
+        encode_periodic(&values, 40, &mut bytes);
+        assert!(bytes.len() < 5000 + 40 * 4 + 10);
+        assert_eq!(encode_periodic(&values, 1251, &mut bytes), None);
+        assert_eq!(decode(&[0, 0, 0, 0, 1, 1], encoding::PERIODIC, 1), None);
+        assert_eq!(decode(&[2, 0, 0, 0, 1, 1, 1, 1, 1], encoding::PERIODIC, 1), None);
+        let extremes = [u64::MAX, 0, 1 << 63, u64::MAX, 5, 0, 7, 1];
+        encode_periodic(&extremes, 2, &mut bytes);
+        assert_eq!(decode(&bytes, encoding::PERIODIC, 8).as_deref(), Some(&extremes[..]));
     }
 
     #[test]

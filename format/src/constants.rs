@@ -54,6 +54,12 @@ pub mod kind {
     pub const GRAPH_SPANS: u16 = 18;
     /// [`crate::tables::OpSpans`].
     pub const OP_SPANS: u16 = 19;
+    /// [`crate::tables::Buckets`].
+    pub const BUCKETS: u16 = 24;
+    /// [`crate::tables::NodeTotals`].
+    pub const NODE_TOTALS: u16 = 25;
+    /// [`crate::tables::ExecutionTotals`].
+    pub const EXECUTION_TOTALS: u16 = 26;
     /// [`crate::tables::Losses`].
     pub const LOSSES: u16 = 32;
     /// [`crate::tables::LevelChanges`].
@@ -87,6 +93,8 @@ pub mod encoding {
     pub const DELTA: u8 = 2;
     /// Runs: lengths and values, each as planes.
     pub const RUNS: u8 = 3;
+    /// Differences to the median of the rows a whole number of periods away.
+    pub const PERIODIC: u8 = 4;
     /// bincode 2 (little endian, fixed-width integers).
     pub const STRUCTURED: u8 = 255;
 }

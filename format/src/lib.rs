@@ -11,7 +11,8 @@
 //! count and time range, and carries checksums, so that a file cut off in the
 //! middle of a write still opens: the reader then scans the blocks. The footer
 //! is an index of the blocks plus a [`summary`] of each lane, so that a
-//! complete picture can be drawn before any block is decoded.
+//! complete picture can be drawn before any block is decoded; between the two,
+//! the blocks of a [`segment`] are summed up by time and by node.
 //!
 //! The crate refuses to interpret: no statistics, no opinions about operators,
 //! no kernel records. It treats every byte it reads as hostile: lengths are
@@ -19,6 +20,7 @@
 //! panics. The byte-level specification is `docs/format.md`.
 
 pub mod block;
+mod buckets;
 pub mod check;
 pub mod column;
 pub mod constants;
@@ -26,10 +28,12 @@ mod error;
 mod footer;
 mod header;
 pub mod meta;
+mod nodes;
 mod problem;
 mod raw;
 mod reader;
 mod repair;
+pub mod segment;
 mod structured;
 pub mod summary;
 pub mod tables;

@@ -14,7 +14,7 @@ pub enum ProblemKind {
     Damaged,
     /// Blocks that the footer's index lacks, or that are not what it says.
     Index,
-    /// A lane summary that its rows contradict.
+    /// A summary that its rows contradict.
     Summary,
     /// Rows whose end comes before their begin, or outside their block's range.
     Range,
@@ -49,7 +49,7 @@ impl ProblemKind {
             Self::NoBlock => ("no_block", "bytes between blocks are no block"),
             Self::Damaged => ("damaged", "block cannot be read"),
             Self::Index => ("index", "blocks are not as the footer's index says"),
-            Self::Summary => ("summary", "summary of a lane contradicts its rows"),
+            Self::Summary => ("summary", "summary contradicts its rows"),
             Self::Range => ("range", "rows run backwards, or lie outside their block's time range"),
             Self::Overlap => ("overlap", "block begins before the one before in its lane ended"),
             Self::DuplicateId => ("duplicate_id", "ids were given before"),

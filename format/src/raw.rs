@@ -86,7 +86,7 @@ impl RawBlock {
             let entry = entry.ok_or(Error::MissingColumn { offset: 0, column: spec.name })?;
             let (at, len) = block::stored_range(entry);
             let stored = payload.get(at as usize..at as usize + len as usize).ok_or(malformed("cut off"))?;
-            let bytes = block::unpack(entry, stored.to_vec(), &info)?;
+            let bytes = block::unpack(entry, stored, &info)?;
             let values = column::decode(&bytes, entry.encoding, info.rows);
             if !values.is_some_and(|values| table.set_column(index, values)) {
                 return Err(malformed("a column does not decode"));

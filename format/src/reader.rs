@@ -12,13 +12,11 @@ use crate::tables::{self, ColumnSet, Table, Threads};
 use crate::{Error, Header, Result, TimeRange, Warning, column, structured};
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::sync::{Mutex, PoisonError};
 
 /// Where the bytes come from.
 pub enum Source {
-    /// A file, read piece by piece.
-    File(Mutex<File>),
+    /// A file, read piece by piece, by several threads at once.
+    File(File),
     /// Bytes in memory.
     Bytes(Vec<u8>),
 }
@@ -26,7 +24,7 @@ pub enum Source {
 impl Source {
     /// A source that reads `file`.
     pub fn from_file(file: File) -> Self {
-        Self::File(Mutex::new(file))
+        Self::File(file)
     }
 
     /// Length in bytes.
@@ -35,9 +33,7 @@ impl Source {
     /// When the operating system refuses.
     pub fn len(&self) -> Result<u64> {
         match self {
-            Self::File(file) => {
-                Ok(file.lock().unwrap_or_else(PoisonError::into_inner).seek(SeekFrom::End(0))?)
-            }
+            Self::File(file) => Ok(file.metadata()?.len()),
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
         }
     }
@@ -54,10 +50,8 @@ impl Source {
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         match self {
             Self::File(file) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(offset))?;
                 let mut bytes = vec![0; len];
-                file.read_exact(&mut bytes)?;
+                read_exact_at(file, &mut bytes, offset)?;
                 Ok(bytes)
             }
             Self::Bytes(bytes) => {
@@ -66,6 +60,25 @@ impl Source {
             }
         }
     }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                bytes = bytes.get_mut(read..).unwrap_or_default();
+                offset += read as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All dictionaries of a file together may decompress to so many times its
@@ -184,20 +197,20 @@ impl TraceFile {
     /// When the block is damaged or lacks a column.
     pub fn read<T: Table>(&self, info: &BlockInfo, columns: ColumnSet) -> Result<T> {
         let malformed = |why| Error::Malformed { what: "block", offset: info.offset, why };
-        let directory = self.directory(info)?;
         if info.kind != T::KIND {
             return Err(malformed("it holds another table"));
         }
         let mut table = T::default();
+        let block = self.columns(info, columns == ColumnSet::ALL)?;
         for (index, spec) in tables::selected::<T>(columns) {
-            let Some(entry) = directory.iter().find(|entry| entry.id == spec.id) else {
+            let Some(entry) = block.directory.iter().find(|entry| entry.id == spec.id) else {
                 let absent = vec![spec.absent; info.rows as usize];
                 if self.header.minor < spec.since && table.set_column(index, absent) {
                     continue;
                 }
                 return Err(Error::MissingColumn { offset: info.offset, column: spec.name });
             };
-            let bytes = self.column_bytes(info, entry)?;
+            let bytes = self.column_bytes(&block, entry)?;
             let values = column::decode(&bytes, entry.encoding, info.rows)
                 .ok_or(malformed("a column does not decode"))?;
             if !table.set_column(index, values) {
@@ -205,6 +218,15 @@ impl TraceFile {
             }
         }
         Ok(table)
+    }
+
+    /// Bytes that each column of a block takes in the file, by column id.
+    ///
+    /// # Errors
+    /// When the block is damaged.
+    pub fn column_bytes_of(&self, info: &BlockInfo) -> Result<Vec<(u16, u32)>> {
+        let block = self.columns(info, false)?;
+        Ok(block.directory.iter().map(|entry| (entry.id, block::stored_range(entry).1)).collect())
     }
 
     /// Decodes all rows of a table; damaged blocks are left out and reported.
@@ -220,10 +242,8 @@ impl TraceFile {
     /// Checks every column of a block, also those that this build does not
     /// know, as far as that can be done without knowing them.
     pub(crate) fn verify(&self, info: &BlockInfo) -> Result<()> {
-        for entry in self.directory(info)? {
-            self.column_bytes(info, &entry)?;
-        }
-        Ok(())
+        let block = self.columns(info, true)?;
+        block.directory.iter().try_for_each(|entry| self.column_bytes(&block, entry).map(drop))
     }
 
     /// A block as it is in the file.
@@ -239,7 +259,7 @@ impl TraceFile {
     }
 
     pub(crate) fn read_footer(&self) -> Option<Footer> {
-        let (info, _) = self.fixed(self.footer_offset()?).ok()?;
+        let info = self.fixed(self.footer_offset()?).ok()?;
         let mut footer: Footer = self.read_structured(&info).ok()?;
         if info.kind == kind::LONG_FOOTER {
             self.read_index(&info, &mut footer)?;
@@ -257,14 +277,14 @@ impl TraceFile {
 
     /// The index of a very long recording, which takes columns of its own.
     fn read_index(&self, info: &BlockInfo, footer: &mut Footer) -> Option<()> {
-        let directory = self.directory(info).ok()?;
-        let parts = directory.get(1..)?;
+        let block = self.columns(info, false).ok()?;
+        let parts = block.directory.get(1..)?;
         // An entry takes less than the block that it names.
         if parts.iter().map(|entry| u64::from(entry.raw_len())).sum::<u64>() > self.len {
             return None;
         }
         for entry in parts.iter().filter(|entry| entry.encoding == encoding::STRUCTURED) {
-            footer.extend(structured::from_bytes(&self.column_bytes(info, entry).ok()?)?);
+            footer.extend(structured::from_bytes(&self.column_bytes(&block, entry).ok()?)?);
         }
         Some(())
     }
@@ -273,7 +293,7 @@ impl TraceFile {
         info.offset.checked_add(info.file_len()).is_some_and(|end| end <= self.len)
     }
 
-    fn fixed(&self, offset: u64) -> Result<(BlockInfo, [u8; BLOCK_HEADER_LEN])> {
+    fn fixed(&self, offset: u64) -> Result<BlockInfo> {
         let malformed = |why| Error::Malformed { what: "block", offset, why };
         if self.len.checked_sub(BLOCK_HEADER_LEN as u64).is_none_or(|last| offset > last) {
             return Err(malformed("the file ends inside it"));
@@ -286,35 +306,47 @@ impl TraceFile {
         if !self.holds(&info) {
             return Err(malformed("the file ends inside it"));
         }
-        Ok((info, bytes))
+        Ok(info)
     }
 
-    fn directory(&self, info: &BlockInfo) -> Result<Vec<DirectoryEntry>> {
-        let (found, fixed) = self.fixed(info.offset)?;
-        if found != *info {
-            return Err(Error::Malformed {
-                what: "block",
-                offset: info.offset,
-                why: "it is not what the footer says",
-            });
+    /// Opens a block for reading its columns; with `whole` its bytes are read at
+    /// once.
+    fn columns<'a>(&self, info: &'a BlockInfo, whole: bool) -> Result<Columns<'a>> {
+        let malformed = |why| Error::Malformed { what: "block", offset: info.offset, why };
+        if !self.holds(info) {
+            return Err(malformed("the file ends inside it"));
         }
-        let (_, crc) = block::read_fixed(&fixed, info.offset)?;
-        let at = info.offset + BLOCK_HEADER_LEN as u64;
-        let bytes = self.source.read(at, usize::from(info.columns) * DIRECTORY_ENTRY_LEN)?;
-        block::read_directory(&fixed, info, crc, &bytes)
+        let directory_len = usize::from(info.columns) * DIRECTORY_ENTRY_LEN;
+        let len = if whole { info.file_len() as usize } else { BLOCK_HEADER_LEN + directory_len };
+        let bytes = self.source.read(info.offset, len)?;
+        let Some((fixed, rest)) = bytes.split_first_chunk::<BLOCK_HEADER_LEN>() else {
+            return Err(malformed("the file ends inside it"));
+        };
+        let (found, crc) = block::read_fixed(fixed, info.offset)?;
+        if found != *info {
+            return Err(malformed("it is not what the footer says"));
+        }
+        let directory = rest.get(..directory_len).ok_or(malformed("the file ends inside it"))?;
+        let directory = block::read_directory(fixed, info, crc, directory)?;
+        Ok(Columns { info, directory, bytes: if whole { bytes } else { Vec::new() } })
     }
 
-    fn column_bytes(&self, info: &BlockInfo, entry: &DirectoryEntry) -> Result<Vec<u8>> {
+    fn column_bytes(&self, block: &Columns<'_>, entry: &DirectoryEntry) -> Result<Vec<u8>> {
         let (at, len) = block::stored_range(entry);
-        let at = info.offset + BLOCK_HEADER_LEN as u64 + at;
-        block::unpack(entry, self.source.read(at, len as usize)?, info)
+        let at = BLOCK_HEADER_LEN as u64 + at;
+        match block.bytes.get(at as usize..).and_then(|bytes| bytes.get(..len as usize)) {
+            Some(stored) => block::unpack(entry, stored, block.info),
+            None => {
+                block::unpack(entry, &self.source.read(block.info.offset + at, len as usize)?, block.info)
+            }
+        }
     }
 
     pub(crate) fn read_structured<T: DeserializeOwned>(&self, info: &BlockInfo) -> Result<T> {
-        let directory = self.directory(info)?;
-        let entry = directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
+        let block = self.columns(info, true)?;
+        let entry = block.directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
         let malformed = |why| Error::Malformed { what: "description", offset: info.offset, why };
-        let mut bytes = self.column_bytes(info, entry.ok_or(malformed("no description in it"))?)?;
+        let mut bytes = self.column_bytes(&block, entry.ok_or(malformed("no description in it"))?)?;
         if self.header.minor < VERSION_MINOR {
             structured::append_later_fields(&mut bytes);
         }
@@ -329,7 +361,7 @@ impl TraceFile {
             if self.blocks.len().is_multiple_of(256) && !progress(offset as f32 / self.len as f32) {
                 return Err(Error::Cancelled);
             }
-            let found = self.fixed(offset).and_then(|(info, _)| self.directory(&info).map(|_| info));
+            let found = self.fixed(offset).and_then(|info| self.columns(&info, false).map(|_| info));
             match found {
                 Ok(info) => {
                     closed = kind::is_footer(info.kind);
@@ -367,7 +399,7 @@ impl TraceFile {
             for (index, bytes) in window.windows(BLOCK_MARKER.len()).enumerate() {
                 let candidate = at + index as u64;
                 if bytes == BLOCK_MARKER
-                    && self.fixed(candidate).is_ok_and(|(info, _)| self.directory(&info).is_ok())
+                    && self.fixed(candidate).is_ok_and(|info| self.columns(&info, false).is_ok())
                 {
                     return Ok(Some(candidate));
                 }
@@ -380,8 +412,8 @@ impl TraceFile {
 
     /// Bytes that the columns of a block decompress to.
     fn raw_bytes(&self, info: &BlockInfo) -> u64 {
-        let directory = self.directory(info).unwrap_or_default();
-        directory.iter().map(|entry| u64::from(entry.raw_len())).sum()
+        self.columns(info, false)
+            .map_or(0, |block| block.directory.iter().map(|entry| u64::from(entry.raw_len())).sum())
     }
 
     fn read_dictionaries(&mut self) {
@@ -433,6 +465,14 @@ impl TraceFile {
             timed().map(|block| block.range.end).max().unwrap_or(0),
         )
     }
+}
+
+/// A block whose directory was read.
+struct Columns<'a> {
+    info: &'a BlockInfo,
+    directory: Vec<DirectoryEntry>,
+    /// All bytes of the block, or none.
+    bytes: Vec<u8>,
 }
 
 #[cfg(test)]

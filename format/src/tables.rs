@@ -5,8 +5,9 @@
 
 use crate::block::EncodedColumn;
 use crate::column::{self, Preference};
-use crate::constants::kind;
+use crate::constants::{encoding, kind};
 use crate::{Nanos, TimeRange};
+use std::collections::HashMap;
 
 /// Which columns of a table to decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,29 @@ pub(crate) fn encode<T: Table>(table: &T) -> Vec<EncodedColumn> {
         let mut bytes = Vec::new();
         let encoding = column::encode(&values, spec.preference, &mut bytes);
         columns.push(EncodedColumn { id: spec.id, encoding, bytes });
+    }
+    columns
+}
+
+/// Like [`encode`], with the encoding that zstd packs best: twice the work. Rows
+/// `period` apart are alike.
+pub(crate) fn encode_small<T: Table>(table: &T, period: Option<usize>) -> Vec<EncodedColumn> {
+    let mut columns = encode(table);
+    let mut values = Vec::with_capacity(table.len());
+    let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, 3).map_or(bytes.len(), |packed| packed.len());
+    for ((index, spec), column) in T::COLUMNS.iter().enumerate().zip(&mut columns) {
+        if spec.preference != Preference::Planes || column.encoding != encoding::PLANES {
+            continue;
+        }
+        values.clear();
+        table.column(index, &mut values);
+        let mut bytes = Vec::new();
+        let found = period.and_then(|period| column::encode_periodic(&values, period, &mut bytes));
+        if let Some(encoding) = found
+            && packed(&bytes) < packed(&column.bytes)
+        {
+            (column.encoding, column.bytes) = (encoding, bytes);
+        }
     }
     columns
 }
@@ -287,6 +311,72 @@ table! {
 }
 
 table! {
+    /// A segment of a lane in buckets of time; those that are empty are left out.
+    Buckets of
+    /// One bucket.
+    Bucket, kind::BUCKETS, "buckets";
+    /// Length of each bucket, a power of two; the same in all rows.
+    0 nanos: u64 as Runs,
+    /// Bucket i begins at trace time i times that.
+    1 index: u64 as Delta,
+    /// Nanoseconds of computing inside.
+    2 compute: u64 as Planes,
+    /// Nanoseconds of waiting inside.
+    3 wait: u64 as Planes,
+    /// Spans that begin inside.
+    4 count: u32 as Planes,
+    /// The longest computing of a span that begins inside.
+    5 longest: u64 as Planes,
+    /// The operator that computed longest inside: index into the strings; of several
+    /// the lowest.
+    6 op: u32 as Planes,
+}
+
+table! {
+    /// A segment of a lane by node, in order of the first three columns.
+    NodeTotals of
+    /// All spans of a segment that computed one node.
+    NodeTotal, kind::NODE_TOTALS, "node totals";
+    /// [`crate::meta::Graph::id`]; [`crate::constants::NONE`] when unknown.
+    0 graph: u32 as Runs,
+    /// Index into [`crate::meta::Graph::tensors`].
+    1 node: u32 as Delta,
+    /// How many further nodes the same kernel computed.
+    2 fused: u32 as Runs,
+    /// Number of spans.
+    3 spans: u64 as Runs,
+    /// Nanoseconds of computing.
+    4 compute: u64 as Planes,
+    /// Nanoseconds of waiting.
+    5 wait: u64 as Planes,
+}
+
+table! {
+    /// All threads and the whole trace by node, in order of the first three columns.
+    ExecutionTotals of
+    /// All executions of one node: what the threads did for it in one graph run is one.
+    ExecutionTotal, kind::EXECUTION_TOTALS, "execution totals";
+    /// [`crate::meta::Graph::id`]; [`crate::constants::NONE`] when unknown.
+    0 graph: u32 as Runs,
+    /// Index into [`crate::meta::Graph::tensors`].
+    1 node: u32 as Delta,
+    /// How many further nodes the same kernel computed, at most, on any thread.
+    2 fused: u32 as Runs,
+    /// Number of executions.
+    3 count: u64 as Runs,
+    /// Nanoseconds of computing, summed over threads.
+    4 compute: u64 as Planes,
+    /// Nanoseconds of waiting, summed over threads.
+    5 wait: u64 as Planes,
+    /// From the first thread's begin to the last thread's compute end, summed.
+    6 critical: u64 as Planes,
+    /// When the first one began.
+    7 first: Nanos as Delta,
+    /// Lane of the thread that began it.
+    8 lane: u32 as Runs,
+}
+
+table! {
     /// Events that were lost.
     Losses of
     /// Losses of one kind of event within a time range.
@@ -436,6 +526,18 @@ impl OpSpans {
             cpu: span.cpu,
             touched_by_loss: span.touched_by_loss.into(),
         });
+    }
+
+    /// After how many rows the same nodes come again, most often.
+    pub(crate) fn period(&self) -> Option<usize> {
+        let mut last: HashMap<u32, usize> = HashMap::new();
+        let mut distances: HashMap<usize, usize> = HashMap::new();
+        for (row, &node) in self.node.iter().enumerate() {
+            if let Some(before) = last.insert(node, row) {
+                *distances.entry(row - before).or_default() += 1;
+            }
+        }
+        distances.into_iter().max_by_key(|&(distance, count)| (count, distance)).map(|(distance, _)| distance)
     }
 
     /// The spans of a block whose header gives `range`; needs every column.

@@ -1,11 +1,13 @@
 //! Writes a trace, block after block.
 
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
-use crate::constants::{NO_LANE, TRAILER_LEN, encoding, kind};
+use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::nodes::Joiner;
 use crate::raw::{Content, RawBlock, node_ops};
-use crate::summary::{MAX_SUMMARY_BYTES, SummaryBuilder};
+use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
+use crate::summary::MAX_SUMMARY_BYTES;
 use crate::tables::{
     self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
     OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
@@ -17,11 +19,20 @@ use std::io::Write;
 
 /// Rows after which a lane's op spans become a block.
 const ROWS_PER_BLOCK: usize = 1 << 16;
+/// The same where a small file is worth more work; still read at once.
+const ROWS_PER_SMALL_BLOCK: usize = 1 << 17;
 /// Graphs of which a writer remembers the operators: of the newest so many ids.
 /// Whoever numbers graphs refers to no older ones.
 pub const MAX_LIVE_GRAPHS: usize = 4096;
 /// Speed comes first while recording.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
+/// A small file comes first afterwards.
+const SMALL_ZSTD_LEVEL: i32 = 19;
+/// Nodes of graph runs to which threads may still add executions: many runs of
+/// a recorder, which brings all threads of a run together.
+const OPEN_NODES: usize = 1 << 16;
+/// The same for whoever brings one thread's whole block after the other's.
+pub(crate) const MANY_OPEN_NODES: usize = 1 << 20;
 
 /// A trace being written. Rows are buffered until [`Writer::flush`]; memory is
 /// bounded by 65,536 rows a lane and the dictionaries.
@@ -38,6 +49,11 @@ pub struct Writer<W: Write> {
     /// Graph of recent graph spans, for the same.
     span_graphs: HashMap<u32, u32>,
     forgets_graph_spans: bool,
+    /// Whether a small file is worth more work.
+    small: bool,
+    /// Whether sums of segments and executions are written.
+    sums: bool,
+    joiner: Joiner,
     threads: Threads,
     decodes: Buffered<Decodes>,
     ubatches: Buffered<Ubatches>,
@@ -50,7 +66,8 @@ pub struct Writer<W: Write> {
 struct Lane {
     rows: OpSpans,
     range: TimeRange,
-    summary: SummaryBuilder,
+    segment: SegmentBuilder,
+    summary: LaneBuilder,
 }
 
 #[derive(Default)]
@@ -86,6 +103,9 @@ impl<W: Write> Writer<W> {
             graph_ops: HashMap::new(),
             span_graphs: HashMap::new(),
             forgets_graph_spans: true,
+            small: false,
+            sums: true,
+            joiner: Joiner::new(OPEN_NODES),
             threads: Threads::default(),
             decodes: Buffered::default(),
             ubatches: Buffered::default(),
@@ -112,9 +132,21 @@ impl<W: Write> Writer<W> {
     }
 
     /// Lets op spans refer to any graph span before them, not only to recent
-    /// ones; takes memory for each graph span.
+    /// ones; takes memory for each graph span. Comes before the first op span.
     pub fn remember_graph_spans(&mut self) {
         self.forgets_graph_spans = false;
+        self.joiner = Joiner::new(MANY_OPEN_NODES);
+    }
+
+    /// Writes no more sums of segments and executions, whose length is not known
+    /// before. Readers then decode the rows; `check --repair` adds them.
+    pub fn leave_out_sums(&mut self) {
+        self.sums = false;
+    }
+
+    /// Takes ten times the time for a smaller file.
+    pub fn prefer_small(&mut self) {
+        self.small = true;
     }
 
     /// The id of a string, which is added when it is new.
@@ -171,8 +203,8 @@ impl<W: Write> Writer<W> {
                 self.append(&block.bytes, block.info)?;
                 let (lane, range) = (block.info.lane, block.info.range);
                 self.lane(lane).range.end = range.end;
-                self.summarise(lane, &block.decode()?, range);
-                Ok(())
+                self.sum_up(lane, &block.decode()?, range);
+                self.write_segments(ROWS_PER_SEGMENT)
             }
         }
     }
@@ -232,6 +264,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When a block is full and the sink cannot be written.
     pub fn push_op_span(&mut self, lane_id: u32, span: OpSpan) -> Result<()> {
+        let most = if self.small { ROWS_PER_SMALL_BLOCK } else { ROWS_PER_BLOCK };
         let lane = self.lane(lane_id);
         let mut span = span;
         span.begin = span.begin.max(lane.range.end);
@@ -240,7 +273,7 @@ impl<W: Write> Writer<W> {
         }
         lane.rows.push_span(&span, lane.range.end);
         lane.range.end = span.end();
-        if lane.rows.len() >= ROWS_PER_BLOCK {
+        if lane.rows.len() >= most {
             self.flush()?;
         }
         Ok(())
@@ -274,6 +307,7 @@ impl<W: Write> Writer<W> {
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
         self.write_lanes()?;
+        self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
         if self.forgets_graph_spans && self.span_graphs.len() > 4096 {
             let newest = self.span_graphs.keys().max().copied().unwrap_or(0);
@@ -291,7 +325,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Most bytes that footer and trailer take, however long the lanes that there
-    /// are become, if no more blocks are written.
+    /// are become, if no more blocks are written and sums are left out.
     pub fn closing_bytes(&self) -> u64 {
         let summaries = MAX_SUMMARY_BYTES * self.lanes.len() as u64;
         Footer::encoded_len(self.blocks.len() + 1) + summaries + TRAILER_LEN as u64
@@ -312,10 +346,16 @@ impl<W: Write> Writer<W> {
     /// When the sink cannot be written.
     pub fn close(&mut self, ending: &Ending) -> Result<()> {
         self.flush()?;
+        self.write_segments(1)?;
+        if self.sums {
+            let joiner = std::mem::replace(&mut self.joiner, Joiner::new(0));
+            if let Some(totals) = joiner.finish().filter(|totals| !totals.is_empty()) {
+                self.write_table(&totals, NO_LANE, TimeRange::default())?;
+            }
+        }
         self.write_structured(kind::ENDING, ending)?;
-        let mut lanes: Vec<_> = self.lanes.iter().collect();
-        lanes.sort_by_key(|(id, _)| **id);
-        let summaries = lanes.into_iter().map(|(_, lane)| lane.summary.build()).collect();
+        let ids = self.lane_ids();
+        let summaries = ids.iter().filter_map(|id| Some(self.lanes.get(id)?.summary.finish())).collect();
         let (kind, columns) = Footer::new(&self.blocks, summaries).encode().ok_or(self.too_large())?;
         let footer_offset = self.offset;
         let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
@@ -330,33 +370,68 @@ impl<W: Write> Writer<W> {
         self.lanes.entry(id).or_insert_with(|| Lane {
             rows: OpSpans::default(),
             range: TimeRange::default(),
-            summary: SummaryBuilder::new(id),
+            segment: SegmentBuilder::default(),
+            summary: LaneBuilder::new(id),
         })
     }
 
-    /// Adds rows to their lane's summary once they are in the file, so that the
-    /// summary never tells of rows that could not be written.
-    fn summarise(&mut self, lane: u32, rows: &OpSpans, range: TimeRange) {
-        let Some(lane) = self.lanes.get_mut(&lane) else { return };
+    /// Adds rows to their lane's sums once they are in the file, so that these
+    /// never tell of rows that could not be written.
+    fn sum_up(&mut self, lane_id: u32, rows: &OpSpans, range: TimeRange) {
+        let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
+        let mut last = None;
         for span in rows.spans(range) {
-            let graph = self.span_graphs.get(&span.graph_span);
-            let op = graph.and_then(|graph| self.graph_ops.get(graph)?.get(span.node as usize));
-            lane.summary.add(&span, op.copied().unwrap_or_default());
+            let graph = match last {
+                Some((graph_span, graph)) if graph_span == span.graph_span => graph,
+                _ => self.span_graphs.get(&span.graph_span).copied().unwrap_or(NONE),
+            };
+            last = Some((span.graph_span, graph));
+            let ops = self.graph_ops.get(&graph).map_or(&[][..], Vec::as_slice);
+            let op = ops.get(span.node as usize).copied().unwrap_or_default();
+            lane.segment.add(&span, NodeOf { graph, nodes: ops.len(), op });
+            self.joiner.add(lane_id, &span, graph, ops.len());
         }
     }
 
-    fn write_lanes(&mut self) -> Result<()> {
+    fn lane_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.lanes.keys().copied().collect();
         ids.sort_unstable();
-        for id in ids {
+        ids
+    }
+
+    /// Sums up the segments that have so many rows.
+    fn write_segments(&mut self, rows: u64) -> Result<()> {
+        for id in self.lane_ids() {
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.segment.rows() >= rows) else {
+                continue;
+            };
+            let segment = std::mem::take(&mut lane.segment).finish();
+            lane.summary.add(&segment);
+            if self.sums {
+                self.write_table(&segment.buckets(), id, segment.range)?;
+                if let Some(nodes) = &segment.nodes {
+                    self.write_table(nodes, id, segment.range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_lanes(&mut self) -> Result<()> {
+        for id in self.lane_ids() {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if lane.rows.is_empty() {
                 continue;
             }
             let range = lane.range;
             let mut rows = std::mem::take(&mut lane.rows);
-            self.write_table(&rows, id, range)?;
-            self.summarise(id, &rows, range);
+            if self.small {
+                let head = BlockHead { kind: kind::OP_SPANS, lane: id, rows: rows.len() as u32, range };
+                self.write(&head, &tables::encode_small(&rows, rows.period()))?;
+            } else {
+                self.write_table(&rows, id, range)?;
+            }
+            self.sum_up(id, &rows, range);
             rows.clear();
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.rows = rows;
@@ -395,7 +470,8 @@ impl<W: Write> Writer<W> {
     fn write(&mut self, head: &BlockHead, columns: &[EncodedColumn]) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let info = write_block(head, columns, ZSTD_LEVEL, self.offset, &mut bytes)?;
+        let level = if self.small { SMALL_ZSTD_LEVEL } else { ZSTD_LEVEL };
+        let info = write_block(head, columns, level, self.offset, &mut bytes)?;
         let appended = self.append(&bytes, info);
         self.scratch = bytes;
         appended

@@ -6,8 +6,8 @@ use llmtrace_format::meta::{
     TensorType,
 };
 use llmtrace_format::tables::{
-    Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
-    Thread, Ubatch, Ubatches,
+    Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
+    Losses, Mark, Marks, NodeTotals, Phase, Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{ColumnSet, Header, OpSpan, OpSpans, Source, TraceFile, Writer};
 use std::fmt::Write as _;
@@ -30,6 +30,9 @@ fn constants_keep_their_values() {
         (kind::UBATCHES, 17),
         (kind::GRAPH_SPANS, 18),
         (kind::OP_SPANS, 19),
+        (kind::BUCKETS, 24),
+        (kind::NODE_TOTALS, 25),
+        (kind::EXECUTION_TOTALS, 26),
         (kind::LOSSES, 32),
         (kind::LEVEL_CHANGES, 33),
         (kind::MARKS, 34),
@@ -38,6 +41,7 @@ fn constants_keep_their_values() {
     ];
     assert!(kinds.iter().all(|(constant, value)| constant == value));
     assert_eq!((encoding::PLANES, encoding::CONSTANT, encoding::DELTA, encoding::RUNS), (0, 1, 2, 3));
+    assert_eq!(encoding::PERIODIC, 4);
     assert_eq!((encoding::STRUCTURED, compression::NONE, compression::ZSTD), (255, 0, 1));
 }
 
@@ -96,7 +100,7 @@ fn every_table() -> Vec<u8> {
     });
     let phase = Phase::Prefill as u8;
     writer.push_ubatch(Ubatch { id: 0, begin: 20, end: 890, decode: 0, tokens: 3, sequences: 1, phase });
-    for id in 0..3 {
+    for id in 0..20 {
         let begin = 100 * u64::from(id + 1);
         let span = GraphSpan {
             id,
@@ -199,30 +203,13 @@ fn describe(trace: &TraceFile) -> String {
     }
     trace.threads.rows().for_each(|row| writeln!(text, "{row:?}").unwrap());
     let mut rest = Vec::new();
-    trace.read_all::<Decodes>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
-    trace.read_all::<Ubatches>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
-    trace.read_all::<GraphSpans>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
-    trace.read_all::<Losses>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
-    trace.read_all::<LevelChanges>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
-    trace.read_all::<Marks>(
-        |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
-        &mut Vec::new(),
-    );
+    macro_rules! rows {
+        ($($table:ident)+) => { $( trace.read_all::<$table>(
+            |_, table| rest.extend(table.rows().map(|row| format!("{row:?}"))),
+            &mut Vec::new(),
+        ); )+ };
+    }
+    rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }

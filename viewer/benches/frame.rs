@@ -1,6 +1,7 @@
 //! Time of a frame while zooming and panning over a million op spans, on the
-//! clock (so never less than the CPU time of its one thread): the real interface on 1600×900 points, tessellated but not rasterised; and
-//! the time from opening a file to the first picture. `cargo bench -p
+//! clock (so never less than the CPU time of its one thread, and more while op
+//! spans are decoded): the real interface on 1600×900 points, tessellated but not
+//! rasterised; the time from opening a file to the first complete picture; memory. `cargo bench -p
 //! llmtrace-viewer --bench frame [-- FILE]`.
 
 use egui::{
@@ -53,12 +54,10 @@ impl Bench {
         elapsed
     }
 
-    /// Opens a file; the time until the first frame that shows it, and until
-    /// its spans are loaded.
-    fn open(&mut self, path: &Path) -> (Duration, Duration) {
+    /// Opens a file; the time until the first frame that shows all of it.
+    fn open(&mut self, path: &Path) -> Duration {
         let begin = Instant::now();
         self.app.open(&self.context, path.to_owned());
-        let mut first = None;
         loop {
             self.frame(Vec::new());
             let open = self.app.state.open();
@@ -66,13 +65,8 @@ impl Bench {
                 eprintln!("{why}: {}", path.display());
                 std::process::exit(1);
             }
-            if open.is_some() && first.is_none() {
-                first = Some(begin.elapsed());
-            }
-            if let Some(first) = first
-                && open.is_some_and(|open| open.loading.is_none())
-            {
-                return (first, begin.elapsed());
+            if open.is_some_and(|open| open.loading.is_none()) {
+                return begin.elapsed();
             }
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -96,6 +90,14 @@ fn gesture(frame: u32) -> Vec<Event> {
     vec![pointer, move_wheel]
 }
 
+/// Memory of this process, where the system says it.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.map_or(0, |kib| kib / 1024)
+}
+
 fn main() {
     let argument = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let temporary = std::env::temp_dir().join(format!("llmtrace-bench-{}.llmtrace", std::process::id()));
@@ -108,14 +110,19 @@ fn main() {
         }
     }
     let mut bench = Bench::new();
-    let (first, all) = bench.open(&path);
+    let first = bench.open(&path);
     let spans = bench.app.state.open().map_or(0, |open| open.trace.op_span_count());
-    println!("open: {spans} op spans, first picture {first:.1?}, all spans {all:.1?}");
+    println!("open: {spans} op spans, first complete picture {first:.1?}, {} MiB resident", resident_mib());
     for (name, events) in [("zoom and pan", true), ("at rest", false)] {
         bench.app.apply(&bench.context, Command::WholeTrace);
         bench.frame(Vec::new());
-        let mut times: Vec<Duration> =
-            (0..FRAMES).map(|frame| bench.frame(if events { gesture(frame) } else { Vec::new() })).collect();
+        let mut times: Vec<Duration> = (0..FRAMES)
+            .map(|frame| {
+                // Time to decode what comes in sight, as between two frames of a display.
+                std::thread::sleep(Duration::from_millis(if events { 8 } else { 0 }));
+                bench.frame(if events { gesture(frame) } else { Vec::new() })
+            })
+            .collect();
         times.sort_unstable();
         let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
         let max = times.last().copied().unwrap_or_default();
@@ -125,6 +132,7 @@ fn main() {
             at(99)
         );
     }
+    println!("after browsing: {} MiB resident", resident_mib());
     if path == temporary {
         // Left behind at worst; it is in the folder for temporary files.
         let _ = std::fs::remove_file(&path);

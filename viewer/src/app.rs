@@ -2,19 +2,23 @@
 
 use crate::command::{self, Command, Effect};
 use crate::details::Details;
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Purpose};
 use crate::find::FindPanel;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
 use crate::overview::Overview;
 use crate::panel::Cx;
 use crate::recent::Store;
+use crate::save::{Saver, Saving};
+use crate::seek::Seeking;
 use crate::state::{Document, Open, Page, State, file_name};
 use crate::theme::{self, Colors, DETAILS_WIDTH};
 use crate::timeline::Timeline;
 use crate::{menu, pages};
 use egui::{CentralPanel, Context, Frame, Margin, Panel, RichText, Ui};
-use std::path::PathBuf;
+use llmtrace_analysis::fetch::Fetcher;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest time that one frame receives messages.
@@ -28,6 +32,9 @@ pub struct ViewerApp {
     jobs: Jobs,
     loader: Option<Loader>,
     dialog: Option<Dialog>,
+    fetcher: Option<Fetcher>,
+    seeking: Option<Seeking>,
+    saver: Option<Saver>,
     commands: Vec<Command>,
     overview: Overview,
     timeline: Timeline,
@@ -48,6 +55,9 @@ impl ViewerApp {
             jobs,
             loader: None,
             dialog: None,
+            fetcher: None,
+            seeking: None,
+            saver: None,
             commands: Vec::new(),
             overview: Overview::default(),
             timeline: Timeline::default(),
@@ -67,8 +77,20 @@ impl ViewerApp {
         match command::apply(&mut self.state, command) {
             None => {}
             Some(Effect::AskForFile) => {
-                self.dialog.get_or_insert_with(|| Dialog::open(context.clone()));
+                self.dialog.get_or_insert_with(|| Dialog::ask(Purpose::Open, "", context.clone()));
             }
+            Some(Effect::AskWhereToSave(range)) => {
+                let name = self.state.open().map(Open::file_name).unwrap_or_default();
+                let purpose = Purpose::Save(range);
+                self.dialog.get_or_insert_with(|| Dialog::ask(purpose, &name, context.clone()));
+            }
+            Some(Effect::Save(range, path)) => {
+                if let Some(open) = self.state.open() {
+                    let trace = Arc::clone(&open.trace);
+                    self.saver = Some(Saver::start(trace, range, path, self.jobs, context.clone()));
+                }
+            }
+            Some(Effect::EndSaving) => self.saver = None,
             Some(Effect::Load(path)) => {
                 self.forget_panels();
                 self.loader = Some(Loader::start(path, self.jobs, context.clone()));
@@ -76,6 +98,13 @@ impl ViewerApp {
             Some(Effect::StopLoading) => {
                 self.forget_panels();
                 self.loader = None;
+            }
+            Some(Effect::Seek(seek)) => {
+                if let Some(open) = self.state.open() {
+                    let trace = Arc::clone(&open.trace);
+                    self.seeking = Some(Seeking::start(seek, trace, self.jobs, context.clone()));
+                    self.receive_found(context);
+                }
             }
             Some(Effect::SaveSettings) => {
                 context.set_theme(egui::ThemePreference::from(self.state.settings.theme));
@@ -85,8 +114,36 @@ impl ViewerApp {
         }
     }
 
+    /// Carries out what a search gave.
+    fn receive_found(&mut self, context: &Context) {
+        if let Some(answer) = self.seeking.as_ref().and_then(Seeking::answer) {
+            self.seeking = None;
+            if let Some(command) = answer {
+                self.apply(context, command);
+            }
+        }
+    }
+
+    /// Has decoded what the last frame lacked.
+    fn fetch(&mut self, context: &Context) {
+        let Document::Open(open) = &mut self.state.document else { return };
+        let wanted = open.wanted.take();
+        match (self.jobs, &self.fetcher) {
+            (Jobs::Inline, _) => {
+                wanted.iter().for_each(|part| open.trace.decode(*part));
+                if !wanted.is_empty() {
+                    context.request_repaint();
+                }
+            }
+            (Jobs::Threads, Some(fetcher)) => fetcher.want(&wanted),
+            (Jobs::Threads, None) => {}
+        }
+    }
+
     /// What panels remember belongs to the trace that they showed.
     fn forget_panels(&mut self) {
+        self.fetcher = None;
+        self.seeking = None;
         self.overview = Overview::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
@@ -99,14 +156,26 @@ impl ViewerApp {
         while begin.elapsed() < RECEIVE_BUDGET {
             let message = self.loader.as_ref().and_then(|loader| loader.messages.try_recv().ok());
             let Some(message) = message else { break };
-            self.receive_message(message);
+            self.receive_message(message, context);
+        }
+        self.receive_found(context);
+        if let Some(news) = self.saver.as_ref().and_then(|saver| saver.news.try_iter().last()) {
+            if !matches!(news, Saving::Progress(_)) {
+                self.saver = None;
+            }
+            self.state.saving = self.state.saving.take().map(|(path, _)| (path, news));
         }
         if let Some(dialog) = &self.dialog
             && let Some(answer) = dialog.answer()
         {
+            let purpose = dialog.purpose;
             self.dialog = None;
-            if let Some(path) = answer {
-                self.open(context, path);
+            match (answer, purpose) {
+                (Some(path), Purpose::Open) => self.open(context, path),
+                (Some(path), Purpose::Save(range)) => {
+                    self.apply(context, Command::SaveRange(range, path));
+                }
+                (None, _) => {}
             }
         }
         let dropped =
@@ -117,7 +186,7 @@ impl ViewerApp {
         self.set_title(context);
     }
 
-    fn receive_message(&mut self, message: Message) {
+    fn receive_message(&mut self, message: Message, context: &Context) {
         match (message, &mut self.state.document) {
             (Message::Progress(new), Document::Loading { progress, .. }) => *progress = new,
             (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => {
@@ -127,6 +196,9 @@ impl ViewerApp {
                 let path = std::mem::take(path);
                 self.state.settings.add_recent(&path);
                 self.store.save(&self.state.settings);
+                trace.set_cache_bytes(self.state.settings.cache_bytes());
+                let context = context.clone();
+                self.fetcher = Some(Fetcher::new(Arc::clone(&trace), move || context.request_repaint()));
                 self.state.document = Document::Open(Box::new(Open::new(path, trace, summary)));
             }
             (Message::Loaded(summary), Document::Open(open)) => {
@@ -165,6 +237,9 @@ impl ViewerApp {
             .show(ui, |ui| menu::bar_ui(ui, &self.state, &mut commands));
         if let Document::Open(open) = &self.state.document {
             banners_ui(ui, open, colors);
+            if let Some((path, saving)) = &self.state.saving {
+                saving_ui(ui, path, saving, colors, &mut commands);
+            }
             let mut cx = Cx { open, colors, jobs: self.jobs, commands: &mut commands };
             match self.state.page {
                 Page::Overview => {
@@ -200,6 +275,7 @@ impl ViewerApp {
         }
         drop_ui(ui, colors);
         self.state.find.wants_focus = false;
+        self.fetch(ui.ctx());
         if !commands.is_empty() {
             ui.ctx().request_repaint();
         }
@@ -235,7 +311,7 @@ fn bar_frame(colors: &Colors) -> Frame {
 
 /// What is wrong with the trace, if anything is.
 fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
-    let mut lines: Vec<String> = open.trace.all_warnings().map(ToString::to_string).collect();
+    let mut lines: Vec<String> = open.trace.all_warnings().iter().map(ToString::to_string).collect();
     let lost = open.summary.lost_events;
     if lost > 0 {
         lines.push(format!(
@@ -259,6 +335,41 @@ fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
             }
         },
     );
+}
+
+/// How saving goes, until the user has seen it.
+fn saving_ui(ui: &mut Ui, path: &Path, saving: &Saving, colors: &Colors, commands: &mut Vec<Command>) {
+    let name = file_name(path);
+    Panel::bottom("saving").frame(bar_frame(colors)).show(ui, |ui| {
+        ui.horizontal(|ui| {
+            let button = match saving {
+                Saving::Progress(progress) => {
+                    ui.label(format!("Saving {name}"));
+                    ui.add(egui::ProgressBar::new(*progress).desired_width(200.0).show_percentage());
+                    "Cancel"
+                }
+                Saving::Done(len) => {
+                    ui.label(format!("Saved {name}, {}", crate::text::bytes(*len)));
+                    if ui.button("Open it").clicked() {
+                        commands.push(Command::EndSaving);
+                        commands.push(Command::OpenPath(path.to_owned()));
+                    }
+                    "Close"
+                }
+                Saving::Failed(why) => {
+                    ui.colored_label(colors.loss, format!("Cannot save {name}: {why}"));
+                    "Close"
+                }
+                Saving::Cancelled => {
+                    ui.label(format!("{name} was not saved"));
+                    "Close"
+                }
+            };
+            if ui.button(button).clicked() {
+                commands.push(Command::EndSaving);
+            }
+        });
+    });
 }
 
 fn hint_ui(ui: &mut Ui, colors: &Colors) {

@@ -5,11 +5,13 @@ mod table;
 
 pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
-use crate::state::{Document, Page, State};
+use crate::save::Saving;
+use crate::seek::Seek;
+use crate::state::{Document, Open, Page, State};
 use crate::theme::ThemeChoice;
 use crate::timeline::view::View;
-use llmtrace_analysis::TimeRange;
-use llmtrace_analysis::search::{Place, next_occurrence, previous_occurrence};
+use llmtrace_analysis::search::Direction;
+use llmtrace_analysis::{Found, Place, TimeRange};
 use std::path::PathBuf;
 
 /// How much one press of a zoom key shows less.
@@ -24,6 +26,12 @@ pub enum Command {
     Open,
     /// Open a file.
     OpenPath(PathBuf),
+    /// Ask where to save the selected range, or what is in sight.
+    SaveSelection,
+    /// Save a range as a trace.
+    SaveRange(TimeRange, PathBuf),
+    /// Cancel saving, or forget how it went.
+    EndSaving,
     /// Stop loading.
     Cancel,
     /// Close the trace.
@@ -36,6 +44,8 @@ pub enum Command {
     Show(Page),
     /// Show a theme.
     Theme(ThemeChoice),
+    /// Keep so many MiB of decoded op spans.
+    CacheMib(u32),
     /// Show the find panel and give it the keyboard.
     Find,
     /// Look for a name.
@@ -71,9 +81,11 @@ pub enum Command {
     /// Fill the window with a range.
     ZoomTo(TimeRange),
     /// Select a span.
-    Select(Place),
+    Select(Found),
     /// Select a span and bring it into sight.
-    GoTo(Place),
+    GoTo(Found),
+    /// Look for a span, then select it.
+    Seek(Seek),
     /// Select a range.
     SelectRange(TimeRange),
 }
@@ -83,10 +95,18 @@ pub enum Command {
 pub enum Effect {
     /// Show the system's dialog.
     AskForFile,
+    /// Show the system's dialog to save a range.
+    AskWhereToSave(TimeRange),
+    /// Save a range as a trace.
+    Save(TimeRange, PathBuf),
+    /// Cancel saving, or forget how it went.
+    EndSaving,
     /// Start the loader.
     Load(PathBuf),
     /// Stop the loader.
     StopLoading,
+    /// Look for a span.
+    Seek(Seek),
     /// Remember the settings and show the theme.
     SaveSettings,
     /// Close the window.
@@ -102,6 +122,26 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
             state.find.visible = false;
             return Some(Effect::Load(path));
         }
+        Command::SaveSelection => {
+            let open = state.open()?;
+            let selected = open.selected.map(|found| TimeRange::new(found.span.begin, found.span.end()));
+            return Some(Effect::AskWhereToSave(open.range.or(selected).unwrap_or(open.view.range())));
+        }
+        Command::SaveRange(range, path) => {
+            let open = state.open()?;
+            let same = matches!((open.path.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+            if same {
+                let why = "a trace cannot be saved onto itself; choose another name".to_owned();
+                state.saving = Some((path, Saving::Failed(why)));
+                return None;
+            }
+            state.saving = Some((path.clone(), Saving::Progress(0.0)));
+            return Some(Effect::Save(range, path));
+        }
+        Command::EndSaving => {
+            state.saving = None;
+            return Some(Effect::EndSaving);
+        }
         Command::Cancel | Command::Close => {
             state.document = Document::Empty;
             state.find.visible = false;
@@ -115,6 +155,14 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
             state.settings.theme = theme;
             return Some(Effect::SaveSettings);
         }
+        Command::CacheMib(mib) => {
+            state.settings.cache_mib = mib;
+            if let Some(open) = state.open() {
+                open.trace.set_cache_bytes(state.settings.cache_bytes());
+            }
+            return Some(Effect::SaveSettings);
+        }
+        Command::Seek(seek) => return Some(Effect::Seek(seek)),
         Command::Quit => return Some(Effect::Quit),
         Command::Keys => state.keys_visible = !state.keys_visible,
         Command::Show(page) => state.page = page,
@@ -122,11 +170,15 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
         Command::FindFor(query) => find(state, Some(query)),
         Command::CloseFind => state.find.visible = false,
         Command::ClearSelection => clear(state),
-        Command::GoTo(place) => {
+        Command::GoTo(found) => {
             state.page = Page::Timeline;
-            go_to(state, Some(place));
+            if let Some(open) = state.open_mut() {
+                open.selected = Some(found);
+                open.range = None;
+                open.view.reveal(TimeRange::new(found.span.begin, found.span.end()));
+            }
         }
-        other => navigate(state, other),
+        other => return state.open_mut().and_then(|open| navigate(open, other)),
     }
     None
 }
@@ -154,19 +206,8 @@ fn clear(state: &mut State) {
     }
 }
 
-fn go_to(state: &mut State, place: Option<Place>) {
-    let Some(open) = state.open_mut() else { return };
-    let Some(place) = place else { return };
-    let Some(span) = open.span(place) else { return };
-    let range = TimeRange::new(span.begin, span.end());
-    open.selected = Some(place);
-    open.range = None;
-    open.view.reveal(range);
-}
-
 /// Commands that need an open trace.
-fn navigate(state: &mut State, command: Command) {
-    let Some(open) = state.open_mut() else { return };
+fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
     let middle = open.view.width() / 2.0;
     match command {
         Command::ZoomIn => open.view.zoom(ZOOM_STEP, middle),
@@ -176,8 +217,8 @@ fn navigate(state: &mut State, command: Command) {
         Command::WholeTrace => open.view = View::whole(open.trace.range(), open.view.width()),
         Command::Look(view) => open.view = view,
         Command::ZoomTo(range) => open.view.show(range, 0.05),
-        Command::Select(place) => {
-            open.selected = Some(place);
+        Command::Select(found) => {
+            open.selected = Some(found);
             open.range = None;
         }
         Command::SelectRange(range) => {
@@ -185,30 +226,29 @@ fn navigate(state: &mut State, command: Command) {
             open.selected = None;
         }
         Command::FrameSelection => {
-            let selected = open.selected_span().map(|span| TimeRange::new(span.begin, span.end()));
+            let selected = open.selected.map(|found| TimeRange::new(found.span.begin, found.span.end()));
             if let Some(range) = open.range.or(selected) {
                 open.view.show(range, 0.1);
             }
         }
-        Command::NextOccurrence => {
-            let place = open.selected.and_then(|place| next_occurrence(&open.trace, place));
-            go_to(state, place);
-        }
-        Command::PreviousOccurrence => {
-            let place = open.selected.and_then(|place| previous_occurrence(&open.trace, place));
-            go_to(state, place);
-        }
+        Command::NextOccurrence => return occurrence(open, Direction::Forward),
+        Command::PreviousOccurrence => return occurrence(open, Direction::Backward),
         Command::NextSpan => {
-            let place = open.selected.map(|place| Place { index: place.index.saturating_add(1), ..place });
-            go_to(state, place);
+            let place = open.selected?.place;
+            return Some(Effect::Seek(Seek::Span(Place { index: place.index.saturating_add(1), ..place })));
         }
         Command::PreviousSpan => {
-            let before = |place: Place| Some(Place { index: place.index.checked_sub(1)?, ..place });
-            let place = open.selected.and_then(before);
-            go_to(state, place);
+            let place = open.selected?.place;
+            return Some(Effect::Seek(Seek::Span(Place { index: place.index.checked_sub(1)?, ..place })));
         }
         _ => {}
     }
+    None
+}
+
+fn occurrence(open: &Open, direction: Direction) -> Option<Effect> {
+    let Found { place, span } = open.selected?;
+    Some(Effect::Seek(Seek::Occurrence { key: open.key(&span), from: place, direction }))
 }
 
 #[cfg(test)]

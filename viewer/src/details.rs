@@ -9,14 +9,20 @@ use crate::memo::Memo;
 use crate::panel::Cx;
 use egui::{ScrollArea, Ui};
 use insight::InSight;
-use llmtrace_analysis::stats::{Distribution, OpTotal};
+use llmtrace_analysis::stats::{By, Distribution};
+use llmtrace_analysis::totals::Total;
 use llmtrace_analysis::{NodeKey, Phase, TimeRange};
+
+/// Totals of a range.
+pub(crate) type Totals = Memo<(TimeRange, By), Vec<Total>>;
 
 /// The panel's own state.
 #[derive(Default)]
 pub struct Details {
     distribution: Memo<(NodeKey, Phase), Distribution>,
-    totals: Memo<TimeRange, Vec<OpTotal>>,
+    totals: Totals,
+    /// What the totals of a selected range are by.
+    by: range::TotalsBy,
     in_sight: InSight,
 }
 
@@ -26,9 +32,9 @@ impl Details {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.add_space(4.0);
             if let Some(range) = cx.open.range {
-                range::range_ui(ui, cx, range, &mut self.totals);
-            } else if let Some((place, span)) = cx.open.selected.zip(cx.open.selected_span().copied()) {
-                node::node_ui(ui, cx, place, &span, &mut self.distribution);
+                range::range_ui(ui, cx, range, &mut self.by, &mut self.totals);
+            } else if let Some(found) = cx.open.selected {
+                node::node_ui(ui, cx, found, &mut self.distribution);
             } else {
                 self.in_sight.in_sight_ui(ui, cx, &mut self.totals);
             }

@@ -1,28 +1,46 @@
-//! The system's file dialog. It is created where the system wants it, on the
+//! The system's file dialogs. It is created where the system wants it, on the
 //! interface's thread, and waited for on another.
 
 use crossbeam_channel::{Receiver, bounded};
+use llmtrace_analysis::TimeRange;
 use std::future::Future;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+/// What a dialog asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Purpose {
+    /// A trace to open.
+    Open,
+    /// Where to save a range.
+    Save(TimeRange),
+}
+
 /// A dialog that is shown.
 pub(crate) struct Dialog {
+    pub(crate) purpose: Purpose,
     answer: Receiver<Option<PathBuf>>,
 }
 
 impl Dialog {
-    /// Asks for a trace to open; `context` is asked to repaint on the answer.
-    pub(crate) fn open(context: egui::Context) -> Self {
+    /// Asks; `name` is that of the open trace, and `context` is asked to repaint
+    /// on the answer.
+    pub(crate) fn ask(purpose: Purpose, name: &str, context: egui::Context) -> Self {
+        let dialog = rfd::AsyncFileDialog::new().add_filter("llmtrace", &["llmtrace"]);
+        let asked: Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match purpose {
+            Purpose::Open => {
+                Box::pin(dialog.set_title("Open trace").add_filter("All files", &["*"]).pick_file())
+            }
+            Purpose::Save(_) => {
+                let stem = name.strip_suffix(".llmtrace").unwrap_or(name);
+                let name = format!("{stem}-part.llmtrace");
+                Box::pin(dialog.set_title("Save selection").set_file_name(name).save_file())
+            }
+        };
         let (sender, answer) = bounded(1);
-        let asked = rfd::AsyncFileDialog::new()
-            .set_title("Open trace")
-            .add_filter("llmtrace", &["llmtrace"])
-            .add_filter("All files", &["*"])
-            .pick_file();
         let wait = move || {
             let picked = block_on(asked).map(|file| file.path().to_owned());
             let _ = sender.send(picked);
@@ -31,7 +49,7 @@ impl Dialog {
         if let Err(error) = thread::Builder::new().name("dialog".into()).spawn(wait) {
             log::warn!("No thread for the file dialog: {error}");
         }
-        Self { answer }
+        Self { purpose, answer }
     }
 
     /// The answer, once there is one: a file, or none when it was cancelled.

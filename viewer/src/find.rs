@@ -1,14 +1,13 @@
 //! Find nodes by name or operator: a list that follows the typing.
 
 use crate::command::Command;
-use crate::memo::Memo;
 use crate::panel::{Cx, swatch_ui};
+use crate::seek::Seek;
 use crate::state::Find;
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align2, Key, ScrollArea, TextEdit, Ui, Window, vec2};
 use llmtrace_analysis::search::{NodeMatch, matches};
-use std::sync::Arc;
 
 /// Height of a result.
 const ROW: f32 = 20.0;
@@ -16,7 +15,8 @@ const ROW: f32 = 20.0;
 /// The panel's own state.
 #[derive(Default)]
 pub struct FindPanel {
-    matches: Memo<String, Vec<NodeMatch>>,
+    /// What was found, for which query.
+    found: Option<(String, Vec<NodeMatch>)>,
     chosen: usize,
     query_of_chosen: String,
 }
@@ -61,20 +61,18 @@ impl FindPanel {
             self.query_of_chosen.clone_from(&query);
             self.chosen = 0;
         }
-        if !cx.open.trace.is_loaded() {
-            ui.weak("loading spans");
+        if cx.open.trace.nodes().is_none() {
+            ui.weak("counting nodes");
             return;
         }
-        let trace = Arc::clone(&cx.open.trace);
-        let wanted = query.clone();
-        let Some((found, _)) = self.matches.get(&query, cx.jobs, ui.ctx(), move || matches(&trace, &wanted))
-        else {
-            ui.spinner();
-            return;
-        };
+        // A trace has a few hundred different nodes, whatever its length.
+        if self.found.as_ref().is_none_or(|(of, _)| *of != query) {
+            self.found = Some((query.clone(), matches(&cx.open.trace, &query)));
+        }
+        let found = self.found.as_ref().map_or(&[][..], |(_, found)| found);
         self.chosen = self.chosen.saturating_add_signed(step).min(found.len().saturating_sub(1));
         if enter && let Some(first) = found.get(self.chosen) {
-            cx.commands.push(Command::GoTo(first.first));
+            cx.commands.push(go_to(first));
         }
         ui.weak(match found.len() {
             0 => "nothing found".to_owned(),
@@ -88,6 +86,11 @@ impl FindPanel {
     }
 }
 
+/// To the first execution of a node.
+fn go_to(found: &NodeMatch) -> Command {
+    Command::Seek(Seek::First { key: found.key.clone(), lane: found.lane, time: found.first })
+}
+
 fn results_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &[NodeMatch], chosen: usize) {
     ScrollArea::vertical().auto_shrink(false).show_rows(ui, ROW - 4.0, found.len(), |ui, rows| {
         ui.spacing_mut().item_spacing.y = 4.0;
@@ -99,7 +102,7 @@ fn results_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &[NodeMatch], chosen: usize) 
                 swatch_ui(ui, cx.colors.op(OpClass::of(&result.key.op)));
                 let row = ui.add(egui::Button::selectable(index == chosen, text::shorten(&label, 56)));
                 if row.clicked() {
-                    cx.commands.push(Command::GoTo(result.first));
+                    cx.commands.push(go_to(result));
                 }
             });
         }

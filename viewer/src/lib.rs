@@ -7,7 +7,8 @@
 //!
 //! Panels read [`state::State`] and own what only they need; they change the
 //! world by sending a [`command::Command`]. Nothing blocks the interface: files
-//! load and slow answers are computed on other threads ([`memo`]). What is
+//! open, slow answers are computed ([`memo`]) and spans are found ([`seek`]) on
+//! other threads, and op spans that come in sight are decoded on the rayon pool. What is
 //! drawn is bounded by pixels, not by events: `llmtrace_analysis::fold` says
 //! which bars. The crate has no opinion about what a trace means; numbers come
 //! from `llmtrace_analysis`.
@@ -25,7 +26,9 @@ mod pages;
 pub mod panel;
 pub mod raster;
 pub mod recent;
+pub mod save;
 pub mod screenshot;
+pub mod seek;
 pub mod state;
 pub mod text;
 pub mod theme;

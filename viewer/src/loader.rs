@@ -1,5 +1,6 @@
-//! Opens a trace on another thread: first its dictionaries, tables and
-//! summaries (enough for a picture), then its op spans.
+//! Opens a trace on another thread: its dictionaries, small tables and summaries,
+//! enough for every picture to begin with. Then, for a file without sums of its
+//! nodes (one that was not closed), goes through its op spans to count them.
 
 use crate::memo::Jobs;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -14,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Message {
     /// How far it has come with the current step, from 0 to 1.
     Progress(f32),
-    /// Enough for a first picture; the summary has no operators yet.
+    /// It is open; the summary has no operators where the file has no sums.
     Opened(Arc<Trace>, Arc<Summary>),
-    /// Op spans are there; the whole summary.
+    /// Nodes are counted; the whole summary.
     Loaded(Arc<Summary>),
     /// It cannot be opened.
     Failed {
@@ -83,12 +84,19 @@ impl Reporter {
 fn load(path: &Path, reporter: &Reporter) {
     let result = open(path, &mut |progress| reporter.progress(progress)).and_then(|trace| {
         let trace = Arc::new(trace);
+        let stored = trace.nodes_are_stored();
+        if stored {
+            trace.load_nodes(&|_| true)?;
+        }
         reporter.send(Message::Opened(Arc::clone(&trace), Arc::new(summary(&trace))));
-        trace.load_spans(&|progress| reporter.progress(progress))?;
-        Ok(trace)
+        if !stored {
+            trace.load_nodes(&|progress| reporter.progress(progress))?;
+            reporter.send(Message::Loaded(Arc::new(summary(&trace))));
+        }
+        Ok(())
     });
     match result {
-        Ok(trace) => reporter.send(Message::Loaded(Arc::new(summary(&trace)))),
+        Ok(()) => {}
         Err(Error::Cancelled) => {}
         Err(error) => reporter.send(Message::Failed { why: error.to_string(), advice: advice(&error) }),
     }

@@ -23,6 +23,8 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                 if menu == Menu::View {
                     ui.separator();
                     themes_ui(ui, state, commands);
+                    ui.separator();
+                    memory_ui(ui, state, commands);
                 }
             });
         }
@@ -38,7 +40,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                 commands.push(Command::Find);
             }
             if let Some(progress) = open.loading {
-                ui.add(egui::ProgressBar::new(progress).desired_width(120.0).text("loading spans"));
+                ui.add(egui::ProgressBar::new(progress).desired_width(120.0).text("counting nodes"));
             }
             ui.add(egui::Label::new(RichText::new(open.file_name()).weak()).truncate())
                 .on_hover_text(open.path.display().to_string());
@@ -85,6 +87,18 @@ fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             ui.close();
         }
     }
+}
+
+/// How much memory decoded op spans may take.
+fn memory_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    ui.menu_button("Memory for op spans", |ui| {
+        for mib in [128, 256, 512, 1024, 4096] {
+            if ui.radio(state.settings.cache_mib == mib, format!("{mib} MiB")).clicked() {
+                commands.push(Command::CacheMib(mib));
+                ui.close();
+            }
+        }
+    });
 }
 
 /// What the mouse does, for the list of keys.

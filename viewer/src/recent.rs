@@ -2,14 +2,18 @@
 //! is no reason to fail: errors are logged for developers and forgotten.
 
 use crate::theme::ThemeChoice;
+use llmtrace_analysis::DEFAULT_CACHE_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Most recent files that are remembered.
 const MAX_RECENT: usize = 10;
 
+/// MiB of decoded op spans that are kept when the user does not say.
+const CACHE_MIB: u32 = (DEFAULT_CACHE_BYTES >> 20) as u32;
+
 /// What is remembered between runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// Light, dark or as the system says.
@@ -18,9 +22,23 @@ pub struct Settings {
     pub recent: Vec<PathBuf>,
     /// Size of the window in points.
     pub window: Option<[f32; 2]>,
+    /// MiB of decoded op spans to keep.
+    pub cache_mib: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (theme, recent, window) = (ThemeChoice::default(), Vec::new(), None);
+        Self { theme, recent, window, cache_mib: CACHE_MIB }
+    }
 }
 
 impl Settings {
+    /// Bytes of decoded op spans to keep: as many as a picture needs, at least.
+    pub fn cache_bytes(&self) -> usize {
+        (self.cache_mib.max(64) as usize) << 20
+    }
+
     /// Puts a file first.
     pub fn add_recent(&mut self, path: &Path) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -11,8 +11,8 @@ use crate::theme::{Colors, ThemeChoice};
 use anyhow::{Context as _, Result, anyhow, bail};
 use egui::{Pos2, RawInput, Rect, vec2};
 use image::RgbaImage;
-use llmtrace_analysis::search::{Place, matches, next_occurrence};
-use llmtrace_analysis::{Phase, TimeRange, Trace};
+use llmtrace_analysis::search::{NodeMatch, first_from, matches};
+use llmtrace_analysis::{Found, Phase, TimeRange, Trace};
 use std::path::Path;
 
 /// Frames until the layout has settled and animations have ended.
@@ -63,7 +63,7 @@ pub fn render(path: &Path, shot: &Shot) -> Result<RgbaImage> {
     if let Some(name) = &shot.select {
         let found = matches(trace, name);
         let first = found.first().with_context(|| format!("no node is called {name}"))?;
-        commands.push(Command::Select(occurrence_in(&app, first.first, shot.range.as_deref())?));
+        commands.push(Command::Select(occurrence_in(trace, first, shot.range.as_deref())?));
     }
     if let Some(range) = &shot.range {
         commands.push(Command::ZoomTo(parse_range(range, trace)?));
@@ -101,17 +101,12 @@ fn draw(context: &egui::Context, app: &mut ViewerApp, shot: &Shot) -> RgbaImage 
     canvas.into_image()
 }
 
-/// The first occurrence in a range, on the first thread.
-fn occurrence_in(app: &ViewerApp, first: Place, range: Option<&str>) -> Result<Place> {
-    let open = app.state.open().context("nothing is open")?;
-    let begin = range.map_or(Ok(0), |range| parse_range(range, &open.trace).map(|range| range.begin))?;
-    let mut place = first;
-    while open.span(place).is_some_and(|span| span.begin < begin) {
-        let Some(next) = next_occurrence(&open.trace, place) else { break };
-        place = next;
-    }
-    let all = open.span(place).map(|span| open.on_each_lane(span)).unwrap_or_default();
-    Ok(all.first().copied().unwrap_or(place))
+/// The first occurrence in a range, on the first thread that has it.
+fn occurrence_in(trace: &Trace, node: &NodeMatch, range: Option<&str>) -> Result<Found> {
+    let begin = range.map_or(Ok(0), |range| parse_range(range, trace).map(|range| range.begin))?;
+    let lanes = trace.lanes().iter().map(|lane| lane.id).chain([node.lane]);
+    let mut found = lanes.filter_map(|lane| first_from(trace, &node.key, (lane, begin), &|| true));
+    found.next().with_context(|| format!("{} does not run in the range", node.key.name))
 }
 
 /// A range of a trace: `all`, `token:5`, `prefill`, or `A..B` with times such

@@ -2,13 +2,13 @@
 //! only [`crate::command::apply`] and the loader's messages change it.
 
 use crate::recent::Settings;
+use crate::save::Saving;
 use crate::theme::OpClass;
 use crate::timeline::view::View;
-use llmtrace_analysis::fold::span_at;
 use llmtrace_analysis::format::meta::StrId;
-use llmtrace_analysis::search::Place;
 use llmtrace_analysis::summary::Summary;
-use llmtrace_analysis::{NodeKey, OpSpan, TimeRange, Trace, node};
+use llmtrace_analysis::{Found, NodeKey, OpSpan, Part, TimeRange, Trace, node};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub struct State {
     pub find: Find,
     /// Whether the list of keys is shown.
     pub keys_visible: bool,
+    /// The range being saved, or how saving it went.
+    pub saving: Option<(PathBuf, Saving)>,
 }
 
 /// A page of an open trace.
@@ -75,16 +77,19 @@ pub struct Open {
     pub path: PathBuf,
     /// The trace.
     pub trace: Arc<Trace>,
-    /// How far its op spans are loaded, from 0 to 1; `None` when all are.
+    /// How far its nodes are counted, from 0 to 1, when the file has no sums;
+    /// `None` when they are.
     pub loading: Option<f32>,
-    /// The run in numbers; without operators until spans are loaded.
+    /// The run in numbers; without operators until nodes are counted.
     pub summary: Arc<Summary>,
+    /// What this frame would show if it were decoded, the most urgent first.
+    pub wanted: RefCell<Vec<Part>>,
     /// Classes of operators, by string.
     classes: Vec<OpClass>,
     /// Visible window of the timeline.
     pub view: View,
     /// Selected op span.
-    pub selected: Option<Place>,
+    pub selected: Option<Found>,
     /// Selected range.
     pub range: Option<TimeRange>,
 }
@@ -105,8 +110,9 @@ impl Open {
     pub fn new(path: PathBuf, trace: Arc<Trace>, summary: Arc<Summary>) -> Self {
         let classes = trace.file.strings.iter().map(|text| OpClass::of(text)).collect();
         let view = View::whole(trace.range(), 1000.0);
-        let loading = (!trace.is_loaded()).then_some(0.0);
-        Self { path, trace, loading, summary, classes, view, selected: None, range: None }
+        let loading = trace.nodes().is_none().then_some(0.0);
+        let wanted = RefCell::default();
+        Self { path, trace, loading, summary, wanted, classes, view, selected: None, range: None }
     }
 
     /// The class of an operator.
@@ -117,16 +123,6 @@ impl Open {
     /// The class of the operator that a span ran.
     pub fn class_of(&self, span: &OpSpan) -> OpClass {
         self.trace.node_of(span).map_or(OpClass::Other, |(_, tensor)| self.class(tensor.op))
-    }
-
-    /// The span of a selection.
-    pub fn span(&self, selected: Place) -> Option<&OpSpan> {
-        self.trace.lane(selected.lane)?.spans.get(selected.index)
-    }
-
-    /// The selected span.
-    pub fn selected_span(&self) -> Option<&OpSpan> {
-        self.span(self.selected?)
     }
 
     /// The name of what a span computed.
@@ -147,34 +143,22 @@ impl Open {
         NodeKey::of(&self.trace, span).unwrap_or_else(unknown)
     }
 
-    /// Executions of the same node in the same graph computation, one a lane.
-    pub fn on_each_lane(&self, span: &OpSpan) -> Vec<Place> {
+    /// The same execution of a node on each lane, as far as its rows are decoded;
+    /// wants the others.
+    pub fn on_each_lane(&self, span: &OpSpan) -> Vec<Found> {
         let around = self.trace.graph_span(span.graph_span).map(|graph| (graph.begin, graph.end));
-        let lanes = self.trace.lanes().iter();
-        lanes
-            .filter_map(|lane| {
-                if let Some(index) = span_at(lane, span.begin)
-                    && same_execution(lane.spans.get(index)?, span)
-                {
-                    return Some(Place { lane: lane.id, index });
-                }
-                let (begin, end) = around?;
-                let from = lane.spans.partition_point(|other| other.end() <= begin);
-                let within = lane.spans.get(from..)?.iter().take_while(|other| other.begin < end);
-                let found = within.enumerate().find(|(_, other)| same_execution(other, span));
-                found.map(|(offset, _)| Place { lane: lane.id, index: from + offset })
-            })
-            .collect()
+        let range = around.map_or(TimeRange::new(span.begin, span.end()), |(begin, end)| {
+            TimeRange::new(begin.min(span.begin), end.max(span.end()))
+        });
+        let (found, missing) = self.trace.execution(span, range);
+        self.wanted.borrow_mut().extend(missing);
+        found
     }
 
     /// The file's name.
     pub fn file_name(&self) -> String {
         file_name(&self.path)
     }
-}
-
-fn same_execution(a: &OpSpan, b: &OpSpan) -> bool {
-    a.graph_span == b.graph_span && a.node == b.node
 }
 
 /// A file's name for people.

@@ -108,8 +108,7 @@ fn operator_is_clicked_and_its_details_read() {
         opened(&harness).selected
     });
     let place = place.expect("a span was clicked");
-    let span = *opened(&harness).span(place).unwrap();
-    let key = opened(&harness).key(&span);
+    let key = opened(&harness).key(&place.span);
     let read = texts(&harness);
     for wanted in [&*key.name, &*key.op, "This execution", "On each thread", "All occurrences in", "source 0"]
     {
@@ -121,7 +120,7 @@ fn operator_is_clicked_and_its_details_read() {
     harness.run_steps(3);
     let next = opened(&harness).selected.unwrap();
     assert_ne!(next, place);
-    assert_eq!(opened(&harness).key(opened(&harness).span(next).unwrap()), key);
+    assert_eq!(opened(&harness).key(&next.span), key);
     harness.key_press(Key::OpenBracket);
     harness.run_steps(3);
     assert_eq!(opened(&harness).selected, Some(place));
@@ -167,8 +166,8 @@ fn find_jumps_to_a_node() {
     harness.key_press(Key::Enter);
     harness.run_steps(3);
     let open = opened(&harness);
-    let span = open.selected_span().expect("the node is selected");
-    assert_eq!(open.name(span), "ffn_up-2");
+    let span = open.selected.expect("the node is selected").span;
+    assert_eq!(open.name(&span), "ffn_up-2");
     assert!(open.view.range().contains(span.begin));
 }
 
@@ -199,8 +198,50 @@ fn file_cut_off_opens_with_a_warning() {
     std::fs::write(&path, &whole[..whole.len() * 2 / 3]).unwrap();
     let mut harness = harness();
     open(&mut harness, &path);
-    assert!(!opened(&harness).trace.lanes().is_empty());
+    assert!(!opened(&harness).trace.lanes().is_empty() && opened(&harness).loading.is_none());
     assert!(texts(&harness).contains("not closed properly"), "{}", texts(&harness));
+}
+
+#[test]
+fn a_selection_is_saved_as_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness();
+    let path = synthetic(folder.path());
+    open(&mut harness, &path);
+    let range = opened(&harness).trace.tokens[4].range;
+    apply(&mut harness, Command::SelectRange(range));
+    apply(&mut harness, Command::SaveRange(range, path.clone()));
+    assert!(texts(&harness).contains("cannot be saved onto itself"), "{}", texts(&harness));
+    let part = folder.path().join("part.llmtrace");
+    apply(&mut harness, Command::SaveRange(range, part.clone()));
+    assert!(texts(&harness).contains("Saved part.llmtrace"), "{}", texts(&harness));
+    harness.get_by_role_and_label(Role::Button, "Open it").click();
+    harness.run_steps(4);
+    assert_eq!(opened(&harness).path, part);
+    assert_eq!(opened(&harness).trace.graph_spans.len(), 1);
+}
+
+#[test]
+fn a_damaged_block_shows_as_a_gap_with_a_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = synthetic(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let victim = {
+        let mut harness = harness();
+        open(&mut harness, &path);
+        let blocks = &opened(&harness).trace.file.blocks;
+        *blocks.iter().filter(|block| block.kind == 19 && block.lane == 1).next_back().unwrap()
+    };
+    bytes[(victim.offset + victim.file_len() - 7) as usize] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    let mut harness = harness();
+    open(&mut harness, &path);
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let begin = victim.range.begin;
+    apply(&mut harness, Command::ZoomTo(llmtrace_analysis::TimeRange::new(begin, begin + 2_000_000)));
+    harness.run_steps(6);
+    assert_eq!(opened(&harness).trace.damaged(), [victim]);
+    assert!(texts(&harness).contains("op spans"), "{}", texts(&harness));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! One node over the whole trace: the durations of all its occurrences.
 
 use super::{Durations, micros};
-use crate::executions::{Contexts, NodeKey, NodeTable, join, runs};
+use crate::executions::{Contexts, LaneSpan, NodeKey, blocks_of, each_run, join};
+use crate::trace::LoadProgress;
 use crate::{Phase, Trace};
+use llmtrace_format::Result;
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// Bars of the histogram.
 const BINS: usize = 40;
@@ -42,56 +45,73 @@ pub struct Bin {
 /// All occurrences of a node, in all graphs and tokens. On one lane a duration
 /// is that thread's computing; over all lanes (`None`) it is the wall time from
 /// the first thread's begin until the last one was done.
-pub fn distribution(trace: &Trace, key: &NodeKey, lane: Option<u32>) -> Distribution {
-    distribution_in(trace, key, lane, None)
+///
+/// # Errors
+/// [`llmtrace_format::Error::Cancelled`] when `progress` returned `false`.
+pub fn distribution(
+    trace: &Trace,
+    key: &NodeKey,
+    lane: Option<u32>,
+    progress: LoadProgress<'_>,
+) -> Result<Distribution> {
+    distribution_in(trace, key, lane, None, progress)
 }
 
 /// Like [`distribution`], of the occurrences in one phase: a node that reads a
 /// prompt takes a hundred times as long as when it generates.
+///
+/// # Errors
+/// As [`distribution`].
 pub fn distribution_in(
     trace: &Trace,
     key: &NodeKey,
     lane: Option<u32>,
     phase: Option<Phase>,
-) -> Distribution {
+    progress: LoadProgress<'_>,
+) -> Result<Distribution> {
     let contexts = Contexts::new(trace);
-    let lanes = match lane {
-        Some(id) => trace
-            .lanes()
-            .iter()
-            .position(|lane| lane.id == id)
-            .map_or(&[][..], |index| trace.lanes().get(index..=index).unwrap_or_default()),
-        None => trace.lanes(),
+    let lane_index = lane.map(|id| trace.lane_index(id).unwrap_or(usize::MAX));
+    // A node's first tensor decides; how many are fused with it shows later.
+    let mut nodes: HashSet<(u32, u32)> = HashSet::new();
+    for (index, graph) in (0u32..).zip(&trace.file.graphs) {
+        let of = |fused: u32| {
+            (0..graph.nodes).filter(move |&node| NodeKey::in_graph(trace, graph, node, fused) == *key)
+        };
+        let fused = key.op.bytes().filter(|&byte| byte == b'+').count() as u32;
+        nodes.extend(of(fused).map(|node| (index, node)));
+    }
+    let wanted = |id: u32, node: u32| {
+        let context = contexts.of(id);
+        let in_phase = phase.is_none_or(|phase| context.phase(trace) == phase);
+        in_phase && context.graph.is_some_and(|graph| nodes.contains(&(graph, node)))
     };
-    let runs = runs(lanes, None);
-    let mut table = NodeTable::new();
-    let mut scratch = Vec::new();
-    let mut found = Distribution::default();
-    let mut durations = Vec::new();
-    for group in runs.chunk_by(|a, b| a.graph_span == b.graph_span) {
-        let Some(first) = group.first() else { continue };
-        let context = contexts.of(first.graph_span);
-        if phase.is_some_and(|phase| context.phase(trace) != phase) {
-            continue;
-        }
-        let graph = context.graph;
-        join(group, &mut scratch, |execution| {
-            let node = (execution.node, execution.fused);
-            let is_it = table.get(trace, graph, node, |graph| {
+    let each = |(found, durations): &mut (Distribution, Vec<u64>), id: u32, spans: &mut Vec<LaneSpan>| {
+        let graph = contexts.of(id).graph.and_then(|graph| trace.file.graphs.get(graph as usize));
+        join(spans, |execution| {
+            let is_it = graph.is_some_and(|graph| {
                 NodeKey::in_graph(trace, graph, execution.node, execution.fused) == *key
             });
-            if is_it == Some(true) {
+            if is_it {
                 found.compute_nanos = found.compute_nanos.saturating_add(execution.compute);
                 found.wait_nanos = found.wait_nanos.saturating_add(execution.wait);
                 durations.push(execution.wall());
             }
         });
+    };
+    let blocks = blocks_of(trace, lane_index, None);
+    let parts = each_run(trace, &blocks, progress, wanted, Default::default, each)?;
+    let mut found = Distribution::default();
+    let mut durations = Vec::new();
+    for (part, more) in parts {
+        found.compute_nanos = found.compute_nanos.saturating_add(part.compute_nanos);
+        found.wait_nanos = found.wait_nanos.saturating_add(part.wait_nanos);
+        durations.extend(more);
     }
     found.count = durations.len() as u64;
     found.min_nanos = durations.iter().min().copied().unwrap_or(0);
     found.durations = Durations::of(&mut durations);
     found.bins = bins(&durations, found.min_nanos, &found.durations);
-    found
+    Ok(found)
 }
 
 fn bins(values: &[u64], min: u64, durations: &Durations) -> Vec<Bin> {

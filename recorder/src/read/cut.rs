@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Cuts a trace.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let trace = open(&args.file, false)?;
+    let trace = open(&args.file)?;
     let range = parse_range(&args.range, &trace)?;
     if same(&args.file, &args.output) {
         bail!("cannot cut a trace onto itself; name another file with -o: {}", args.output.display());

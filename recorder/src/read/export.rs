@@ -44,7 +44,7 @@ enum Format {
 
 /// Exports a trace.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let trace = open(&args.file, false)?;
+    let trace = open(&args.file)?;
     let range = parse_range(&args.range, &trace)?;
     let mut progress = Progress::new("exporting");
     let mut at = |done: f32| progress.at(done);

@@ -102,7 +102,7 @@ struct TableInfo {
 
 /// Prints what a trace is.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let trace = open(&args.input.file, false)?;
+    let trace = open(&args.input.file)?;
     let info = Info::of(&trace);
     if args.input.json {
         return print_json(&info, out);
@@ -151,7 +151,7 @@ impl<'a> Info<'a> {
             op_spans,
             bytes_per_op_span: (op_spans > 0).then(|| file.len() as f64 / op_spans as f64),
             tables: tables(trace),
-            warnings: trace.all_warnings().map(ToString::to_string).collect(),
+            warnings: trace.all_warnings().iter().map(ToString::to_string).collect(),
         }
     }
 

@@ -1,11 +1,13 @@
 //! The commands that read a trace: `info`, `summary` and `stats`; `check`, which
-//! tells what is wrong with one; and `cut`, `export` and `import`, which write.
+//! tells what is wrong with one; and `cut`, `compact`, `export` and `import`,
+//! which write.
 //!
 //! Each prints text for people, or JSON with `--json`. The JSON is a promise:
 //! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
 //! that stdout stays what was asked for. Runs on any operating system.
 
 mod check;
+mod compact;
 mod cut;
 mod export;
 mod import;
@@ -17,7 +19,7 @@ mod whole;
 
 use anyhow::{Context, Result, anyhow};
 use llmtrace_analysis::Trace;
-use llmtrace_format::Source;
+use llmtrace_format::{Source, Warning};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -39,6 +41,8 @@ pub(crate) enum Read {
     Check(check::Args),
     /// Write a time range as a trace of its own
     Cut(cut::Args),
+    /// Write the same trace as a smaller file
+    Compact(compact::Args),
     /// Write for other tools: Chrome trace JSON, Perfetto, CSV
     Export(export::Args),
     /// Make a trace of what another tool recorded
@@ -56,6 +60,7 @@ impl Read {
             Self::Stats(args) => stats::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
+            Self::Compact(args) => compact::run(&args, &mut out)?,
             Self::Export(args) => export::run(&args, &mut out)?,
             Self::Import(args) => import::run(&args, &mut out)?,
         }
@@ -78,27 +83,33 @@ pub(crate) struct Input {
     json: bool,
 }
 
-/// Opens a trace; `load` decodes its op spans too. Warnings go to stderr.
-fn open(path: &Path, load: bool) -> Result<Trace> {
-    let trace = open_quietly(path, load)?;
-    for warning in trace.all_warnings() {
-        // Nothing can be done when stderr is closed.
-        let _ = writeln!(std::io::stderr(), "warning: {warning}: {}", path.display());
-    }
+/// Opens a trace.
+fn open(path: &Path) -> Result<Trace> {
+    let trace = open_quietly(path)?;
+    warn(&trace.warnings, path);
     Ok(trace)
 }
 
-fn open_quietly(path: &Path, load: bool) -> Result<Trace> {
+/// Warnings go to stderr.
+fn warn(warnings: &[Warning], path: &Path) {
+    for warning in warnings {
+        // Nothing can be done when stderr is closed.
+        let _ = writeln!(std::io::stderr(), "warning: {warning}: {}", path.display());
+    }
+}
+
+/// What was found unreadable since the trace was opened.
+fn warn_of_new(trace: &Trace, path: &Path) {
+    warn(trace.all_warnings().get(trace.warnings.len()..).unwrap_or_default(), path);
+}
+
+fn open_quietly(path: &Path) -> Result<Trace> {
     let cannot = |error: &dyn std::fmt::Display| anyhow!("cannot open: {error}: {}", path.display());
     let file = File::open(path).map_err(|error| cannot(&text::os_error(&error)))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(cannot(&"it is a folder; name an .llmtrace file"));
     }
-    let trace = Trace::open(Source::from_file(file), &mut |_| true).map_err(|error| cannot(&error))?;
-    if load {
-        trace.load_spans(&|_| true).map_err(|error| cannot(&error))?;
-    }
-    Ok(trace)
+    Trace::open(Source::from_file(file), &mut |_| true).map_err(|error| cannot(&error))
 }
 
 fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `llmtrace stats`: where the time went.
 
 use super::text::{Columns, clean, count, duration, known, percent, plural};
-use super::{Input, open, print_json};
+use super::{Input, open, print_json, warn_of_new};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use llmtrace_analysis::Phase;
@@ -38,8 +38,10 @@ fn phase_parser() -> impl TypedValueParser<Value = Phase> {
 
 /// Prints the groups of a trace.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let trace = open(&args.input.file, true)?;
-    let mut found = stats(&trace, &Query { by: args.by, range: None, phase: args.phase });
+    let trace = open(&args.input.file)?;
+    let query = Query { by: args.by, range: None, phase: args.phase };
+    let mut found = stats(&trace, &query, &|_| true)?;
+    warn_of_new(&trace, &args.input.file);
     let all = found.rows.len();
     let limit = args.limit.unwrap_or(if args.input.json { 0 } else { 20 });
     if limit > 0 {

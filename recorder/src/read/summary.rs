@@ -1,7 +1,7 @@
 //! `llmtrace summary`: the run on one page.
 
 use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, plural, three};
-use super::{Input, open, open_quietly, print_json};
+use super::{Input, open, open_quietly, print_json, warn_of_new};
 use anyhow::Result;
 use llmtrace_analysis::summary::{PhaseSummary, Spread, Summary, summary};
 use std::io::Write;
@@ -19,7 +19,9 @@ pub(crate) struct Args {
 
 /// Prints the summary of a trace.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let trace = open(&args.input.file, true)?;
+    let trace = open(&args.input.file)?;
+    trace.load_nodes(&|_| true)?;
+    warn_of_new(&trace, &args.input.file);
     let mut found = summary(&trace);
     let all = found.operators.len();
     let limit = args.limit.unwrap_or(if args.input.json { 0 } else { 20 });
@@ -44,7 +46,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 /// decode op spans, so that it is quick however long the trace.
 #[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux records"))]
 pub(crate) fn print_short_summary(path: &Path, out: &mut dyn Write) -> Result<()> {
-    let found = summary(&open_quietly(path, false)?);
+    let found = summary(&open_quietly(path)?);
     let names = ["recorded", "prefill", "decode", "lost"];
     let mut facts = facts(&found);
     facts.retain(|(name, _)| names.contains(name));

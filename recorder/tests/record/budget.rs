@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Graph spans from a time on: those with operators, and all.
 fn graphs_with_operators(trace: &Trace, from: u64) -> (usize, usize) {
-    let spans = trace.lanes().iter().flat_map(|lane| &lane.spans);
+    let spans = trace.lanes().iter().flat_map(|lane| trace.spans(lane.id));
     let with: HashSet<u32> = spans.map(|span| span.graph_span).collect();
     let all = || trace.graph_spans.iter().filter(|graph| graph.begin >= from);
     (all().filter(|graph| with.contains(&graph.id)).count(), all().count())

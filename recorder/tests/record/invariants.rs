@@ -14,7 +14,7 @@ pub(crate) fn check_whole(trace: &Trace, threads: usize) {
 
 /// What holds for every model and build.
 pub(crate) fn check_every(trace: &Trace, threads: usize) {
-    let warnings: Vec<String> = trace.all_warnings().map(ToString::to_string).collect();
+    let warnings: Vec<String> = trace.all_warnings().iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{warnings:?}");
     let recording = trace.file.recording.as_ref().expect("described");
     assert_eq!((recording.level, recording.level_reason.as_str()), (Level::Thread, ""));
@@ -47,8 +47,9 @@ fn names_come_from_the_target(trace: &Trace) {
 
 fn spans_nest_and_do_not_overlap(trace: &Trace) {
     for lane in trace.lanes() {
-        assert!(lane.spans.is_sorted_by(|a, b| a.end() <= b.begin), "lane {} overlaps", lane.id);
-        for span in &lane.spans {
+        let spans = trace.spans(lane.id);
+        assert!(spans.is_sorted_by(|a, b| a.end() <= b.begin), "lane {} overlaps", lane.id);
+        for span in &spans {
             let graph = trace.graph_span(span.graph_span).expect("a span has its graph");
             assert!(graph.begin <= span.begin && span.end() <= graph.end, "{span:?} leaves {graph:?}");
             assert!(trace.node_of(span).is_some());
@@ -67,7 +68,7 @@ fn spans_nest_and_do_not_overlap(trace: &Trace) {
 
 fn every_node_has_a_span_on_each_thread(trace: &Trace, threads: usize) {
     let mut count: HashMap<(u32, u32), usize> = HashMap::new();
-    for span in trace.lanes().iter().flat_map(|lane| &lane.spans) {
+    for span in trace.lanes().iter().flat_map(|lane| trace.spans(lane.id)) {
         *count.entry((span.graph_span, span.node)).or_default() += 1;
     }
     assert!(!count.is_empty());
@@ -79,7 +80,7 @@ fn every_node_has_a_span_on_each_thread(trace: &Trace, threads: usize) {
 /// More than `least` of them.
 pub(crate) fn decodes_have_the_same_nodes(trace: &Trace, least: usize) {
     let mut nodes: HashMap<u32, usize> = HashMap::new();
-    for span in &trace.lanes()[0].spans {
+    for span in &trace.spans(trace.lanes()[0].id) {
         *nodes.entry(span.graph_span).or_default() += 1;
     }
     let mut counts = HashSet::new();
@@ -100,11 +101,10 @@ pub(crate) fn decodes_have_the_same_nodes(trace: &Trace, least: usize) {
 
 fn spans_fit_into_wall_time(trace: &Trace) {
     for lane in trace.lanes() {
-        let wall = TimeRange::new(
-            lane.spans.first().map_or(0, |span| span.begin),
-            lane.spans.last().map_or(0, OpSpan::end),
-        );
-        let sum = busy(&lane.spans);
+        let spans = trace.spans(lane.id);
+        let wall =
+            TimeRange::new(spans.first().map_or(0, |span| span.begin), spans.last().map_or(0, OpSpan::end));
+        let sum = busy(&spans);
         assert!(sum <= wall.nanos() && sum <= inside_graphs(trace), "{sum} ns");
     }
 }
@@ -113,7 +113,7 @@ fn spans_fit_into_wall_time(trace: &Trace) {
 fn graphs_are_mostly_nodes(trace: &Trace) {
     let inside = inside_graphs(trace);
     for lane in trace.lanes() {
-        let sum = busy(&lane.spans);
+        let sum = busy(&trace.spans(lane.id));
         assert!(sum * 2 > inside, "{sum} of {inside} ns");
     }
 }

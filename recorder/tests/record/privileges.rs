@@ -197,7 +197,7 @@ fn probes_attached_one_by_one_see_the_same() {
         let trace = open(&run);
         check_whole(&trace, 1);
         let mut nodes = std::collections::BTreeMap::<u32, usize>::new();
-        for span in trace.lanes().iter().flat_map(|lane| &lane.spans) {
+        for span in trace.lanes().iter().flat_map(|lane| trace.spans(lane.id)) {
             *nodes.entry(span.node).or_default() += 1;
         }
         (trace.file.ending.as_ref().unwrap().lost, trace.graph_spans.len(), nodes)

@@ -42,7 +42,7 @@ fn two_processes_in_one_file_are_told_apart() {
     let lanes: Vec<HashSet<u32>> = trace
         .lanes()
         .iter()
-        .map(|lane| lane.spans.iter().filter_map(|span| Some(trace.thread_of(span)?.pid)).collect())
+        .map(|lane| trace.spans(lane.id).iter().filter_map(|span| Some(trace.thread_of(span)?.pid)).collect())
         .collect();
     assert_eq!(lanes.len(), 2);
     assert!(lanes.iter().all(|pids| pids.len() == 1) && lanes[0] != lanes[1], "{lanes:?}");

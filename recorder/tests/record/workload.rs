@@ -88,7 +88,7 @@ pub(crate) fn wait_until_it_writes(run: &Run, recorder: &mut Child, bytes: u64) 
 pub(crate) fn open(run: &Run) -> Trace {
     let file = File::open(&run.trace).unwrap();
     let trace = Trace::open(Source::from_file(file), &mut |_| true).unwrap();
-    trace.load_spans(&|_| true).unwrap();
+    trace.load_nodes(&|_| true).unwrap();
     trace
 }
 

@@ -57,6 +57,14 @@ macro_rules! entry {
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
     entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
+    entry!(
+        File,
+        Command::SaveSelection,
+        "Save selection as…",
+        "Save the selected range, or what is in sight, as a trace",
+        [with_command(Key::S)],
+        true
+    ),
     entry!(File, Command::Close, "Close", "Close the trace", [with_command(Key::W)], true),
     entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),

@@ -1,14 +1,16 @@
 //! What the panel shows while nothing is selected: the totals of what is in
 //! sight, and the colours.
 
+use super::Totals;
 use super::range::totals_ui;
-use crate::memo::{Jobs, Memo};
+use crate::memo::Jobs;
 use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::Ui;
 use llmtrace_analysis::TimeRange;
-use llmtrace_analysis::stats::{OpTotal, totals_in_range};
+use llmtrace_analysis::stats::By;
+use llmtrace_analysis::totals::totals_in_range;
 use std::sync::Arc;
 
 /// Seconds that the window must rest before its totals are computed.
@@ -22,12 +24,7 @@ pub(crate) struct InSight {
 }
 
 impl InSight {
-    pub(crate) fn in_sight_ui(
-        &mut self,
-        ui: &mut Ui,
-        cx: &mut Cx<'_>,
-        totals: &mut Memo<TimeRange, Vec<OpTotal>>,
-    ) {
+    pub(crate) fn in_sight_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, totals: &mut Totals) {
         ui.heading("In sight");
         let range = cx.open.view.range();
         let now = ui.input(|input| input.time);
@@ -37,9 +34,7 @@ impl InSight {
         ui.weak(format!("{} of the trace", text::nanos_f64(cx.open.view.nanos().min(range.nanos() as f64))));
         ui.weak("Click a bar for its node, drag over the lanes for the totals of a range.");
         ui.separator();
-        if cx.open.trace.is_loaded() {
-            self.rows_ui(ui, cx, now, totals);
-        }
+        self.rows_ui(ui, cx, now, totals);
         ui.separator();
         ui.strong("Colours");
         for class in OpClass::ALL {
@@ -55,7 +50,7 @@ impl InSight {
         );
     }
 
-    fn rows_ui(&self, ui: &mut Ui, cx: &mut Cx<'_>, now: f64, totals: &mut Memo<TimeRange, Vec<OpTotal>>) {
+    fn rows_ui(&self, ui: &mut Ui, cx: &mut Cx<'_>, now: f64, totals: &mut Totals) {
         let rests = cx.jobs == Jobs::Inline || now - self.since >= REST;
         if !rests {
             ui.ctx().request_repaint_after_secs((REST - (now - self.since)) as f32);
@@ -63,7 +58,9 @@ impl InSight {
         let trace = Arc::clone(&cx.open.trace);
         let range = self.range;
         let answer = if rests {
-            totals.get(&range, cx.jobs, ui.ctx(), move || totals_in_range(&trace, range))
+            totals.get(&(range, By::Op), cx.jobs, ui.ctx(), move |going| {
+                totals_in_range(&trace, range, By::Op, &|_| going.on()).ok()
+            })
         } else {
             totals.last().map(|rows| (rows, false))
         };
@@ -72,7 +69,7 @@ impl InSight {
                 if !current {
                     ui.set_opacity(0.6);
                 }
-                totals_ui(ui, cx, rows);
+                totals_ui(ui, cx, By::Op, rows);
             });
         }
     }

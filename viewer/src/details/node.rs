@@ -11,14 +11,14 @@ use egui::{
 };
 use egui_plot::{Bar, BarChart, Plot, VLine};
 use llmtrace_analysis::format::meta::{Graph, Tensor};
-use llmtrace_analysis::search::Place;
 use llmtrace_analysis::stats::{Distribution, distribution_in};
-use llmtrace_analysis::{NodeKey, OpSpan, Phase, node};
+use llmtrace_analysis::{Found, NodeKey, OpSpan, Phase, Place, node};
 use std::sync::Arc;
 
 type Answer = Memo<(NodeKey, Phase), Distribution>;
 
-pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, place: Place, span: &OpSpan, memo: &mut Answer) {
+pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: Found, memo: &mut Answer) {
+    let (place, span) = (found.place, &found.span);
     let key = cx.open.key(span);
     ui.horizontal(|ui| {
         swatch_ui(ui, cx.colors.op(cx.open.class_of(span)));
@@ -129,9 +129,8 @@ fn this_time_ui(ui: &mut Ui, cx: &Cx<'_>, place: Place, span: &OpSpan) {
 /// One bar a thread, on the time of this execution.
 fn threads_ui(ui: &mut Ui, cx: &Cx<'_>, span: &OpSpan) {
     ui.strong("On each thread");
-    let places = cx.open.on_each_lane(span);
-    let spans: Vec<(u32, &OpSpan)> =
-        places.iter().filter_map(|place| Some((place.lane, cx.open.span(*place)?))).collect();
+    let spans: Vec<(u32, OpSpan)> =
+        cx.open.on_each_lane(span).into_iter().map(|found| (found.place.lane, found.span)).collect();
     let begin = spans.iter().map(|(_, span)| span.begin).min().unwrap_or(0);
     let end = spans.iter().map(|(_, span)| span.end()).max().unwrap_or(1);
     let scale = 1.0 / end.saturating_sub(begin).max(1) as f32;
@@ -173,8 +172,8 @@ fn distribution_ui(ui: &mut Ui, cx: &mut Cx<'_>, key: &NodeKey, span: &OpSpan, m
     );
     let trace = Arc::clone(&cx.open.trace);
     let wanted = key.clone();
-    let answer = memo.get(&(key.clone(), phase), cx.jobs, ui.ctx(), move || {
-        distribution_in(&trace, &wanted, None, Some(phase))
+    let answer = memo.get(&(key.clone(), phase), cx.jobs, ui.ctx(), move |going| {
+        distribution_in(&trace, &wanted, None, Some(phase), &|_| going.on()).ok()
     });
     let Some((found, current)) = answer else {
         ui.spinner();
@@ -207,7 +206,7 @@ fn distribution_ui(ui: &mut Ui, cx: &mut Cx<'_>, key: &NodeKey, span: &OpSpan, m
 /// Wall time of this execution.
 fn wall(cx: &Cx<'_>, span: &OpSpan) -> u64 {
     let places = cx.open.on_each_lane(span);
-    let spans = || places.iter().filter_map(|place| cx.open.span(*place));
+    let spans = || places.iter().map(|found| &found.span);
     let begin = spans().map(|span| span.begin).min().unwrap_or(span.begin);
     let end = spans().map(OpSpan::compute_end).max().unwrap_or(span.compute_end());
     end.saturating_sub(begin)

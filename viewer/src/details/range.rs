@@ -1,23 +1,35 @@
-//! Totals by operator of a selected range.
+//! Totals of a selected range, by operator, layer, thread or name.
 
+use super::Totals;
 use crate::command::Command;
-use crate::memo::Memo;
 use crate::panel::{Cx, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 use llmtrace_analysis::TimeRange;
-use llmtrace_analysis::stats::{OpTotal, totals_in_range};
+use llmtrace_analysis::stats::By;
+use llmtrace_analysis::totals::{Total, totals_in_range};
 use std::sync::Arc;
 
 const ROW: f32 = 20.0;
+
+/// What totals are by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TotalsBy(By);
+
+impl Default for TotalsBy {
+    fn default() -> Self {
+        Self(By::Op)
+    }
+}
 
 pub(crate) fn range_ui(
     ui: &mut Ui,
     cx: &mut Cx<'_>,
     range: TimeRange,
-    totals: &mut Memo<TimeRange, Vec<OpTotal>>,
+    by: &mut TotalsBy,
+    totals: &mut Totals,
 ) {
     ui.heading(format!("Range of {}", text::nanos(range.nanos())));
     ui.weak(format!("from {} to {}", text::nanos(range.begin), text::nanos(range.end)));
@@ -32,15 +44,19 @@ pub(crate) fn range_ui(
         }
     });
     ui.separator();
-    if !cx.open.trace.is_loaded() {
-        ui.horizontal(|ui| {
-            ui.spinner();
-            ui.weak("loading spans");
-        });
-        return;
-    }
+    ui.horizontal(|ui| {
+        ui.weak("totals by");
+        for (choice, name) in
+            [(By::Op, "operator"), (By::Layer, "layer"), (By::Thread, "thread"), (By::Name, "name")]
+        {
+            ui.selectable_value(&mut by.0, choice, name);
+        }
+    });
     let trace = Arc::clone(&cx.open.trace);
-    let answer = totals.get(&range, cx.jobs, ui.ctx(), move || totals_in_range(&trace, range));
+    let by = by.0;
+    let answer = totals.get(&(range, by), cx.jobs, ui.ctx(), move |going| {
+        totals_in_range(&trace, range, by, &|_| going.on()).ok()
+    });
     let Some((rows, current)) = answer else {
         ui.spinner();
         return;
@@ -49,14 +65,15 @@ pub(crate) fn range_ui(
         if !current {
             ui.set_opacity(0.6);
         }
-        totals_ui(ui, cx, rows);
+        totals_ui(ui, cx, by, rows);
     });
 }
 
-pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
+pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, by: By, rows: &[Total]) {
     let compute: u64 = rows.iter().map(|row| row.compute_nanos).sum();
     let wait: Option<u64> = rows.iter().map(|row| row.wait_nanos).sum();
-    ui.strong("Totals by operator");
+    let what = if by == By::Op { "operator" } else { by.name() };
+    ui.strong(format!("Totals by {what}"));
     let waiting = wait.map_or(String::new(), |wait| format!(", waiting {}", text::nanos(wait)));
     ui.weak(format!("all threads: computing {}{waiting}", text::nanos(compute)));
     let right = Layout::right_to_left(Align::Center);
@@ -69,14 +86,14 @@ pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
         .columns(Column::exact(60.0), 2)
         .header(ROW, |mut header| {
             for (name, hint) in [
-                ("operator", "What the nodes compute; fused operators together"),
+                (what, "Operators: what nodes compute, fused ones together; names: of their result"),
                 ("share", "Part of all computing inside the range"),
                 ("compute", "Time computing inside the range, summed over threads"),
                 ("wait", "Time waiting at barriers inside the range, summed over threads"),
             ] {
                 header.col(|ui| {
                     let layout = match name {
-                        "operator" => Layout::left_to_right(Align::Center),
+                        _ if name == what => Layout::left_to_right(Align::Center),
                         _ => Layout::right_to_left(Align::Center),
                     };
                     ui.with_layout(layout, |ui| {
@@ -90,11 +107,12 @@ pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[OpTotal]) {
                 let Some(total) = rows.get(row.index()) else { return };
                 row.col(|ui| {
                     ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                        let color = cx.colors.op(OpClass::of(&total.op));
                         ui.spacing_mut().item_spacing.x = 5.0;
-                        swatch_ui(ui, color);
-                        let label = ui.add(egui::Label::new(total.op.as_str()).truncate());
-                        label.on_hover_text(format!("{} executions", text::count(total.count)));
+                        if by == By::Op {
+                            swatch_ui(ui, cx.colors.op(OpClass::of(&total.key)));
+                        }
+                        let label = ui.add(egui::Label::new(total.key.as_str()).truncate());
+                        label.on_hover_text(format!("{} op spans", text::count(total.spans)));
                     });
                 });
                 row.col(|ui| {

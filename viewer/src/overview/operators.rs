@@ -54,7 +54,7 @@ impl Sort {
     pub(crate) fn operators_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
         let summary = std::sync::Arc::clone(&cx.open.summary);
         if let Some(progress) = cx.open.loading {
-            ui.add(egui::ProgressBar::new(progress).desired_width(240.0).text("loading spans"));
+            ui.add(egui::ProgressBar::new(progress).desired_width(240.0).text("counting nodes"));
             return;
         }
         if summary.operators.is_empty() {

@@ -7,37 +7,25 @@ use crate::state::Open;
 use crate::text;
 use crate::theme::{BAR_TEXT, Colors, MIN_BAR, MIN_TEXT_BAR, OpClass};
 use egui::{Align2, Color32, FontId, Painter, Rect, Stroke, StrokeKind, pos2};
-use llmtrace_analysis::fold::{Bar, What, fold, fold_summary};
+use llmtrace_analysis::fold::{Bar, What, fold};
 use llmtrace_analysis::{Phase, TimeRange, Token};
 
-/// Folding begins at multiples of this many shortest bars, so that bars do not
-/// flicker while panning.
-const ANCHOR_BARS: u64 = 512;
 /// Lanes at least this high have a second line of text in their bars.
 const TWO_LINES: f32 = 44.0;
 
-/// Fills `bars` with what a lane shows in `view`.
+/// Fills `bars` with what a lane shows in `view`; wants what it lacks.
 pub(crate) fn bars(open: &Open, lane: u32, view: &View, bars: &mut Vec<Bar>) {
     bars.clear();
+    let Some(lane) = open.trace.lane(lane) else { return };
     let min_nanos = view.nanos_from_pixels(MIN_BAR);
-    let range = view.range();
-    let anchor = min_nanos.saturating_mul(ANCHOR_BARS).max(1);
-    let range = TimeRange::new(range.begin / anchor * anchor, range.end);
-    if let Some(lane) = open.trace.lane(lane) {
-        fold(lane, range, min_nanos, bars);
-    } else if let Some(summary) = open.trace.file.summaries.iter().find(|summary| summary.lane == lane) {
-        fold_summary(summary, range, min_nanos, bars);
-    }
+    fold(&open.trace, lane, view.range(), min_nanos, bars, &mut open.wanted.borrow_mut());
 }
 
 /// The class whose colour a bar has.
-pub(crate) fn class(open: &Open, lane: u32, bar: &Bar) -> OpClass {
-    match bar.what {
-        What::Summary(op) => open.class(op),
-        What::Span(index) | What::Folded(index) => {
-            let span = open.trace.lane(lane).and_then(|lane| lane.spans.get(index));
-            span.map_or(OpClass::Other, |span| open.class_of(span))
-        }
+pub(crate) fn class(open: &Open, bar: &Bar) -> OpClass {
+    match &bar.what {
+        What::Buckets { op, .. } => open.class(*op),
+        What::Span(_, span) | What::Folded(_, span) => open.class_of(span),
     }
 }
 
@@ -106,18 +94,17 @@ impl Canvas<'_> {
     }
 
     /// A thread's lane.
-    pub(crate) fn thread(&self, open: &Open, lane: u32, bars: &[Bar], hovered: Option<usize>) {
+    pub(crate) fn thread(&self, open: &Open, bars: &[Bar], hovered: Option<usize>) {
         let mut quads = Quads::new(self.rect, bars.len() * 2 + 8);
         for (index, bar) in bars.iter().enumerate() {
             let next = bars.get(index + 1).map(|next| self.x(next.range.begin));
-            self.thread_bar(&mut quads, open, lane, (bar, next), hovered == Some(index));
+            self.thread_bar(&mut quads, open, (bar, next), hovered == Some(index));
         }
         self.painter.add(quads.into_shape());
         let lines = self.rect.height() >= TWO_LINES;
         for bar in bars {
-            if let What::Span(index) = bar.what
+            if let What::Span(_, span) = &bar.what
                 && self.bar(bar.range).intersect(self.rect).width() >= MIN_TEXT_BAR
-                && let Some(span) = open.trace.lane(lane).and_then(|lane| lane.spans.get(index))
             {
                 let computing = self.bar(TimeRange::new(span.begin, span.compute_end()));
                 let background = self.colors.op(open.class_of(span));
@@ -138,15 +125,8 @@ impl Canvas<'_> {
     }
 
     /// A bar; `next` is where the next one begins.
-    fn thread_bar(
-        &self,
-        quads: &mut Quads,
-        open: &Open,
-        lane: u32,
-        (bar, next): (&Bar, Option<f32>),
-        hovered: bool,
-    ) {
-        let class = class(open, lane, bar);
+    fn thread_bar(&self, quads: &mut Quads, open: &Open, (bar, next): (&Bar, Option<f32>), hovered: bool) {
+        let class = class(open, bar);
         let lighten = |color: Color32| {
             if hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color }
         };
@@ -159,11 +139,7 @@ impl Canvas<'_> {
         {
             rect.max.x = next;
         }
-        let single = match bar.what {
-            What::Span(index) => open.trace.lane(lane).and_then(|lane| lane.spans.get(index)),
-            _ => None,
-        };
-        if let Some(span) = single {
+        if let What::Span(_, span) = &bar.what {
             let until = self.x(span.compute_end()).clamp(rect.left(), rect.right());
             if span.wait > 0 {
                 let rect = Rect::from_x_y_ranges(until..=rect.right(), rect.y_range());
@@ -180,6 +156,22 @@ impl Canvas<'_> {
         let until = (busy - share(bar.wait)).max(rect.top());
         quads.rect(Rect::from_x_y_ranges(rect.x_range(), until..=busy), waiting);
         quads.rect(Rect::from_x_y_ranges(rect.x_range(), busy..=rect.bottom()), computing);
+    }
+
+    /// Blocks of a lane that cannot be read: hatched, so that nobody takes them
+    /// for idle time.
+    pub(crate) fn damaged(&self, open: &Open, lane: u32) {
+        let window = self.view.range();
+        let mut quads = Quads::new(self.rect, 16);
+        let damaged = open.trace.damaged();
+        for block in damaged.iter().filter(|block| block.lane == lane && block.range.overlaps(window)) {
+            let bar = self.bar(block.range);
+            quads.rect(bar, self.colors.loss.gamma_multiply(0.18));
+            quads.stripes(bar, self.colors.loss.gamma_multiply(0.7));
+            let label = "this part of the file is damaged";
+            self.label(bar, &[label, "damaged"], self.rect.center().y, self.colors.text);
+        }
+        self.painter.add(quads.into_shape());
     }
 
     /// The lane of tokens.

@@ -16,7 +16,7 @@ pub(crate) fn any(open: &Open) -> bool {
 
 /// What is under the pointer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Found {
+pub(crate) enum Moment {
     /// A mark, within a few pixels.
     Mark(Mark),
     /// A level that held for a while.
@@ -25,27 +25,27 @@ pub(crate) enum Found {
 
 /// What happened at `time`, or for marks within `slack`; `share` of the lane's
 /// height is above the pointer.
-pub(crate) fn at(open: &Open, time: Nanos, slack: Nanos, share: f32) -> Option<Found> {
+pub(crate) fn at(open: &Open, time: Nanos, slack: Nanos, share: f32) -> Option<Moment> {
     let marks = &open.trace.marks;
     let after = marks.partition_point(|mark| mark.time.saturating_add(slack) < time);
     if let Some(mark) = marks.get(after).filter(|mark| mark.time <= time.saturating_add(slack)) {
-        return Some(Found::Mark(*mark));
+        return Some(Moment::Mark(*mark));
     }
     let processes = &open.trace.levels;
     let process = (share * processes.len() as f32) as usize;
     let ranges = processes.get(process.min(processes.len().saturating_sub(1)))?;
     let after = ranges.partition_point(|range| range.range.begin <= time);
-    ranges.get(after.checked_sub(1)?).map(|range| Found::Range(*range))
+    ranges.get(after.checked_sub(1)?).map(|range| Moment::Range(*range))
 }
 
 /// Says what is there.
-pub(crate) fn found_ui(ui: &mut Ui, open: &Open, found: &Found) {
+pub(crate) fn found_ui(ui: &mut Ui, open: &Open, found: &Moment) {
     match found {
-        Found::Mark(mark) => {
+        Moment::Mark(mark) => {
             ui.strong(open.trace.file.string(StrId(mark.label)));
             ui.weak(text::nanos(mark.time));
         }
-        Found::Range(range) => {
+        Moment::Range(range) => {
             ui.strong(format!("recorded at level {}", name(range)));
             let reason = open.trace.file.string(range.reason);
             if !reason.is_empty() {

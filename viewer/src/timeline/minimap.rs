@@ -7,7 +7,7 @@ use super::view::View;
 use crate::state::Open;
 use crate::theme::Colors;
 use egui::{CursorIcon, Painter, Rect, Response, Stroke, StrokeKind, pos2};
-use llmtrace_analysis::fold::{Bar, fold, fold_summary};
+use llmtrace_analysis::fold::{Bar, fold};
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// How near an edge the pointer grabs it.
@@ -21,7 +21,7 @@ pub(crate) struct Minimap {
     grab: Option<Grab>,
     /// Busy share of each pixel, and what it was computed for.
     busy: Vec<f32>,
-    busy_of: (usize, bool),
+    busy_of: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,27 +124,24 @@ impl Minimap {
 
     fn update(&mut self, open: &Open, whole: &View) {
         let pixels = whole.width() as usize;
-        let wanted = (pixels, open.trace.is_loaded());
-        if self.busy_of == wanted {
+        if self.busy_of == Some(pixels) {
             return;
         }
-        self.busy_of = wanted;
         self.busy.clear();
         self.busy.resize(pixels, 0.0);
         let min_nanos = whole.nanos_from_pixels(1.0);
         let mut bars: Vec<Bar> = Vec::new();
-        let lanes = open.trace.lane_ids();
-        for &lane in &lanes {
+        let mut missing = Vec::new();
+        for lane in open.trace.lanes() {
             bars.clear();
-            if let Some(lane) = open.trace.lane(lane) {
-                fold(lane, whole.range(), min_nanos, &mut bars);
-            } else if let Some(summary) = open.trace.file.summaries.iter().find(|known| known.lane == lane) {
-                fold_summary(summary, whole.range(), min_nanos, &mut bars);
-            }
+            fold(&open.trace, lane, whole.range(), min_nanos, &mut bars, &mut missing);
             for bar in &bars {
-                spread(&mut self.busy, whole, bar, lanes.len() as f32);
+                spread(&mut self.busy, whole, bar, open.trace.lanes().len() as f32);
             }
         }
+        // A file without footer has no summary of the whole: drawn as it arrives.
+        self.busy_of = missing.is_empty().then_some(pixels);
+        open.wanted.borrow_mut().extend(missing);
     }
 }
 

@@ -21,6 +21,7 @@ pub mod view;
 
 use crate::command::Command;
 use crate::panel::Cx;
+use crate::seek::Seek;
 use crate::state::Open;
 use crate::text;
 use crate::theme::{Colors, GUTTER_WIDTH, MINIMAP_HEIGHT, RULER_HEIGHT};
@@ -30,10 +31,9 @@ use egui::{
 };
 use input::Drag;
 use lanes::Canvas;
-use levels::Found;
+use levels::Moment;
 use llmtrace_analysis::fold::{Bar, What};
-use llmtrace_analysis::search::Place;
-use llmtrace_analysis::{Nanos, TimeRange};
+use llmtrace_analysis::{Found, Nanos, Place, TimeRange};
 use minimap::Minimap;
 use rows::{Kind, Row};
 use tooltip::Hit;
@@ -189,7 +189,8 @@ impl Timeline {
     fn paint_rows(&self, ui: &Ui, rows: &[Row], all: Rect, view: &View, hit: Option<&Hit>, cx: &Cx<'_>) {
         let left = all.left() + GUTTER_WIDTH;
         let everywhere = ui.painter().clone();
-        let marked = cx.open.selected_span().map(|span| cx.open.on_each_lane(span)).unwrap_or_default();
+        let selected = cx.open.selected;
+        let marked = selected.map(|found| cx.open.on_each_lane(&found.span)).unwrap_or_default();
         let grid = Rect::from_min_max(pos2(left, all.top()), all.max);
         for (row, bars) in rows.iter().zip(&self.bars) {
             let rect = Rect::from_min_max(
@@ -216,7 +217,8 @@ impl Timeline {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
                         _ => None,
                     });
-                    canvas.thread(cx.open, lane, bars, hovered);
+                    canvas.thread(cx.open, bars, hovered);
+                    canvas.damaged(cx.open, lane);
                     outline_selected(&canvas, lane, &marked, cx);
                 }
             }
@@ -253,8 +255,8 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Token(token)) => token.range,
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
-            Some(Hit::Level(Found::Range(range))) => range.range,
-            Some(Hit::Level(Found::Mark(_))) | None => return,
+            Some(Hit::Level(Moment::Range(range))) => range.range,
+            Some(Hit::Level(Moment::Mark(_))) | None => return,
         };
         cx.commands.push(Command::ZoomTo(range));
     } else if response.clicked() {
@@ -264,20 +266,23 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                 cx.commands.push(Command::SelectRange(TimeRange::new(span.begin, span.end)))
             }
             Some(Hit::Bar { lane, bar, .. }) => {
-                if let What::Span(index) | What::Folded(index) = bar.what {
-                    cx.commands.push(Command::Select(Place { lane: *lane, index }));
-                }
+                let lane = *lane;
+                cx.commands.push(match bar.what {
+                    What::Span(index, span) | What::Folded(index, span) => {
+                        Command::Select(Found { place: Place { lane, index }, span })
+                    }
+                    What::Buckets { .. } => Command::Seek(Seek::Longest { lane, range: bar.range }),
+                });
             }
-            Some(Hit::Level(Found::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
-            Some(Hit::Level(Found::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
+            Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
+            Some(Hit::Level(Moment::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
         }
     }
 }
 
-fn outline_selected(canvas: &Canvas<'_>, lane: u32, marked: &[Place], cx: &Cx<'_>) {
-    for place in marked.iter().filter(|place| place.lane == lane) {
-        let Some(span) = cx.open.span(*place) else { continue };
-        let chosen = cx.open.selected == Some(*place);
+fn outline_selected(canvas: &Canvas<'_>, lane: u32, marked: &[Found], cx: &Cx<'_>) {
+    for Found { place, span } in marked.iter().filter(|found| found.place.lane == lane) {
+        let chosen = cx.open.selected.is_some_and(|found| found.place == *place);
         let stroke = Stroke::new(if chosen { 2.5 } else { 1.25 }, cx.colors.text);
         canvas.outline(TimeRange::new(span.begin, span.end()), stroke);
     }
@@ -290,11 +295,11 @@ fn announce(response: &Response, role: Role, name: &str) {
 /// A lane's name and what is selected on it, for those who do not see it.
 fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
     let response = ui.interact(rect, ui.scope_id().with(("row", row.name())), Sense::hover());
-    let selected = open.selected.filter(|place| row.kind == Kind::Thread(place.lane));
+    let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name());
-        if let Some(span) = selected.and_then(|place| open.span(place)) {
-            let key = open.key(span);
+        if let Some(found) = selected {
+            let key = open.key(&found.span);
             info.current_text_value = Some(format!("selected {} {}", key.op, key.name));
         }
         info

@@ -19,7 +19,7 @@ pub(crate) enum Hit {
     /// A graph computation.
     Graph(GraphSpan),
     /// What was recorded, or a mark.
-    Level(levels::Found),
+    Level(levels::Moment),
     /// A bar of a thread's lane, and its place in the list of bars.
     Bar { lane: u32, index: usize, bar: Bar },
 }
@@ -31,25 +31,22 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
         Hit::Token(token) => token_ui(ui, token),
         Hit::Graph(span) => graph_ui(ui, open, span),
         Hit::Level(found) => levels::found_ui(ui, open, found),
-        Hit::Bar { lane, bar, .. } => match bar.what {
-            What::Span(index) => {
-                if let Some(span) = open.trace.lane(*lane).and_then(|lane| lane.spans.get(index)) {
-                    span_ui(ui, open, span);
-                }
-            }
-            What::Folded(index) => {
-                ui.strong(format!("{} nodes", text::count(u64::from(bar.count))));
+        Hit::Bar { bar, .. } => match &bar.what {
+            What::Span(_, span) => span_ui(ui, open, span),
+            What::Folded(_, span) => {
+                ui.strong(format!("{} nodes", text::count(bar.count)));
                 part_ui(ui, bar);
-                if let Some(span) = open.trace.lane(*lane).and_then(|lane| lane.spans.get(index)) {
-                    let key = open.key(span);
-                    ui.weak(format!("longest: {}  {}  {}", key.name, key.op, text::nanos(span.compute)));
-                }
+                let key = open.key(span);
+                ui.weak(format!("longest: {}  {}  {}", key.name, key.op, text::nanos(span.compute)));
                 ui.weak("zoom in to see each");
             }
-            What::Summary(op) => {
-                ui.strong(format!("{} nodes begin here", text::count(u64::from(bar.count))));
+            What::Buckets { op, longest } => {
+                ui.strong(format!("{} nodes begin here", text::count(bar.count)));
                 part_ui(ui, bar);
-                ui.weak(format!("mostly {}", open.trace.file.string(op)));
+                ui.weak(format!("mostly {}", open.trace.file.string(*op)));
+                if *longest > 0 {
+                    ui.weak(format!("longest: {}; click to select it", text::nanos(*longest)));
+                }
             }
         },
     }

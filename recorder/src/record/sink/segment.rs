@@ -79,6 +79,9 @@ impl<M: Medium> Segment<M> {
             pending: 0,
             room: 0,
         };
+        if limit.is_some() {
+            segment.writer.leave_out_sums();
+        }
         live.strings().for_each(|text| segment.string(text));
         if !live.recording.recorder_version.is_empty() {
             segment.writer.write_recording(&live.recording)?;
@@ -281,6 +284,7 @@ impl<M: Medium> Segment<M> {
     pub(super) fn rescue(&mut self, ending: &Ending) -> Saved {
         let whole = self.writer.bytes();
         self.writer.discard();
+        self.writer.leave_out_sums();
         // Nobody else takes the room that was set aside, as long as nothing is cut.
         let _ = self.writer.sink_mut().cut_part(whole);
         self.writer.sink_mut().open_reserve();
