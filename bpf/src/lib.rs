@@ -2,7 +2,7 @@
 //! the records that they send.
 //!
 //! ```text
-//! target's thread ─ uprobe ─► program ─► ring buffer ─► recorder
+//! target's thread ─ uprobe ─► program ─► ring of the CPU ─► recorder
 //!                                └─ no room ─► counted in `lost`, by kind
 //! ```
 //!

@@ -144,7 +144,8 @@ pub struct Recording {
     /// What a hit of each kind of probe costs the target on this host; empty
     /// when it was not measured.
     pub costs: Vec<ProbeCost>,
-    /// All processes that were recorded, `target` first; empty before version 1.1.
+    /// All processes that were recorded; rows name them by their place here. `target`
+    /// is the one that computes most. Empty before version 1.1.
     pub processes: Vec<Process>,
     /// The overhead not to exceed, in thousandths of the target's time; 0 for none.
     pub max_overhead_permille: u32,

@@ -59,7 +59,8 @@ mod linux {
     ///
     /// Attaches eBPF probes to the llama.cpp (or any ggml program) in a process,
     /// which runs on unchanged. Ends when the process exits, after --duration,
-    /// or with Ctrl-C. Needs root: `sudo llmtrace record …`.
+    /// or with Ctrl-C. Needs root, as with `sudo llmtrace
+    /// record …`, or the capabilities that docs/recording.md names.
     #[derive(Args)]
     #[command(after_help = "\
 Examples:

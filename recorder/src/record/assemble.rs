@@ -33,6 +33,8 @@ use std::rc::Rc;
 const MAX_THREADS: usize = 1 << 14;
 /// Contexts remembered.
 const MAX_CONTEXTS: usize = 1 << 10;
+/// Losses remembered: more than happen while a graph runs.
+const MAX_LOSSES: usize = 64;
 /// Finds out which nodes a graph has, while it runs.
 pub(super) trait DescribeGraph {
     /// The graph that begins; `None` when its nodes cannot be read.
@@ -115,6 +117,9 @@ pub(super) struct Assembler {
     nodes: HashMap<u32, event_graph_nodes>,
     /// When operators were probed: the last few ranges, the newest last.
     ops: VecDeque<TimeRange>,
+    /// Ranges in which events were lost, the last few.
+    losses: VecDeque<TimeRange>,
+    doubts: VecDeque<Doubt>,
     decodes: HashMap<u32, OpenDecode>,
     ubatches: HashMap<u32, Ubatch>,
     running: Vec<RunningGraph>,
@@ -127,6 +132,13 @@ pub(super) struct Assembler {
     pub(super) rows: Rows,
     pub(super) counts: Counts,
     pub(super) hits: Hits,
+}
+
+/// From `after` on, calls or graphs that are open may have ended unseen.
+struct Doubt {
+    after: Nanos,
+    calls: bool,
+    graphs: bool,
 }
 
 struct OpenDecode {
@@ -147,6 +159,8 @@ impl Assembler {
             contexts: HashMap::new(),
             nodes: HashMap::new(),
             ops: VecDeque::from([TimeRange::new(0, Nanos::MAX)]),
+            losses: VecDeque::new(),
+            doubts: VecDeque::new(),
             decodes: HashMap::new(),
             ubatches: HashMap::new(),
             running: Vec::new(),
@@ -191,6 +205,9 @@ impl Assembler {
         let head = event.head();
         self.hits.count(head.kind);
         let (time, tid) = (head.time.saturating_sub(self.start), head.tid);
+        while self.doubts.front().is_some_and(|doubt| doubt.after < time) {
+            self.forget();
+        }
         match event {
             Event::DecodeBegin(event) => self.decode_begin(time, tid, event),
             Event::DecodeEnd(event) => self.decode_end(time, tid, event.result),
@@ -217,25 +234,39 @@ impl Assembler {
         }
     }
 
-    /// Marks what runs, or ran since the rows were taken, as touched by loss.
-    pub(super) fn mark_loss(&mut self, range: TimeRange) {
-        for graph in &mut self.running {
-            graph.span.touched_by_loss = 1;
-        }
+    /// Events were lost, which is known before all events of that time have come:
+    /// marks what they may have touched, as it ends, and forgets what is open once
+    /// the events have come that far.
+    pub(super) fn lost(&mut self, range: TimeRange, calls: bool, graphs: bool) {
         for graph in &mut self.rows.graphs {
-            if TimeRange::new(graph.span.begin, graph.span.end).overlaps(range) {
-                graph.span.touched_by_loss = 1;
-                for span in graph.lanes.iter_mut().flat_map(|(_, spans)| spans) {
-                    span.touched_by_loss |= TimeRange::new(span.begin, span.end() + 1).overlaps(range);
-                }
-            }
+            mark(graph, range);
         }
+        if self.losses.len() >= MAX_LOSSES {
+            self.losses.pop_front();
+        }
+        self.losses.push_back(range);
+        if self.doubts.len() >= MAX_LOSSES {
+            self.forget();
+        }
+        self.doubts.push_back(Doubt { after: range.end, calls, graphs });
+    }
+
+    /// Acts on the oldest doubt.
+    fn forget(&mut self) {
+        let Some(Doubt { calls, graphs, .. }) = self.doubts.pop_front() else { return };
+        if calls {
+            self.forget_open_calls();
+        }
+        if graphs {
+            self.forget_running_graphs();
+        }
+        self.sequences.distrust();
     }
 
     /// Forgets calls that are open although their end, or that of an earlier one,
     /// may be among the events lost: nobody could tell an inner call from a next
     /// one. Their ends count as orphans.
-    pub(super) fn forget_open_calls(&mut self) {
+    fn forget_open_calls(&mut self) {
         self.decodes.clear();
         self.ubatches.clear();
     }
@@ -392,7 +423,8 @@ impl Assembler {
     }
 
     fn barrier(&mut self, time: u64, tid: u32, cpu: u32) {
-        for graph in &mut self.running {
+        // The newest first, as above.
+        for graph in self.running.iter_mut().rev() {
             if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
                 lane.arrive(time, cpu);
                 return;
@@ -435,7 +467,9 @@ impl Assembler {
             self.counts.op_spans += spans.len() as u64;
             lanes.push((lane_id(self.process, graph.slot, lane.ith), spans));
         }
-        self.rows.graphs.push(FinishedGraph { span: graph.span, lanes });
+        let mut finished = FinishedGraph { span: graph.span, lanes };
+        self.losses.iter().for_each(|range| mark(&mut finished, *range));
+        self.rows.graphs.push(finished);
     }
 
     /// Whether operators were probed throughout a range.
@@ -508,6 +542,16 @@ impl Assembler {
         self.threads.insert((ith, tid), id);
         self.rows.threads.push(Thread { id, ith, tid, pid: self.pid });
         id
+    }
+}
+
+/// Marks a graph and its nodes as touched by a loss, where they overlap it.
+fn mark(graph: &mut FinishedGraph, loss: TimeRange) {
+    if TimeRange::new(graph.span.begin, graph.span.end).overlaps(loss) {
+        graph.span.touched_by_loss = 1;
+        for span in graph.lanes.iter_mut().flat_map(|(_, spans)| spans) {
+            span.touched_by_loss |= TimeRange::new(span.begin, span.end() + 1).overlaps(loss);
+        }
     }
 }
 

@@ -222,7 +222,7 @@ fn losses_mark_what_they_may_have_touched() {
     let mut run = Run::new();
     run.two_threads(200, true);
     run.two_threads(300, true);
-    run.assembler.mark_loss(TimeRange::new(0, 130));
+    run.assembler.lost(TimeRange::new(0, 130), false, false);
     let marked: Vec<u8> = run.assembler.rows.graphs.iter().map(|graph| graph.span.touched_by_loss).collect();
     assert_eq!(marked, [1, 0]);
     let spans = &run.assembler.rows.graphs[0].lanes[0].1;
@@ -287,4 +287,21 @@ fn a_graph_that_ran_while_probes_came_or_went_has_no_operators_and_casts_no_doub
     assert_eq!(run.last().lanes.len(), 2);
     assert!(!run.assembler.sequences.begins_needed());
     assert_eq!((run.assembler.counts.uncounted_graphs, run.assembler.counts.orphans), (0, 0));
+}
+
+#[test]
+fn a_loss_touches_what_is_assembled_after_it_became_known() {
+    let mut run = Run::new();
+    // Known while events of before are still to come.
+    run.assembler.lost(TimeRange::new(250, 330), true, false);
+    run.event(decode_begin(200, 0x1000, 1));
+    for at in [220, 400, 600] {
+        run.two_threads(at, true);
+    }
+    let touched: Vec<u8> = run.assembler.rows.graphs.iter().map(|graph| graph.span.touched_by_loss).collect();
+    // Times count from 100: these are 120 to 190, 300 to 370 and 500 to 570.
+    assert_eq!(touched, [0, 1, 0]);
+    // The call of before the loss was forgotten when events came that far.
+    run.event(Event::DecodeEnd(event_decode_end { head: head(700, 10), ..Default::default() }));
+    assert!(run.assembler.rows.decodes.is_empty());
 }

@@ -10,8 +10,9 @@
 //! Probes are really detached: one that is there but switched off costs the
 //! target nearly as much.
 
+use super::plan::Program;
 use llmtrace_format::Nanos;
-use llmtrace_format::meta::Level;
+use llmtrace_format::meta::{Level, ProbeCost};
 
 /// Between two decisions.
 const DECIDE_EVERY: Nanos = 500_000_000;
@@ -19,6 +20,9 @@ const DECIDE_EVERY: Nanos = 500_000_000;
 const ENOUGH: u64 = 16;
 /// Beyond one token in so many, operators say too little for what they cost.
 const MAX_WINDOW: u32 = 64;
+/// How long level token holds before level graph is tried again: at first, and at most.
+const FIRST_RETRY: Nanos = 5_000_000_000;
+const LAST_RETRY: Nanos = 120_000_000_000;
 /// Calls of decode, ubatch and graph, each with its return.
 const HITS_OF_CALLS: f64 = 6.0;
 
@@ -30,6 +34,27 @@ pub(super) struct Setting {
     pub(super) window: u32,
 }
 
+/// Nanoseconds of a hit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Prices {
+    op: f64,
+    /// Of an operator's probe on an instruction that is single-stepped.
+    stepped: f64,
+    call: f64,
+}
+
+impl Prices {
+    /// As they were measured here; all 0 when they were not.
+    pub(super) fn of(costs: &[ProbeCost]) -> Self {
+        let price = |purpose: &str| {
+            costs.iter().find(|cost| cost.purpose == purpose).map_or(0.0, |cost| cost.nanos as f64)
+        };
+        let op = price(Program::Barrier.purpose());
+        let more = (price("empty, single-stepped") - price(Program::Nothing.purpose())).max(0.0);
+        Self { op, stepped: op + more, call: price(Program::DecodeBegin.purpose()) }
+    }
+}
+
 /// Decides on settings from what graphs took.
 pub(super) struct Budget {
     /// Share of the target's time that probes may take; `None` for any.
@@ -37,9 +62,11 @@ pub(super) struct Budget {
     /// What the user asked for.
     asked: Setting,
     setting: Setting,
-    /// Nanoseconds of a hit of an operator's probe, and of a call's.
-    op_nanos: f64,
-    call_nanos: f64,
+    prices: Prices,
+    /// Whether operators' probes are single-stepped.
+    stepped: bool,
+    /// When level graph is tried again, once it was given up.
+    retry: Nanos,
     decided: Nanos,
     seen: Seen,
     /// Hits of a graph with operators, as last measured.
@@ -57,18 +84,29 @@ struct Seen {
 }
 
 impl Budget {
-    /// `max` is a share of the target's time; prices are nanoseconds a hit.
-    pub(super) fn new(max: Option<f64>, asked: Setting, op_nanos: u64, call_nanos: u64) -> Self {
+    /// `max` is a share of the target's time.
+    pub(super) fn new(max: Option<f64>, asked: Setting, prices: Prices) -> Self {
         Self {
             max,
             asked,
             setting: asked,
-            op_nanos: op_nanos as f64,
-            call_nanos: call_nanos as f64,
+            prices,
+            stepped: false,
+            retry: FIRST_RETRY,
             decided: 0,
             seen: Seen::default(),
             hits: 0.0,
         }
+    }
+
+    /// Says whether probes of operators are on instructions that the kernel must
+    /// single-step.
+    pub(super) fn set_stepped(&mut self, stepped: bool) {
+        self.stepped = stepped;
+    }
+
+    fn op_nanos(&self) -> f64 {
+        if self.stepped { self.prices.stepped } else { self.prices.op }
     }
 
     /// What is recorded now.
@@ -79,7 +117,7 @@ impl Budget {
     /// Takes a graph that ran for `nanos`; `hits` of its slowest thread's probes are
     /// those of operators.
     pub(super) fn observe(&mut self, nanos: Nanos, hits: u32, with_ops: bool) {
-        let probes = if with_ops { f64::from(hits) * self.op_nanos } else { 0.0 };
+        let probes = if with_ops { f64::from(hits) * self.op_nanos() } else { 0.0 };
         self.seen.graphs += 1;
         self.seen.nanos += (nanos as f64 - probes).max(nanos as f64 / 10.0);
         if with_ops {
@@ -91,6 +129,17 @@ impl Budget {
     /// Called often; a new setting, and why, when one is due.
     pub(super) fn decide(&mut self, now: Nanos) -> Option<(Setting, String)> {
         let max = self.max?;
+        // Below level graph nothing is seen that could be decided on.
+        if self.setting.level < self.asked.level.min(Level::Graph) {
+            if now.saturating_sub(self.decided) < self.retry {
+                return None;
+            }
+            self.retry = (self.retry * 2).min(LAST_RETRY);
+            self.decided = now;
+            self.seen = Seen::default();
+            self.setting = Setting { level: Level::Graph, window: 1 };
+            return Some((self.setting, "level graph is tried again".to_owned()));
+        }
         if now.saturating_sub(self.decided) < DECIDE_EVERY || self.seen.graphs < ENOUGH {
             return None;
         }
@@ -100,8 +149,8 @@ impl Budget {
             self.hits = seen.hits as f64 / seen.with_ops as f64;
         }
         let graph_nanos = seen.nanos / seen.graphs as f64;
-        let calls = HITS_OF_CALLS * self.call_nanos / graph_nanos;
-        let ops = self.hits * self.op_nanos / graph_nanos;
+        let calls = HITS_OF_CALLS * self.prices.call / graph_nanos;
+        let ops = self.hits * self.op_nanos() / graph_nanos;
         let (mut setting, cost) = self.affordable(max, calls, ops);
         let rises =
             |setting: Setting| setting.level > self.setting.level || setting.window < self.setting.window;
@@ -175,12 +224,16 @@ impl Window {
     /// computed so far.
     pub(super) fn on(&mut self, now: Nanos, graphs: u64, window: u32) -> bool {
         let computed = graphs - self.graphs;
+        if window <= 1 && self.on {
+            (self.since, self.graphs) = (now, graphs);
+            return true;
+        }
         if computed == 0 {
             // Nothing runs: a model is loaded, or a server has nothing to do.
             self.since = now;
         }
         let over = match self.on {
-            _ if window <= 1 => !self.on,
+            false if window <= 1 => true,
             true => now.saturating_sub(self.since) >= RUN_NANOS && computed >= RUN_GRAPHS,
             false => computed >= self.run * u64::from(window - 1),
         };
@@ -197,6 +250,7 @@ mod tests {
     use super::*;
 
     const THREAD: Setting = Setting { level: Level::Thread, window: 1 };
+    const PRICES: Prices = Prices { op: 1000.0, stepped: 4000.0, call: 2000.0 };
 
     /// A second of graphs that take `nanos` without probes and hit `hits` of them.
     fn second(budget: &mut Budget, at: u64, nanos: Nanos, hits: u32) -> Option<Setting> {
@@ -209,15 +263,15 @@ mod tests {
 
     #[test]
     fn what_is_within_the_budget_stays() {
-        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        let mut budget = Budget::new(Some(0.05), THREAD, PRICES);
         assert_eq!(second(&mut budget, 1, 20_000_000, 402), None);
-        let mut unlimited = Budget::new(None, THREAD, 1000, 2000);
+        let mut unlimited = Budget::new(None, THREAD, PRICES);
         assert_eq!(second(&mut unlimited, 1, 100_000, 402), None);
     }
 
     #[test]
     fn too_dear_operators_are_recorded_for_some_tokens_and_for_all_once_they_are_cheap() {
-        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        let mut budget = Budget::new(Some(0.05), THREAD, PRICES);
         // 400 µs of probes in 2 ms are 20 %.
         let five = Setting { level: Level::Thread, window: 5 };
         assert_eq!(second(&mut budget, 1, 2_000_000, 400), Some(five));
@@ -229,11 +283,26 @@ mod tests {
 
     #[test]
     fn tiny_graphs_are_recorded_without_operators_or_not_at_all() {
-        let mut budget = Budget::new(Some(0.05), THREAD, 1000, 2000);
+        let mut budget = Budget::new(Some(0.05), THREAD, PRICES);
         let graph = Setting { level: Level::Graph, window: 1 };
         assert_eq!(second(&mut budget, 1, 300_000, 2000), Some(graph));
         let token = Setting { level: Level::Token, window: 1 };
         assert_eq!(second(&mut budget, 2, 20_000, 2000), Some(token));
+        // Nothing is seen at level token: graph is tried after a while, and kept if it can be.
+        assert_eq!(budget.decide(6_000_000_000), None);
+        assert_eq!(budget.decide(8_000_000_000).map(|(setting, _)| setting), Some(graph));
+        assert_eq!(second(&mut budget, 9, 300_000, 2000), None);
+    }
+
+    #[test]
+    fn single_stepped_probes_cost_what_they_cost() {
+        let mut budget = Budget::new(Some(0.05), THREAD, PRICES);
+        budget.set_stepped(true);
+        for _ in 0..100 {
+            budget.observe(21_600_000, 402, true);
+        }
+        let (setting, _) = budget.decide(1_000_000_000).expect("8 % are too much");
+        assert_eq!(setting, Setting { level: Level::Thread, window: 2 });
     }
 
     #[test]
@@ -247,5 +316,12 @@ mod tests {
         assert!((0.3..0.36).contains(&share), "{share}");
         assert!(on[..2000].iter().all(|on| *on));
         assert!(window.on(8_000_000_000, 6000, 1));
+        // A window that comes late does not rest for as long as there was none.
+        for step in 0..100_000 {
+            window.on(8_000_000_000 + step * 1_000_000, 6000 + step, 1);
+        }
+        let on =
+            (0..2000).filter(|step| window.on(108_000_000_000 + step * 1_000_000, 106_000 + step, 5)).count();
+        assert!((300..500).contains(&on), "{on}");
     }
 }

@@ -27,6 +27,8 @@ mod offset {
     pub(super) const FLAGS: usize = 148;
 }
 const SOURCES: usize = 10;
+/// Of `uid` in `struct ggml_cgraph`, as in the BPF program.
+const UID_OFFSET: u64 = 88;
 
 /// A call of the function that computes a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -209,6 +211,10 @@ impl DescribeGraph for GraphReader {
             return Some(known.clone());
         }
         let known = Rc::new(self.read(call)?);
+        // Its memory may have become another graph's while it was read.
+        if has_uid && self.memory.read_words(call.graph + UID_OFFSET, 1)? != [call.uid] {
+            return None;
+        }
         if has_uid {
             if self.remembered.len() >= MAX_REMEMBERED {
                 self.remembered.clear();

@@ -123,7 +123,7 @@ pub(super) fn op_spans(lane: &LaneRun, graph: &GraphSpan, release: &[u64], threa
                 graph_span: graph.id,
                 thread,
                 cpu: step.cpu,
-                touched_by_loss: graph.touched_by_loss != 0,
+                touched_by_loss: false,
             }
         })
         .collect()

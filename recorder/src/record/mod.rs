@@ -109,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
     };
     let launched = targets.iter().find(|target| target.launched);
     if let Some(target) = launched {
-        target.go()?;
+        target.go().inspect_err(|_| target.abandon())?;
     }
     let ended = match record(options, &targets, &mut session, &mut signals) {
         Ok((reason, exit_code)) => {
@@ -143,7 +143,8 @@ pub(crate) fn run(options: &Options) -> Result<i32> {
 
 /// Waits for a command that is not recorded any more.
 fn go_on(target: &Target, signals: &mut SignalsInfo<WithOrigin>) -> Option<i32> {
-    target.wait(|| signals.pending().for_each(|signal| pass_on(target, &signal)))
+    let for_it = |signal: &Origin| signal.signal != SIGUSR1;
+    target.wait(|| signals.pending().filter(for_it).for_each(|signal| pass_on(target, &signal)))
 }
 
 /// The processes to record; `None` when somebody interrupts the wait for them.
@@ -156,11 +157,17 @@ fn find(
         return Ok(Some(vec![Target::launch(&options.command, caller)?]));
     }
     let Some(name) = &options.name else {
-        return options.pids.iter().map(|&pid| Target::running(pid)).collect::<Result<_>>().map(Some);
+        let mut targets: Vec<Target> =
+            options.pids.iter().map(|&pid| Target::running(pid)).collect::<Result<_>>()?;
+        targets.sort_by_key(|target| target.pid);
+        targets.dedup_by_key(|target| target.pid);
+        return Ok(Some(targets));
     };
     loop {
         match Target::named(name) {
-            Err(_) if options.wait && signals.pending().next().is_none() => std::thread::sleep(LOOK_EVERY),
+            Err(_) if options.wait && signals.pending().all(|signal| signal.signal == SIGUSR1) => {
+                std::thread::sleep(LOOK_EVERY);
+            }
             Err(_) if options.wait => return Ok(None),
             found => return found.map(Some),
         }
@@ -211,7 +218,7 @@ fn record(
             say(note);
         }
         if let Some(reason) = session.done() {
-            return Ok((reason, None));
+            return Ok((reason, ended));
         }
         for signal in signals.pending() {
             if signal.signal == SIGUSR1 {

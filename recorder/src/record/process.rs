@@ -60,6 +60,8 @@ pub(super) struct Process {
     /// The recorded process that started it; 0 when the user named it.
     pub(super) parent: u32,
     pub(super) gone: bool,
+    /// Whether it became another program.
+    pub(super) replaced: bool,
     pub(super) assembler: Assembler,
     pub(super) graphs: GraphReader,
     pub(super) level: Level,
@@ -103,6 +105,7 @@ impl Process {
             exe,
             parent,
             gone: false,
+            replaced: false,
             assembler: Assembler::new(common.start, to.pid, to.index, common.ids.clone()),
             graphs: GraphReader::new(ProcessMemory::new(to.pid), common.ids.clone()),
             level: common.level,
@@ -142,7 +145,16 @@ impl Process {
             if missing.is_empty() || *failures >= ATTEMPTS {
                 continue;
             }
-            let wanted = std::mem::take(missing);
+            // What is switched off now is attached when it is switched on.
+            let off = |point: &Point| {
+                OPS.contains(&point.program) && !self.ops_attached
+                    || BEGINS.contains(&point.program) && !self.begins_attached
+                    || GRAPHS.contains(&point.program) && !self.graphs_attached
+            };
+            let (later, wanted): (Vec<Point>, Vec<Point>) =
+                std::mem::take(missing).into_iter().partition(off);
+            changed |= !later.is_empty();
+            self.points.extend(later.into_iter().map(|point| (point, index)));
             let (refused, attached) = kernel.attach(self.to, &loaded.object.path(), &wanted);
             changed |= refused.len() < wanted.len();
             let is_refused = |point: &Point| refused.iter().any(|other| other.program == point.program);
@@ -247,6 +259,8 @@ impl Process {
         if points.iter().any(in_loop) {
             self.assembler.count_barriers();
         }
+        let of_ops = points.iter().filter(|point| OPS.contains(&point.program));
+        self.budget.set_stepped(of_ops.into_iter().any(|point| !point.site.emulated));
         self.level = level;
         self.level_reason = reason;
     }
@@ -260,8 +274,8 @@ impl Process {
                 self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
                 if self.learn_failure.take().is_some() {
                     // They were detached when nobody could name the nodes.
-                    self.switch(kernel, OPS, true);
-                    self.begins_attached = true;
+                    self.switch(kernel, OPS, self.ops_attached);
+                    self.begins_attached = self.ops_attached;
                 }
                 self.take(learned, writer, recording);
             }
@@ -322,11 +336,13 @@ impl Process {
             if (setting.level >= Level::Graph) != self.graphs_attached {
                 self.graphs_attached = setting.level >= Level::Graph;
                 self.switch(kernel, GRAPHS, self.graphs_attached);
+                // Ends of graphs that run now are not seen.
+                self.assembler.forget_running_graphs();
             }
         }
         let Setting { level, window } = self.budget.setting();
-        let ops =
-            self.level >= Level::Op && level >= Level::Op && self.window.on(now, self.graphs_done, window);
+        let window_on = self.window.on(now, self.graphs_done, window);
+        let ops = self.level >= Level::Op && level >= Level::Op && window_on;
         let begins =
             common.exact_begins || self.level == Level::Op || self.assembler.sequences.begins_needed();
         if ops != self.ops_attached {

@@ -2,7 +2,7 @@
 
 use super::assemble::{Counts, Ids};
 use super::attach::Way;
-use super::budget::{Budget, Setting};
+use super::budget::{Budget, Prices, Setting};
 use super::family::{Family, Found};
 use super::hits::Hits;
 use super::kernel::{Attachment, Kernel};
@@ -86,9 +86,11 @@ impl Session {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
         let mut rings = kernel.rings()?;
         let costs = calibrate::run(&mut kernel, &mut rings).unwrap_or_else(|error| {
-            log::warn!("the price of a probe is not known: {error:#}");
+            log::warn!("the price of a probe is not known, so that --max-overhead cannot be held: {error:#}");
             Vec::new()
         });
+        // Those of calibration are not the target's.
+        let lost = rings.lost();
         let writer = Sink::begin(outputs, &options.long, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -118,7 +120,7 @@ impl Session {
             recording,
             launched,
             max_overhead: options.max_overhead.map(|percent| percent / 100.0),
-            lost: Lost::new(),
+            lost,
             lost_checked: 0,
             flushed: Instant::now(),
             status: StatusLine::new(options.quiet),
@@ -126,7 +128,7 @@ impl Session {
         if launched && host::initial_pids() {
             targets.iter().try_for_each(|target| session.kernel.follow(target.pid))?;
         }
-        session.adopt()?;
+        session.adopt(true)?;
         let probed = session.processes.iter().all(Process::has_points);
         if !launched && !options.wait && !probed {
             bail!("no function of the process can be probed; looked for {}", plan::LOOKED_FOR);
@@ -144,7 +146,7 @@ impl Session {
     /// Takes what the kernel has, and writes what is complete. Returns whether
     /// more waits.
     pub(super) fn step(&mut self) -> Result<bool> {
-        self.adopt()?;
+        self.adopt(false)?;
         let mut changed = false;
         for process in &mut self.processes {
             let Self { kernel, writer, recording, common, .. } = self;
@@ -228,8 +230,9 @@ impl Session {
         }
     }
 
-    /// Makes processes of those that have loaded ggml by now.
-    fn adopt(&mut self) -> Result<()> {
+    /// Makes processes of those that have loaded ggml by now. One that cannot be
+    /// attached to is an error only when nothing is recorded yet.
+    fn adopt(&mut self, first: bool) -> Result<()> {
         for Found { pid, parent, objects } in self.family.scan() {
             let index = self.processes.len();
             if index >= MAX_PROCESSES {
@@ -240,7 +243,7 @@ impl Session {
             let exe = Target { pid, launched: false }.exe_name();
             let mut process = Process::new(to, parent, exe, objects, self.budget(), &self.common);
             if let Err(error) = process.attach(&mut self.kernel, &self.common) {
-                if !self.launched && !process.has_points() {
+                if first && !process.has_points() {
                     return Err(error);
                 }
                 self.status.clear();
@@ -255,17 +258,17 @@ impl Session {
 
     fn budget(&self) -> Budget {
         let Recording { level_asked: level, window, costs, .. } = &self.recording;
-        let price = |program: Program| {
-            costs.iter().find(|cost| cost.purpose == program.purpose()).map_or(0, |cost| cost.nanos)
-        };
         let asked = Setting { level: *level, window: (*window).max(1) };
-        Budget::new(self.max_overhead, asked, price(Program::Barrier), price(Program::DecodeBegin))
+        Budget::new(self.max_overhead, asked, Prices::of(costs))
     }
 
     fn drain(&mut self) -> Result<bool> {
         let now = monotonic_nanos();
         let Self { rings, processes, family, .. } = self;
         let more = rings.drain(now, |event| take(event, processes, family));
+        for process in self.processes.iter_mut().filter(|process| process.replaced) {
+            self.kernel.detach_process(process.to.index);
+        }
         self.write()?;
         Ok(more)
     }
@@ -301,18 +304,11 @@ impl Session {
             }
         }
         let any = |programs: &[Program]| programs.iter().any(|program| kinds.contains(&program.event()));
-        let of_calls =
+        let calls =
             any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd]);
-        let of_graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
+        let graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
         for process in &mut self.processes {
-            if of_calls {
-                process.assembler.forget_open_calls();
-            }
-            if of_graphs {
-                process.assembler.forget_running_graphs();
-            }
-            process.assembler.sequences.distrust();
-            process.assembler.mark_loss(range);
+            process.assembler.lost(range, calls, graphs);
         }
         self.lost = lost;
         Ok(())
@@ -434,9 +430,13 @@ fn take(event: &Event, processes: &mut [Process], family: &mut Family) {
         // What a process had mapped before it became another program is gone.
         let replaced =
             |process: &&mut Process| process.to.pid == started.pid && started.pid == started.parent;
-        processes.iter_mut().filter(replaced).for_each(|process| process.gone = true);
+        for process in processes.iter_mut().filter(replaced) {
+            (process.gone, process.replaced) = (true, true);
+        }
         family.started(started.pid, started.parent);
-    } else if let Some(process) = processes.get_mut(usize::from(event.head().process)) {
+    } else if let Some(process) = processes.get_mut(usize::from(event.head().process))
+        && !process.replaced
+    {
         process.assembler.handle(event, &mut process.graphs);
     }
 }

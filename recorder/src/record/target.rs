@@ -69,10 +69,13 @@ impl Target {
     /// All processes of this name; at least one.
     pub(super) fn named(name: &str) -> Result<Vec<Self>> {
         let ours = std::process::id();
-        let found = pids().into_iter().filter(|&pid| pid != ours && is_named(pid, name));
-        let found: Vec<Self> = found.map(Self::running).collect::<Result<_>>()?;
+        let named = pids().into_iter().filter(|&pid| pid != ours && is_named(pid, name));
+        // Some may be no programs that can be recorded, or may just have ended.
+        let (found, others): (Vec<_>, Vec<_>) = named.map(Self::running).partition(Result::is_ok);
+        let found: Vec<Self> = found.into_iter().flatten().collect();
         if found.is_empty() {
-            bail!("no process is named `{name}`");
+            let other = others.into_iter().find_map(Result::err);
+            return Err(other.unwrap_or_else(|| anyhow!("no process is named `{name}`")));
         }
         Ok(found)
     }

@@ -6,7 +6,7 @@ use super::long::{Long, Rotate};
 use super::segment::{Saved, Segment};
 use anyhow::Result;
 use llmtrace_format::meta::Ending;
-use llmtrace_format::tables::GraphSpan;
+use llmtrace_format::tables::{GraphSpan, LevelChange};
 use llmtrace_format::{Header, Nanos, OpSpan};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -137,7 +137,8 @@ impl Files {
         self.segment.close(&self.totals.ending(&self.segment.begun, format!("continued in {name}")))?;
         let mut next = Segment::begin(file, path, self.header, live, self.limit, self.totals)?;
         for row in live.levels.values() {
-            next.level_change(*row)?;
+            // It holds from before this file; the file begins where it begins.
+            next.level_change(LevelChange { time: row.time.max(self.totals.now), ..*row })?;
         }
         self.number += 1;
         self.earlier.push_back(std::mem::replace(&mut self.segment, next).path);

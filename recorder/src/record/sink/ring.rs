@@ -317,7 +317,9 @@ impl Dump {
         if let Some(label) = short {
             segment.writer.push_mark(Mark { time: begun, label: label.0 });
         }
-        part.levels.values().for_each(|row| segment.writer.push_level_change(*row));
+        for row in part.levels.values() {
+            segment.writer.push_level_change(LevelChange { time: row.time.max(begun), ..*row });
+        }
         let there = There::new(part.chunks.iter());
         Self { segment, part, there, ending, chunks: 0 }
     }
