@@ -13,7 +13,7 @@ use crate::rows::Rows;
 use crate::trace::LoadProgress;
 use crate::{Nanos, OpSpan, Phase, TimeRange, Trace};
 use llmtrace_format::meta::Graph;
-use llmtrace_format::{ColumnSet, Error, OpSpans, Result};
+use llmtrace_format::{BlockInfo, ColumnSet, Error, OpSpans, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Execution {
 /// A block by its place: lane and block, as indexes.
 type BlockAt = (usize, usize);
 
-/// Blocks of all lanes (or one) that touch a range, in the order of the file.
+/// Blocks of all lanes (or one) that touch a range, by begin.
 pub(crate) fn blocks_of(trace: &Trace, lane: Option<usize>, range: Option<TimeRange>) -> Vec<BlockAt> {
     let mut found = Vec::new();
     for (index, of) in trace.lanes().iter().enumerate() {
@@ -75,30 +75,29 @@ pub(crate) fn blocks_of(trace: &Trace, lane: Option<usize>, range: Option<TimeRa
             found.extend(blocks.map(|block| (index, block)));
         }
     }
-    found.sort_by_key(|&(lane, block)| offset_of(trace, lane, block));
+    found.sort_by_key(|&at| info_of(trace, at).map_or(Nanos::MAX, |info| info.range.begin));
     found
 }
 
-fn offset_of(trace: &Trace, lane: usize, block: usize) -> u64 {
-    let found = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
-    found.map_or(u64::MAX, |block| block.info.offset)
+fn info_of(trace: &Trace, (lane, block): BlockAt) -> Option<&BlockInfo> {
+    Some(&trace.lanes().get(lane)?.blocks.get(block)?.info)
 }
 
-fn rows_of(trace: &Trace, (lane, block): BlockAt) -> u64 {
-    let found = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
-    found.map_or(0, |block| block.info.rows.into())
-}
-
-/// Cuts blocks into pieces of consecutive ones.
+/// Cuts blocks into pieces of consecutive ones, where the blocks of all lanes end:
+/// a writer ends them together, but for a part of a graph span.
 fn pieces<'a>(trace: &Trace, blocks: &'a [BlockAt]) -> Vec<&'a [BlockAt]> {
     let mut pieces = Vec::new();
-    let (mut first, mut rows) = (0, 0);
+    let (mut first, mut rows, mut range) = (0, 0, TimeRange::default());
     for (index, &block) in blocks.iter().enumerate() {
-        rows += rows_of(trace, block);
-        if rows >= ROWS_PER_PIECE {
-            pieces.extend(blocks.get(first..=index));
-            (first, rows) = (index + 1, 0);
+        let Some(info) = info_of(trace, block) else { continue };
+        let all_end = range.end <= info.range.begin.saturating_add(range.nanos() / 32);
+        if rows >= ROWS_PER_PIECE && (all_end || rows >= 8 * ROWS_PER_PIECE) {
+            pieces.extend(blocks.get(first..index));
+            (first, rows) = (index, 0);
         }
+        range =
+            if rows == 0 { info.range } else { TimeRange::new(range.begin, range.end.max(info.range.end)) };
+        rows += u64::from(info.rows);
     }
     pieces.extend(blocks.get(first..).filter(|rest| !rest.is_empty()));
     pieces
@@ -109,9 +108,8 @@ fn homes(trace: &Trace, pieces: &[&[BlockAt]]) -> HashMap<u32, Option<u32>> {
     let columns = ColumnSet::only::<OpSpans>(&["graph_span"]);
     let ids_of = |blocks: &&[BlockAt]| -> Vec<u32> {
         let mut ids = Vec::new();
-        for &(lane, block) in *blocks {
-            let info = trace.lanes().get(lane).and_then(|lane| lane.blocks.get(block));
-            let Some(info) = info.map(|block| &block.info) else { continue };
+        for &block in *blocks {
+            let Some(info) = info_of(trace, block) else { continue };
             // A damaged block shows when it is decoded.
             let Ok(table) = trace.file.read::<OpSpans>(info, columns) else { continue };
             ids.extend(table.graph_span.chunk_by(|a, b| a == b).filter_map(|run| run.first()));
@@ -132,6 +130,9 @@ fn homes(trace: &Trace, pieces: &[&[BlockAt]]) -> HashMap<u32, Option<u32>> {
 
 /// A span of some lane, by the lane's index.
 pub(crate) type LaneSpan = (u32, OpSpan);
+
+/// A state, and spans that lie in several pieces: graph span, piece, span.
+type WithSeams<S> = (S, Vec<(u32, u32, LaneSpan)>);
 
 /// Hands out all spans of each graph span together, lane after lane, to states
 /// of their own on all cores; gives the states back. `wanted` says which nodes
@@ -170,7 +171,7 @@ pub(crate) fn each_run<S: Send>(
                 from = to;
             }
         }
-        // By graph span, then lane; a lane's in the order of the file.
+        // By graph span, then lane; a lane's in order of time.
         runs.sort_unstable();
         let mut spans = Vec::new();
         for group in runs.chunk_by(|a, b| a.0 == b.0) {
@@ -189,12 +190,8 @@ pub(crate) fn each_run<S: Send>(
         }
         Ok((state, seams))
     };
-    let states: Vec<(S, Vec<(u32, u32, LaneSpan)>)> = pieces
-        .par_iter()
-        .enumerate()
-        .map(|it| (it.0, it.1))
-        .try_fold(|| (new(), Vec::new()), work)
-        .collect::<Result<_>>()?;
+    let states: Vec<WithSeams<S>> =
+        pieces.par_iter().enumerate().try_fold(|| (new(), Vec::new()), work).collect::<Result<_>>()?;
     let mut seams = Vec::new();
     let mut all = Vec::with_capacity(states.len() + 1);
     for (state, rest) in states {

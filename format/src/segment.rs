@@ -20,7 +20,7 @@ pub const ROWS_PER_SEGMENT: u64 = 48 << 10;
 /// Rows for each bucket, at least.
 const ROWS_PER_BUCKET: u64 = 64;
 /// Rows for each row of node totals, at least: else they are left out.
-const ROWS_PER_NODE: u64 = 16;
+const ROWS_PER_NODE: u64 = 32;
 /// Most buckets of a segment.
 pub(crate) const MAX_SEGMENT_BUCKETS: usize = 2048;
 /// Shortest bucket, as a power of two.

@@ -100,7 +100,7 @@ fn every_table() -> Vec<u8> {
     });
     let phase = Phase::Prefill as u8;
     writer.push_ubatch(Ubatch { id: 0, begin: 20, end: 890, decode: 0, tokens: 3, sequences: 1, phase });
-    for id in 0..20 {
+    for id in 0..40 {
         let begin = 100 * u64::from(id + 1);
         let span = GraphSpan {
             id,

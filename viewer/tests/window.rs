@@ -230,7 +230,7 @@ fn a_damaged_block_shows_as_a_gap_with_a_notice() {
         let mut harness = harness();
         open(&mut harness, &path);
         let blocks = &opened(&harness).trace.file.blocks;
-        *blocks.iter().filter(|block| block.kind == 19 && block.lane == 1).next_back().unwrap()
+        *blocks.iter().rfind(|block| block.kind == 19 && block.lane == 1).unwrap()
     };
     bytes[(victim.offset + victim.file_len() - 7) as usize] ^= 0x10;
     std::fs::write(&path, bytes).unwrap();

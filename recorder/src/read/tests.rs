@@ -1,6 +1,6 @@
 //! The reading commands on generated traces.
 
-use super::{Read, check, cut, export, import, info, print_short_summary, stats, summary};
+use super::{Read, check, compact, cut, export, import, info, print_short_summary, stats, summary};
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
 use serde_json::Value;
@@ -21,6 +21,7 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Stats(args) => stats::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
         Read::Cut(args) => cut::run(&args, &mut out)?,
+        Read::Compact(args) => compact::run(&args, &mut out)?,
         Read::Export(args) => export::run(&args, &mut out)?,
         Read::Import(args) => import::run(&args, &mut out)?,
     }

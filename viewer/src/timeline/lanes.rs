@@ -164,14 +164,18 @@ impl Canvas<'_> {
         let window = self.view.range();
         let mut quads = Quads::new(self.rect, 16);
         let damaged = open.trace.damaged();
+        let mut bars = Vec::new();
         for block in damaged.iter().filter(|block| block.lane == lane && block.range.overlaps(window)) {
             let bar = self.bar(block.range);
             quads.rect(bar, self.colors.loss.gamma_multiply(0.18));
-            quads.stripes(bar, self.colors.loss.gamma_multiply(0.7));
-            let label = "this part of the file is damaged";
-            self.label(bar, &[label, "damaged"], self.rect.center().y, self.colors.text);
+            quads.stripes(bar, self.colors.loss.gamma_multiply(0.4));
+            bars.push(bar);
         }
         self.painter.add(quads.into_shape());
+        for bar in bars {
+            let candidates = ["this part of the file is damaged", "damaged"];
+            self.label(bar, &candidates, self.rect.center().y, self.colors.text);
+        }
     }
 
     /// The lane of tokens.
