@@ -39,7 +39,7 @@ pub(crate) enum Read {
     Check(check::Args),
     /// Write a time range as a trace of its own
     Cut(cut::Args),
-    /// Write for other tools: Chrome trace JSON, Perfetto, CSV
+    /// Write for other tools: Chrome trace JSON, Perfetto, CSV, Parquet
     Export(export::Args),
     /// Make a trace of what another tool recorded
     Import(import::Args),
