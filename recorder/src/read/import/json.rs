@@ -69,7 +69,10 @@ impl<'a> Json<'a> {
         let begin = self.at;
         let mut escaped = false;
         loop {
-            let found = self.at + memchr2(b'"', b'\\', self.text.get(self.at..)?)?;
+            let rest = self.text.get(self.at..)?;
+            // Most are names of members, shorter than it takes to call `memchr2`.
+            let near = rest.iter().take(8).position(|byte| matches!(byte, b'"' | b'\\'));
+            let found = self.at + near.or_else(|| memchr2(b'"', b'\\', rest))?;
             if self.text.get(found) == Some(&b'"') {
                 self.at = found + 1;
                 return Some((self.text.get(begin..found)?, escaped));
