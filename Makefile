@@ -11,7 +11,7 @@ demo: ## record a real llama.cpp and look at it
 test: ## all checks and tests, as in CI
 	@.ci/test.sh
 
-bench: ## print the figures: overhead, file size, opening, frames
+bench: ## print the figures: overhead, file size, opening, exports, frames
 	@.ci/bench.sh
 
 bench-record: ## print what recording costs, against our goals; ARGS="--only decode --soak 600"

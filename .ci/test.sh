@@ -63,6 +63,16 @@ check_privileged() {
     skipped=$((skipped > tests_run ? skipped - tests_run : 0))
 }
 
+# A check of exports with another program, if that can be had.
+check_prepared() {
+    local name=$1 script=$2 reason
+    if reason=$("$script" --prepare); then
+        check "$name" "$script"
+    else
+        skip "$name" "$reason"
+    fi
+}
+
 mkdir -p "$logs"
 total=$SECONDS
 run_step setup .ci/setup.sh test || {
@@ -74,6 +84,8 @@ check dependencies .ci/dependencies.sh
 check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 tests tests cargo test --workspace --locked --no-fail-fast
 check_privileged
+check_prepared duckdb sample-traces/tools/duckdb-check.sh
+check_prepared perfetto sample-traces/tools/perfetto-check.sh
 if [[ -x viewer/tests/xvfb.sh ]]; then
     check real-window viewer/tests/xvfb.sh
 else

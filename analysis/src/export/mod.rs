@@ -3,18 +3,21 @@
 //!
 //! * [`chrome()`]: JSON for `chrome://tracing`, Perfetto, Speedscope and scripts;
 //! * [`perfetto()`]: protobuf for Perfetto and its SQL engine, a quarter the size;
-//! * [`csv()`]: one file a table, for spreadsheets and data frames.
+//! * [`csv()`]: one file a table, for spreadsheets and data frames;
+//! * [`parquet()`]: the same with types, compressed, for SQL over many traces.
 //!
 //! All of them write the rows that touch a range, whole.
 
 mod chrome;
 mod csv;
 mod labels;
+mod parquet;
 mod perfetto;
 mod proto;
 
 pub use chrome::chrome;
 pub use csv::{CSV_FILES, csv};
+pub use parquet::{PARQUET_FILES, parquet};
 pub use perfetto::perfetto;
 
 use crate::cut::{Progress, touches};

@@ -54,6 +54,9 @@ pub fn perfetto<W: Write>(
     calls(trace, range, &mut out, &mut report)?;
     let mut labels = Labels::new(trace);
     let mut known: Vec<Known> = Vec::new();
+    // Looked up once, not once a span.
+    let category = out.category("op");
+    let [wait, cpu, graph_run] = ["wait_ns", "cpu", "graph_run"].map(|name| out.arg(name));
     each_span(trace, range, &mut report, progress, |lane, span| {
         let label = labels.of(span);
         while known.len() <= label.number as usize {
@@ -69,7 +72,7 @@ pub fn perfetto<W: Write>(
         }
         let Some(label) = known.get(label.number as usize) else { return Ok(()) };
         let track = track(LANES, lane);
-        out.begin(span.begin, track, label.name, "op");
+        out.begin(span.begin, track, label.name, category);
         for (name, value) in label.args {
             out.annotate(DebugAnnotation {
                 name_iid: Some(name),
@@ -77,11 +80,12 @@ pub fn perfetto<W: Write>(
                 uint_value: None,
             });
         }
-        out.number("wait_ns", span.wait);
-        out.number("cpu", span.cpu.into());
-        out.number("graph_run", span.graph_span.into());
+        out.number(wait, span.wait);
+        out.number(cpu, span.cpu.into());
+        out.number(graph_run, span.graph_span.into());
         if span.touched_by_loss {
-            out.number("touched_by_loss", 1);
+            let name = out.arg("touched_by_loss");
+            out.number(name, 1);
         }
         out.write()?;
         out.end(span.compute_end(), track)
@@ -145,6 +149,10 @@ impl<W: Write> Packets<W> {
         }
     }
 
+    fn category(&mut self, text: &str) -> u64 {
+        self.categories.id(text)
+    }
+
     fn name(&mut self, text: &str) -> u64 {
         self.names.id(text)
     }
@@ -158,8 +166,7 @@ impl<W: Write> Packets<W> {
     }
 
     /// Begins a slice; [`Packets::write`] sends it.
-    fn begin(&mut self, time: Nanos, track: u64, name: u64, category: &str) {
-        let category = self.categories.id(category);
+    fn begin(&mut self, time: Nanos, track: u64, name: u64, category: u64) {
         self.packet.timestamp = Some(time);
         self.event.kind = Some(event::BEGIN);
         self.event.name_iid = Some(name);
@@ -171,8 +178,8 @@ impl<W: Write> Packets<W> {
         self.event.debug_annotations.push(annotation);
     }
 
-    fn number(&mut self, name: &str, value: u64) {
-        let name_iid = Some(self.arg(name));
+    fn number(&mut self, name: u64, value: u64) {
+        let name_iid = Some(name);
         self.annotate(DebugAnnotation { name_iid, uint_value: Some(value), string_value_iid: None });
     }
 
@@ -294,8 +301,10 @@ fn calls<W: Write>(
     let inside = |begin, end| touches(begin, end, range);
     for row in trace.decodes.iter().filter(|row| inside(row.begin, row.end)) {
         let name = out.name(if row.is_encode == 0 { "llama_decode" } else { "llama_encode" });
-        out.begin(row.begin, track(CALLS, row.tid), name, "decode");
-        out.number("tokens", row.tokens.into());
+        let category = out.category("decode");
+        out.begin(row.begin, track(CALLS, row.tid), name, category);
+        let tokens = out.arg("tokens");
+        out.number(tokens, row.tokens.into());
         out.write()?;
         out.end(row.end, track(CALLS, row.tid))?;
         report.rows += 1;
@@ -303,9 +312,12 @@ fn calls<W: Write>(
     for row in trace.ubatches.iter().filter(|row| inside(row.begin, row.end)) {
         let track = track(UBATCHES, caller(trace, row.decode));
         let name = out.name(Phase::from_u8(row.phase).name());
-        out.begin(row.begin, track, name, "ubatch");
-        out.number("tokens", row.tokens.into());
-        out.number("sequences", row.sequences.into());
+        let category = out.category("ubatch");
+        out.begin(row.begin, track, name, category);
+        let tokens = out.arg("tokens");
+        out.number(tokens, row.tokens.into());
+        let sequences = out.arg("sequences");
+        out.number(sequences, row.sequences.into());
         out.event.flow_ids.push(u64::from(row.id) + 1);
         out.write()?;
         out.end(row.end, track)?;
@@ -313,10 +325,14 @@ fn calls<W: Write>(
     }
     for row in trace.graph_spans.iter().filter(|row| inside(row.begin, row.end)) {
         let name = out.name("ggml_graph_compute");
-        out.begin(row.begin, track(GRAPHS, row.tid), name, "graph");
-        out.number("graph_run", row.id.into());
-        out.number("graph", row.graph.into());
-        out.number("threads", row.threads.into());
+        let category = out.category("graph");
+        out.begin(row.begin, track(GRAPHS, row.tid), name, category);
+        let graph_run = out.arg("graph_run");
+        out.number(graph_run, row.id.into());
+        let graph = out.arg("graph");
+        out.number(graph, row.graph.into());
+        let threads = out.arg("threads");
+        out.number(threads, row.threads.into());
         if row.ubatch != NONE {
             out.event.flow_ids.push(u64::from(row.ubatch) + 1);
         }

@@ -5,7 +5,7 @@ use super::text::{bytes, clean, plural};
 use super::whole::{Progress, Whole};
 use anyhow::{Result, anyhow, bail};
 use llmtrace_analysis::cut::parse_range;
-use llmtrace_analysis::export::{CSV_FILES, ExportReport, chrome, csv, perfetto};
+use llmtrace_analysis::export::{CSV_FILES, ExportReport, PARQUET_FILES, chrome, csv, parquet, perfetto};
 use llmtrace_analysis::{TimeRange, Trace};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   llmtrace export a.llmtrace --format perfetto -o a.pftrace
-  llmtrace export a.llmtrace --format csv -o tables --range token:5..token:9")]
+  llmtrace export a.llmtrace --format csv -o tables --range token:5..token:9
+  llmtrace export a.llmtrace --format parquet -o tables")]
 pub(crate) struct Args {
     /// Trace to read
     #[arg(value_name = "FILE")]
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// What to write
     #[arg(short, long, value_enum)]
     format: Format,
-    /// File to write; for csv a folder
+    /// File to write; for csv and parquet a folder
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     /// What to write: 1.5s..3s, 200ms.., ..2s, token:5..token:9, token:5 or all
@@ -40,6 +41,8 @@ enum Format {
     Perfetto,
     /// One file a table: spreadsheets, data frames
     Csv,
+    /// The same with types, compressed: DuckDB, pandas, Polars
+    Parquet,
 }
 
 /// Exports a trace.
@@ -51,6 +54,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let cannot = |error: &dyn std::fmt::Display| anyhow!("cannot export: {error}: {}", args.output.display());
     let (len, report) = match args.format {
         Format::Csv => tables(&trace, range, &args.output, &mut at)?,
+        Format::Parquet => typed_tables(&trace, range, &args.output, &mut at)?,
         Format::Chrome => {
             let whole = Whole::other(&args.output)?;
             let (file, report) = chrome(&trace, range, whole.file()?, &mut at).map_err(|it| cannot(&it))?;
@@ -103,5 +107,26 @@ fn tables(
     } else {
         whole.keep()?;
     }
+    Ok((len, report))
+}
+
+/// A folder of Parquet files; an earlier one is replaced as a whole.
+fn typed_tables(
+    trace: &Trace,
+    range: TimeRange,
+    output: &Path,
+    at: &mut dyn FnMut(f32) -> bool,
+) -> Result<(u64, ExportReport)> {
+    let whole = Whole::folder(output, &PARQUET_FILES)?;
+    let mut len = 0;
+    let mut open = |name: &str| Ok(File::create_new(whole.path().join(name))?);
+    let mut close = |file: File| {
+        file.sync_all()?;
+        len += file.metadata()?.len();
+        Ok(())
+    };
+    let report = parquet(trace, range, &mut open, &mut close, at)
+        .map_err(|error| anyhow!("cannot export: {error}: {}", output.display()))?;
+    whole.keep_folder()?;
     Ok((len, report))
 }

@@ -8,6 +8,7 @@
 
 mod build;
 mod event;
+mod json;
 mod slices;
 mod split;
 

@@ -43,7 +43,7 @@ pub(crate) enum Read {
     Cut(cut::Args),
     /// Write the same trace as a smaller file
     Compact(compact::Args),
-    /// Write for other tools: Chrome trace JSON, Perfetto, CSV
+    /// Write for other tools: Chrome trace JSON, Perfetto, CSV, Parquet
     Export(export::Args),
     /// Make a trace of what another tool recorded
     Import(import::Args),

@@ -195,6 +195,64 @@ fn csv_is_a_folder_with_a_file_for_each_table() {
 }
 
 #[test]
+fn parquet_is_a_folder_that_is_replaced_as_a_whole_and_takes_no_other_place() {
+    let (folder, path) = file(5_000, 2);
+    let out = folder.path().join("tables");
+    let export = |out: &Path, range: &str| {
+        run(&["export", &path, "--format", "parquet", "-o", out.to_str().unwrap(), "--range", range])
+    };
+    let names = |out: &Path| {
+        let mut names: Vec<_> =
+            std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    std::fs::create_dir(&out).unwrap();
+    assert!(export(&out, "all").unwrap().contains(" op spans, "));
+    let whole = (names(&out), std::fs::metadata(out.join("op_spans.parquet")).unwrap().len());
+    let mut wanted = llmtrace_analysis::export::PARQUET_FILES.map(std::ffi::OsString::from);
+    wanted.sort();
+    assert_eq!(whole.0, wanted);
+    export(&out, "token:1").unwrap();
+    assert_eq!(names(&out), wanted);
+    assert!(std::fs::metadata(out.join("op_spans.parquet")).unwrap().len() < whole.1);
+    // An empty range of another export is an error before anything is touched.
+    assert!(export(&out, "2s..1s").is_err());
+    assert_eq!(names(&out), wanted);
+    std::fs::write(out.join("notes.txt"), "precious").unwrap();
+    let error = export(&out, "all").unwrap_err().to_string();
+    assert!(error.contains("`notes.txt`") && error.ends_with(out.to_str().unwrap()), "{error}");
+    assert!(export(Path::new(&path), "all").unwrap_err().to_string().contains("it is a file"));
+    assert_eq!(std::fs::read(out.join("notes.txt")).unwrap(), b"precious");
+    assert_eq!(names(folder.path()).len(), 2, "temporary files were left behind");
+}
+
+#[test]
+fn odd_events_are_imported_left_out_or_counted() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json_file, trace) = (at("t.json"), at("t.llmtrace"));
+    let text = r#"[
+        {"name":"MUL_MAT-a\u002d0","ph":"X","ts":1e1,"dur":2.5,"tid":"worker","args":{"x":[{"y":"}"}]}},
+        {"ph":"X","ts":20,"dur":1,"tid":"worker","name":"ADD-b","extra":{"a":[1,2,"]"]}},
+        {"name":"ADD-b","ph":"X","ts":13,"dur":1,"tid":"worker","args":"none"},
+        {"name":"ADD-b","ph":"X","ts":"30","dur":null,"tid":"worker"},
+        {"name":"broken","ph":"X" "ts":1},
+        {"name":7,"ph":"X","ts":1},
+        {"name":"ADD-b","ph":"X"},
+        {}
+    "#;
+    std::fs::write(&json_file, text).unwrap();
+    run(&["import", &json_file, "-o", &trace]).unwrap();
+    let stats = json(&["stats", &trace, "--by", "name", "--json"]);
+    let row = |row: &Value| (row["key"].clone(), row["count"].clone(), row["time_ms"].clone());
+    let found: Vec<_> = stats["rows"].as_array().unwrap().iter().map(row).collect();
+    // All three of `b` are of one graph run, and so one execution.
+    assert_eq!(found, [("a-0".into(), 1.into(), 0.0025.into()), ("b".into(), 1.into(), 0.002.into())]);
+    assert_eq!(json(&["info", &trace, "--json"])["op_spans"], 4);
+}
+
+#[test]
 fn a_trace_exported_to_chrome_and_imported_again_says_the_same() {
     for name in ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"] {
         let path = format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"));

@@ -33,6 +33,44 @@ impl Whole {
         Self::new(output)
     }
 
+    /// For a folder of files with the given names: replaces an earlier one, and
+    /// nothing else. Creates the folder to write.
+    pub(super) fn folder(output: &Path, names: &[&str]) -> Result<Self> {
+        if output.exists() && !output.is_dir() {
+            bail!("cannot write: it is a file, and a folder is needed; name another: {}", output.display());
+        }
+        let whole = Self::new(output)?;
+        if output.is_dir() {
+            for entry in std::fs::read_dir(output).map_err(|error| whole.cannot(&error))? {
+                let name = entry.map_err(|error| whole.cannot(&error))?.file_name();
+                if !names.iter().any(|known| name == *known) {
+                    let (name, output) = (name.to_string_lossy(), output.display());
+                    bail!("cannot write: the folder holds something else (`{name}`); name another: {output}");
+                }
+            }
+        }
+        std::fs::create_dir(&whole.temporary).map_err(|error| whole.cannot(&error))?;
+        Ok(whole)
+    }
+
+    /// Gives the finished folder its name, in place of an earlier one.
+    pub(super) fn keep_folder(self) -> Result<()> {
+        if !self.output.is_dir() {
+            return self.keep();
+        }
+        let earlier = self.temporary.with_extension("earlier");
+        std::fs::rename(&self.output, &earlier).map_err(|error| self.cannot(&error))?;
+        let output = self.output.clone();
+        let kept = self.keep();
+        if kept.is_err() {
+            // As it was before, or else under the name that it has now.
+            let _ = std::fs::rename(&earlier, &output);
+        } else {
+            let _ = std::fs::remove_dir_all(&earlier);
+        }
+        kept
+    }
+
     /// Chooses a temporary path in the folder of `output`.
     fn new(output: &Path) -> Result<Self> {
         let Some(name) = output.file_name() else {

@@ -7,7 +7,7 @@ use llmtrace_format::meta::{Ending, Graph, Level, Recording, Target, Tensor};
 use llmtrace_format::tables::{Decode, GraphSpan, Thread, Ubatch};
 use llmtrace_format::{Header, OpSpan, Writer};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io::{Read, Write};
 
 /// Spans of a lane that are put in order before they are written.
@@ -235,13 +235,13 @@ pub(super) fn write<W: Write>(
         item.end = item.begin.saturating_add(item.end);
         let lane = plan.orders.get(order as usize).and_then(|lane| lanes.get_mut(*lane as usize));
         let Some(lane) = lane else { continue };
-        lane.window.push(Reverse(item));
+        lane.window.push(item);
         if lane.window.len() > WINDOW {
             lane.pop(plan, &mut writer, &mut report)?;
         }
     }
     for lane in &mut lanes {
-        while !lane.window.is_empty() {
+        while lane.window.len() > 0 {
             lane.pop(plan, &mut writer, &mut report)?;
         }
     }
@@ -294,9 +294,38 @@ impl Item {
     }
 }
 
+/// Spans that wait for their turn: those that came in order, and the others.
+#[derive(Default)]
+struct Window {
+    sorted: VecDeque<Item>,
+    late: BinaryHeap<Reverse<Item>>,
+}
+
+impl Window {
+    fn len(&self) -> usize {
+        self.sorted.len() + self.late.len()
+    }
+
+    fn push(&mut self, item: Item) {
+        match self.sorted.back() {
+            Some(last) if item < *last => self.late.push(Reverse(item)),
+            _ => self.sorted.push_back(item),
+        }
+    }
+
+    /// The earliest.
+    fn pop(&mut self) -> Option<Item> {
+        match (self.sorted.front(), self.late.peek()) {
+            (Some(sorted), Some(Reverse(late))) if sorted <= late => self.sorted.pop_front(),
+            (_, Some(_)) => self.late.pop().map(|Reverse(item)| item),
+            _ => self.sorted.pop_front(),
+        }
+    }
+}
+
 struct Lane {
     id: u32,
-    window: BinaryHeap<Reverse<Item>>,
+    window: Window,
     /// End of the last span that was written.
     end: u64,
     /// Its graph run.
@@ -305,12 +334,12 @@ struct Lane {
 
 impl Lane {
     fn new(id: u32) -> Self {
-        Self { id, window: BinaryHeap::new(), end: 0, run: 0 }
+        Self { id, window: Window::default(), end: 0, run: 0 }
     }
 
     /// Writes the earliest span.
     fn pop<W: Write>(&mut self, plan: &Plan, writer: &mut Writer<W>, report: &mut Report) -> Result<()> {
-        let Some(Reverse(mut item)) = self.window.pop() else { return Ok(()) };
+        let Some(mut item) = self.window.pop() else { return Ok(()) };
         if item.begin < self.end {
             if self.end - item.begin > ROUNDING_NANOS || item.end < self.end {
                 report.nested += 1;
@@ -335,5 +364,24 @@ impl Lane {
             ..OpSpan::default()
         };
         Ok(writer.push_op_span(self.id, span)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_gives_the_earliest_first() {
+        let mut window = Window::default();
+        let begins = [5, 7, 6, 9, 1, 9, 8, 20, 3];
+        for begin in begins {
+            window.push(Item { begin, end: begin, wait: 0, node: 0, cpu: 0 });
+        }
+        let mut sorted = begins.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(window.len(), sorted.len());
+        let popped: Vec<u64> = std::iter::from_fn(|| window.pop().map(|item| item.begin)).collect();
+        assert_eq!(popped, sorted);
     }
 }

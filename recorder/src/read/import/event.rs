@@ -1,25 +1,18 @@
 //! One event of Chrome trace JSON, and what it means to us.
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use super::json::Json;
 use std::borrow::Cow;
-use std::fmt;
 
 /// The members that matter; others are skipped.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(super) struct Event<'a> {
-    #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) cat: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) ph: Cow<'a, str>,
     pub(super) ts: Number,
     pub(super) dur: Number,
     pub(super) pid: Number,
     pub(super) tid: Number,
-    #[serde(borrow)]
     pub(super) args: Args<'a>,
 }
 
@@ -27,21 +20,6 @@ pub(super) struct Event<'a> {
 /// threads may have names for ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Number(pub(super) Option<f64>);
-
-impl Number {
-    /// Microseconds as nanoseconds.
-    pub(super) fn nanos(self) -> Option<i64> {
-        self.0.map(|micros| (micros * 1000.0).round() as i64)
-    }
-
-    pub(super) fn id(self) -> i64 {
-        self.0.unwrap_or(0.0) as i64
-    }
-
-    pub(super) fn count(self) -> Option<u32> {
-        self.0.map(|number| number as u32)
-    }
-}
 
 /// Arguments that our own export writes, and names in metadata.
 #[derive(Debug, Default)]
@@ -55,143 +33,77 @@ pub(super) struct Args<'a> {
     pub(super) phase: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
-    WaitUs,
-    #[serde(alias = "n_tokens")]
-    Tokens,
-    Sequences,
-    Result,
-    Cpu,
-    Name,
-    Phase,
-    #[serde(other)]
-    Other,
-}
-
-/// Anything but what is looked for: nothing.
-macro_rules! nothing_else {
-    () => {
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(Self::Value::default())
-        }
-
-        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-            Ok(Self::Value::default())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(Self::Value::default())
-        }
-    };
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Numbers;
-        impl<'de> Visitor<'de> for Numbers {
-            type Value = Number;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("a number")
+impl<'a> Event<'a> {
+    /// The event with which a text begins, and its length; `None` when it is not
+    /// well-formed, or not all there.
+    pub(super) fn read(text: &'a [u8]) -> Option<(Self, usize)> {
+        let mut json = Json::new(text);
+        let mut event = Self::default();
+        json.members(|name, json| {
+            match name {
+                b"name" => event.name = json.string()?,
+                b"cat" => event.cat = json.string()?,
+                b"ph" => event.ph = json.string()?,
+                b"ts" => event.ts = Number::read(json)?,
+                b"dur" => event.dur = Number::read(json)?,
+                b"pid" => event.pid = Number::read(json)?,
+                b"tid" => event.tid = Number::read(json)?,
+                b"args" if json.peek()? == b'{' => event.args = Args::read(json)?,
+                _ => json.skip()?,
             }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-                Ok(Number(Some(value)))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(Some(value as f64)))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-                Ok(Number(Some(value as f64)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Number, E> {
-                let hash =
-                    text.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-                Ok(Number(text.parse().ok().or(Some(f64::from(hash)))))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Number(None))
-            }
-
-            nothing_else!();
-        }
-        from.deserialize_any(Numbers)
+            Some(())
+        })?;
+        Some((event, json.position()))
     }
 }
 
-/// A text, or nothing for any other value.
-struct Text<'a>(Option<Cow<'a, str>>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Any value that is no string; only metadata and our own phases come here.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any<'a> {
-            Text(#[serde(borrow)] Cow<'a, str>),
-            Other(IgnoredAny),
-        }
-        Ok(Self(match Any::deserialize(from)? {
-            Any::Text(text) => Some(text),
-            Any::Other(_) => None,
-        }))
+impl<'a> Args<'a> {
+    fn read(json: &mut Json<'a>) -> Option<Self> {
+        let mut args = Self::default();
+        json.members(|name, json| {
+            match name {
+                b"wait_us" => args.wait = Number::read(json)?,
+                b"tokens" | b"n_tokens" => args.tokens = Number::read(json)?,
+                b"sequences" => args.sequences = Number::read(json)?,
+                b"result" => args.result = Number::read(json)?,
+                b"cpu" => args.cpu = Number::read(json)?,
+                b"name" if json.peek()? == b'"' => args.name = Some(json.string()?),
+                b"phase" if json.peek()? == b'"' => args.phase = Some(json.string()?),
+                _ => json.skip()?,
+            }
+            Some(())
+        })?;
+        Some(args)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Args<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Args<'de>;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("arguments")
+impl Number {
+    fn read(json: &mut Json<'_>) -> Option<Self> {
+        Some(match json.peek()? {
+            b'-' | b'0'..=b'9' => Self(Some(json.number()?)),
+            b'"' => {
+                let text = json.string()?;
+                let sum = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
+                Self(Some(text.parse().unwrap_or_else(|_| f64::from(text.bytes().fold(0, sum)))))
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Args<'de>, A::Error> {
-                let mut args = Args::default();
-                while let Some(key) = map.next_key()? {
-                    match key {
-                        Key::WaitUs => args.wait = map.next_value()?,
-                        Key::Tokens => args.tokens = map.next_value()?,
-                        Key::Sequences => args.sequences = map.next_value()?,
-                        Key::Result => args.result = map.next_value()?,
-                        Key::Cpu => args.cpu = map.next_value()?,
-                        Key::Name => args.name = map.next_value::<Text<'de>>()?.0,
-                        Key::Phase => args.phase = map.next_value::<Text<'de>>()?.0,
-                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(args)
+            _ => {
+                json.skip()?;
+                Self(None)
             }
+        })
+    }
 
-            fn visit_str<E>(self, _: &str) -> Result<Args<'de>, E> {
-                Ok(Args::default())
-            }
+    /// Microseconds as nanoseconds.
+    pub(super) fn nanos(self) -> Option<i64> {
+        self.0.map(|micros| (micros * 1000.0).round() as i64)
+    }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Args<'de>, E> {
-                Ok(Args::default())
-            }
+    pub(super) fn id(self) -> i64 {
+        self.0.unwrap_or(0.0) as i64
+    }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Args<'de>, E> {
-                Ok(Args::default())
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Args<'de>, E> {
-                Ok(Args::default())
-            }
-
-            nothing_else!();
-        }
-        from.deserialize_any(Members)
+    pub(super) fn count(self) -> Option<u32> {
+        self.0.map(|number| number as u32)
     }
 }
 
@@ -260,11 +172,13 @@ mod tests {
     fn odd_values_are_no_errors() {
         let text =
             r#"{"name":"a\n","ph":"X","ts":"12.5","dur":null,"tid":"main","pid":true,"args":[1],"x":{}}"#;
-        let event: Event<'_> = serde_json::from_str(text).unwrap();
+        let (event, len) = Event::read(text.as_bytes()).unwrap();
+        assert_eq!(len, text.len());
         assert_eq!((event.name.as_ref(), event.ts.nanos(), event.dur.nanos()), ("a\n", Some(12_500), None));
         assert_ne!(event.tid.id(), 0);
         let text = r#"{"args":{"wait_us":1.5,"tokens":{},"name":7,"phase":"decode"}}"#;
-        let event: Event<'_> = serde_json::from_str(text).unwrap();
+        let (event, len) = Event::read(text.as_bytes()).unwrap();
+        assert_eq!(len, text.len());
         assert_eq!((event.args.wait.nanos(), event.args.tokens.count()), (Some(1500), None));
         assert_eq!((event.args.name, event.args.phase.as_deref()), (None, Some("decode")));
     }

@@ -1,7 +1,7 @@
 //! Events to slices: complete ones as they are, begins and ends joined.
 
 use super::event::{Class, Event, classify, operator};
-use super::split::Events;
+use super::split::{Events, Next};
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -104,52 +104,67 @@ pub(super) fn read<R: Read>(
         if counts.events.is_multiple_of(4096) && !progress(events.position()) {
             return Err(llmtrace_format::Error::Cancelled.into());
         }
-        let Some(bytes) = events.next()? else { break };
-        counts.events += 1;
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(bytes) else {
-            counts.malformed += 1;
-            continue;
+        let next = events.next(|text| {
+            let (event, len) = Event::read(text)?;
+            Some((one(&event, names, &mut open, &mut counts), len))
+        })?;
+        let slice = match next {
+            Next::Event(slice) => slice,
+            Next::Malformed => {
+                counts.malformed += 1;
+                None
+            }
+            Next::End => break,
         };
-        let track = (event.pid.id(), event.tid.id());
-        match &*event.ph {
-            "X" => {
-                let Some(begin) = event.ts.nanos() else {
-                    counts.malformed += 1;
-                    continue;
-                };
-                match names.kind(&event.name, &event.cat) {
-                    Some(kind) => {
-                        let end = begin.saturating_add(event.dur.nanos().unwrap_or(0).max(0));
-                        each(Slice { kind, track, begin, end, facts: facts(&event) })?;
-                    }
-                    None => counts.other += 1,
-                }
-            }
-            "B" => {
-                let Some(begin) = event.ts.nanos() else {
-                    counts.malformed += 1;
-                    continue;
-                };
-                let kind = names.kind(&event.name, &event.cat);
-                counts.other += u64::from(kind.is_none());
-                let slice = kind.map(|kind| Slice { kind, track, begin, end: begin, facts: facts(&event) });
-                open.entry(track).or_default().push(slice);
-            }
-            "E" => match (open.get_mut(&track).and_then(Vec::pop), event.ts.nanos()) {
-                (Some(Some(slice)), Some(end)) => each(Slice { end: end.max(slice.begin), ..slice })?,
-                (Some(None), _) => {}
-                (None, Some(_)) => counts.unpaired += 1,
-                (_, None) => counts.malformed += 1,
-            },
-            "M" if event.name == "process_name" && names.process.is_none() => {
-                names.process = event.args.name.map(|name| name.into_owned());
-            }
-            _ => {}
+        counts.events += 1;
+        if let Some(slice) = slice {
+            each(slice)?;
         }
     }
     let left = open.values().flatten().filter(|slice| slice.is_some()).count();
     counts.unpaired += left as u64;
     Ok(counts)
+}
+
+/// The slice that is complete with an event.
+fn one(
+    event: &Event<'_>,
+    names: &mut Names,
+    open: &mut BTreeMap<Track, Vec<Option<Slice>>>,
+    counts: &mut Counts,
+) -> Option<Slice> {
+    let track = (event.pid.id(), event.tid.id());
+    match &*event.ph {
+        "X" | "B" => {
+            let Some(begin) = event.ts.nanos() else {
+                counts.malformed += 1;
+                return None;
+            };
+            let kind = names.kind(&event.name, &event.cat);
+            counts.other += u64::from(kind.is_none());
+            let slice = kind.map(|kind| Slice { kind, track, begin, end: begin, facts: facts(event) });
+            if event.ph == "B" {
+                open.entry(track).or_default().push(slice);
+                return None;
+            }
+            let end = begin.saturating_add(event.dur.nanos().unwrap_or(0).max(0));
+            slice.map(|slice| Slice { end, ..slice })
+        }
+        "E" => {
+            let slice = open.get_mut(&track).and_then(Vec::pop);
+            let Some(end) = event.ts.nanos() else {
+                counts.malformed += 1;
+                return None;
+            };
+            counts.unpaired += u64::from(slice.is_none());
+            slice.flatten().map(|slice| Slice { end: end.max(slice.begin), ..slice })
+        }
+        "M" if event.name == "process_name" && names.process.is_none() => {
+            names.process = event.args.name.as_deref().map(str::to_owned);
+            None
+        }
+        _ => None,
+    }
 }
 
 fn facts(event: &Event<'_>) -> Facts {

@@ -23,6 +23,14 @@ pub(super) struct Events<R> {
     started: bool,
 }
 
+/// What comes next.
+pub(super) enum Next<T> {
+    Event(T),
+    /// An object that is no event.
+    Malformed,
+    End,
+}
+
 impl<R: Read> Events<R> {
     pub(super) fn new(reader: R) -> Self {
         Self { reader, buffer: vec![0; 2 * CHUNK], at: 0, end: 0, before: 0, started: false }
@@ -33,24 +41,35 @@ impl<R: Read> Events<R> {
         self.before + self.at as u64
     }
 
-    /// The next event, as JSON text.
-    pub(super) fn next(&mut self) -> Result<Option<&[u8]>> {
+    /// Reads the next event. `read` gets text that begins with it and gives its
+    /// value and length, or `None` when it is not well-formed or not all there.
+    pub(super) fn next<T>(&mut self, read: impl FnMut(&[u8]) -> Option<(T, usize)>) -> Result<Next<T>> {
         if !self.started {
             self.started = true;
             self.find_list()?;
         }
         loop {
             match self.peek()? {
-                Some(b'{') => break,
+                Some(b'{') => return self.event(read),
                 Some(b',' | b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
-                Some(b']') | None => return Ok(None),
+                Some(b']') | None => return Ok(Next::End),
                 Some(_) => bail!("byte {}: no event begins here", self.position()),
             }
         }
+    }
+
+    fn event<T>(&mut self, mut read: impl FnMut(&[u8]) -> Option<(T, usize)>) -> Result<Next<T>> {
+        // Nearly every event is in the buffer: one pass over its text is enough.
+        let unread = self.buffer.get(self.at..self.end).unwrap_or_default();
+        if let Some((value, len)) = read(unread) {
+            self.at += len;
+            return Ok(Next::Event(value));
+        }
         let len = self.object()?;
-        let event = self.buffer.get(self.at..self.at + len);
+        let event = self.buffer.get(self.at..self.at + len).unwrap_or_default();
+        let value = read(event);
         self.at += len;
-        Ok(event)
+        Ok(value.map_or(Next::Malformed, |(value, _)| Next::Event(value)))
     }
 
     fn peek(&mut self) -> Result<Option<u8>> {
@@ -172,6 +191,7 @@ impl<R: Read> Events<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::Json;
     use super::*;
 
     /// Gives one byte at a time.
@@ -189,8 +209,13 @@ mod tests {
     fn events(text: &str) -> Result<Vec<String>> {
         let all = |mut events: Events<Box<dyn Read + '_>>| -> Result<Vec<String>> {
             let mut found = Vec::new();
-            while let Some(event) = events.next()? {
-                found.push(String::from_utf8(event.to_vec())?);
+            let text = |text: &[u8]| {
+                let mut json = Json::new(text);
+                json.skip()?;
+                Some((String::from_utf8(text[..json.position()].to_vec()).ok()?, json.position()))
+            };
+            while let Next::Event(event) = events.next(text)? {
+                found.push(event);
             }
             Ok(found)
         };

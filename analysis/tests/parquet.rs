@@ -1,0 +1,161 @@
+//! Parquet files say what the trace says, and what the manual says they hold.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+use llmtrace_analysis::export::{ExportReport, PARQUET_FILES, parquet};
+use llmtrace_analysis::format::{ColumnSet, OpSpan, OpSpans, Result, Source};
+use llmtrace_analysis::synth::{self, Options};
+use llmtrace_analysis::{TimeRange, Trace, node};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::{Field, Row};
+use std::collections::BTreeMap;
+use std::fs::File;
+
+const ALL: TimeRange = TimeRange { begin: 0, end: u64::MAX };
+const SAMPLES: [&str; 3] = ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"];
+
+type Tables = BTreeMap<String, SerializedFileReader<File>>;
+
+fn open(bytes: Vec<u8>) -> Trace {
+    Trace::open(Source::Bytes(bytes), &mut |_| true).unwrap()
+}
+
+fn sample(name: &str) -> Trace {
+    open(std::fs::read(format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"))).unwrap())
+}
+
+/// The files of an export, by the names of their tables.
+fn export(trace: &Trace, range: TimeRange) -> (Tables, ExportReport) {
+    let (mut names, mut tables) = (Vec::new(), Vec::new());
+    let mut open = |name: &str| {
+        names.push(name.to_owned());
+        Ok(tempfile::tempfile()?)
+    };
+    let mut close = |file| {
+        tables.push(SerializedFileReader::new(file).unwrap());
+        Ok(())
+    };
+    let report = parquet(trace, range, &mut open, &mut close, &mut |_| true).unwrap();
+    assert_eq!(names, PARQUET_FILES);
+    let names = names.iter().map(|name| name.trim_end_matches(".parquet").to_owned());
+    (names.zip(tables).collect(), report)
+}
+
+fn rows(tables: &Tables, table: &str) -> Vec<Row> {
+    tables[table].get_row_iter(None).unwrap().map(|row| row.unwrap()).collect()
+}
+
+/// A value by the name of its column.
+fn value<'a>(row: &'a Row, name: &str) -> &'a Field {
+    row.get_column_iter().find(|(column, _)| *column == name).unwrap().1
+}
+
+fn spans(trace: &Trace) -> Vec<(u32, OpSpan)> {
+    let blocks = trace.file.blocks_of::<OpSpans>();
+    let of = |block: &llmtrace_analysis::format::BlockInfo| {
+        let table: OpSpans = trace.file.read(block, ColumnSet::ALL).unwrap();
+        table.spans(block.range).map(|span| (block.lane, span)).collect::<Vec<_>>()
+    };
+    blocks.flat_map(of).collect()
+}
+
+#[test]
+fn every_op_span_is_a_row_with_its_names() {
+    for name in SAMPLES {
+        let trace = sample(name);
+        let (tables, report) = export(&trace, ALL);
+        let (spans, rows) = (spans(&trace), rows(&tables, "op_spans"));
+        assert_eq!(rows.len(), spans.len());
+        assert_eq!(report.op_spans, spans.len() as u64);
+        for (row, (lane, span)) in rows.iter().zip(&spans) {
+            let number = |name| value(row, name).clone();
+            assert_eq!(number("lane"), Field::UInt(*lane));
+            assert_eq!(number("begin_ns"), Field::Long(span.begin as i64));
+            assert_eq!(number("compute_ns"), Field::Long(span.compute as i64));
+            assert_eq!(number("wait_ns"), Field::Long(span.wait as i64));
+            assert_eq!(number("node"), Field::UInt(span.node));
+            let (graph, tensor) = trace.node_of(span).unwrap();
+            assert_eq!(number("graph"), Field::UInt(graph.id));
+            let op = node::op_label(&trace.file, graph, span.node, span.fused);
+            assert_eq!(number("op"), Field::Str(op));
+            let thread = trace.thread_of(span).unwrap();
+            assert_eq!(number("tid"), Field::UInt(thread.tid));
+            if span.fused == 0 {
+                let name = trace.file.string(tensor.name);
+                assert_eq!(number("name"), Field::Str(name.to_owned()));
+                let layer = node::layer(name).map_or(Field::Null, Field::UInt);
+                assert_eq!(number("layer"), layer);
+            }
+            let token = trace.token_at(trace.graph_span(span.graph_span).unwrap().begin).unwrap();
+            assert_eq!(number("phase"), Field::Str(token.phase.name().to_owned()));
+            let Field::UInt(index) = number("token") else { panic!("a span of no token") };
+            assert_eq!(trace.tokens[index as usize], *token);
+        }
+    }
+}
+
+#[test]
+fn small_tables_have_a_row_for_each_of_theirs() {
+    for name in SAMPLES {
+        let trace = sample(name);
+        let (tables, report) = export(&trace, ALL);
+        let count = |table: &str| rows(&tables, table).len();
+        let small = [trace.graph_spans.len(), trace.ubatches.len(), trace.decodes.len()];
+        assert_eq!(["graph_spans", "ubatches", "decodes"].map(count), small);
+        assert_eq!(report.rows, small.iter().sum::<usize>() as u64);
+        let tensors = trace.file.graphs.iter().flat_map(|graph| &graph.tensors);
+        assert_eq!(count("tensors"), tensors.clone().count());
+        assert_eq!(count("edges"), tensors.map(|tensor| tensor.sources.len()).sum::<usize>());
+        assert_eq!(count("threads"), trace.file.threads.rows().count());
+        assert_eq!(count("losses"), trace.losses.len());
+        let recording = rows(&tables, "recording");
+        let recorded = trace.file.recording.as_ref().unwrap();
+        assert_eq!(recording.len(), 1);
+        assert_eq!(*value(&recording[0], "host"), Field::Str(recorded.host.name.clone()));
+        assert_eq!(*value(&recording[0], "model"), Field::Str(recorded.target.models.join(", ")));
+    }
+}
+
+#[test]
+fn a_range_limits_the_rows_and_rows_make_groups() {
+    let trace = sample("gemma3-270m-2t");
+    let range = trace.tokens[2].range;
+    let (tables, report) = export(&trace, range);
+    assert!(report.op_spans > 0 && report.op_spans < trace.op_span_count());
+    assert_eq!(rows(&tables, "op_spans").len() as u64, report.op_spans);
+    assert_eq!(rows(&tables, "ubatches").len(), 1);
+    let trace = open(synth::bytes(&Options::new(150_000, 2, 1)).unwrap());
+    let (tables, _) = export(&trace, ALL);
+    let metadata = tables["op_spans"].metadata();
+    assert_eq!(metadata.num_row_groups(), 2);
+    assert_eq!(metadata.file_metadata().num_rows() as u64, trace.op_span_count());
+}
+
+#[test]
+fn an_export_is_cancelled_and_tells_errors_of_its_sinks() {
+    let trace = sample("gemma3-270m-1t");
+    let mut open = |_: &str| Ok(Vec::new());
+    assert!(parquet(&trace, ALL, &mut open, &mut |_| Ok(()), &mut |_| false).is_err());
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let mut closed = 0;
+    let mut close = |_: Vec<u8>| {
+        closed += 1;
+        if closed == 3 { Err(full().into()) } else { Ok(()) }
+    };
+    assert!(parquet(&trace, ALL, &mut open, &mut close, &mut |_| true).is_err());
+    let mut open = |_: &str| -> Result<Vec<u8>> { Err(full().into()) };
+    assert!(parquet(&trace, ALL, &mut open, &mut |_| Ok(()), &mut |_| true).is_err());
+}
+
+#[test]
+fn every_column_is_documented() {
+    let (_, manual) = include_str!("../../docs/cli.md").split_once("### Parquet").unwrap();
+    let (tables, _) = export(&open(synth::bytes(&Options::new(2_000, 2, 1)).unwrap()), ALL);
+    for (table, file) in &tables {
+        let row = manual.lines().find(|line| line.starts_with(&format!("| `{table}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/cli.md does not define {table}"));
+        for column in file.metadata().file_metadata().schema().get_fields() {
+            let name = column.name();
+            assert!(row.contains(&format!("`{name}`")), "docs/cli.md does not name {table}.{name}");
+        }
+    }
+}
