@@ -21,6 +21,7 @@ pub use parquet::{PARQUET_FILES, parquet};
 pub use perfetto::perfetto;
 
 use crate::cut::{Progress, touches};
+use crate::lane_name;
 use crate::{TimeRange, Trace};
 use llmtrace_format::tables::Table as _;
 use llmtrace_format::{BlockInfo, ColumnSet, Error, OpSpan, OpSpans, Result, Warning};
@@ -66,10 +67,4 @@ fn each_span(
 fn process(trace: &Trace) -> (&str, u32) {
     let target = trace.file.recording.as_ref().map(|recording| &recording.target);
     target.map_or(("llama.cpp", 0), |target| (target.exe.as_str(), target.pid))
-}
-
-/// What a lane is called: `thread 3`, and for lanes of graphs that ran while
-/// another did `thread 256 (concurrent)`.
-fn lane_name(lane: u32) -> String {
-    if lane < 256 { format!("thread {lane}") } else { format!("thread {lane} (concurrent)") }
 }

@@ -51,7 +51,7 @@ pub(crate) fn thread_level(build: &Build, form: Form) {
         assert_eq!(probe.instruction, build.barrier, "{probe:?}");
         assert!(probe.symbol.contains("in the loop"), "{probe:?}");
     }
-    let waited: u64 = trace.lanes().iter().flat_map(|lane| &lane.spans).map(|span| span.wait).sum();
+    let waited: u64 = trace.lanes().iter().flat_map(|lane| trace.spans(lane.id)).map(|span| span.wait).sum();
     assert!(waited > 0, "two threads never arrive together every time");
     match build.decodes {
         Some(_) => decodes_have_the_same_nodes(&trace, LEAST_NODES),
@@ -143,7 +143,7 @@ fn check_target(trace: &Trace, build: &Build, form: Form) {
 /// Runs of graphs with the same operators in the same order show as many nodes.
 fn equal_graphs_have_equal_nodes(trace: &Trace) {
     let mut nodes: HashMap<u32, usize> = HashMap::new();
-    for span in &trace.lanes()[0].spans {
+    for span in &trace.spans(trace.lanes()[0].id) {
         *nodes.entry(span.graph_span).or_default() += 1;
     }
     let mut counts: HashMap<Vec<&str>, Vec<usize>> = HashMap::new();
