@@ -4,12 +4,15 @@ use crate::TimeRange;
 use llmtrace_format::Nanos;
 use llmtrace_format::meta::{Level, StrId};
 use llmtrace_format::tables::LevelChange;
+use std::collections::BTreeMap;
 
 /// A process was recorded at one level throughout a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelRange {
     /// From the change to the next one.
     pub range: TimeRange,
+    /// Index into [`llmtrace_format::meta::Recording::processes`].
+    pub process: u32,
     /// The level; `None` for a number that this build does not know.
     pub level: Option<Level>,
     /// Operators are recorded for one token in so many.
@@ -19,33 +22,33 @@ pub struct LevelRange {
 }
 
 /// The ranges of each process that changed, until `end`. `changes` are by time;
-/// before its first one a process is recorded at level `first`.
-pub fn level_ranges(changes: &[LevelChange], first: Level, end: Nanos) -> Vec<Vec<LevelRange>> {
-    let mut processes: Vec<(u32, Vec<LevelRange>)> = Vec::new();
+/// `first` says at which level a process is recorded before, and for one token in
+/// how many.
+pub fn level_ranges(
+    changes: &[LevelChange],
+    first: impl Fn(u32) -> (Level, u32),
+    end: Nanos,
+) -> Vec<Vec<LevelRange>> {
+    let mut processes: BTreeMap<u32, Vec<LevelRange>> = BTreeMap::new();
     for change in changes {
-        let at = processes.iter().position(|(process, _)| *process == change.process);
-        let ranges = match at.and_then(|at| processes.get_mut(at)) {
-            Some((_, ranges)) => ranges,
-            None => {
-                let whole = TimeRange::new(0, end.max(change.time));
-                let before =
-                    LevelRange { range: whole, level: Some(first), window: 1, reason: StrId::default() };
-                processes.push((change.process, vec![before]));
-                let Some((_, ranges)) = processes.last_mut() else { continue };
-                ranges
-            }
-        };
+        let range = |begin: Nanos| TimeRange::new(begin, end.max(change.time));
+        let ranges = processes.entry(change.process).or_insert_with(|| {
+            let (level, window) = first(change.process);
+            let (level, reason) = (Some(level), StrId::default());
+            vec![LevelRange { range: range(0), process: change.process, level, window, reason }]
+        });
         if let Some(last) = ranges.last_mut() {
             last.range.end = change.time;
         }
         ranges.push(LevelRange {
-            range: TimeRange::new(change.time, end.max(change.time)),
+            range: range(change.time),
+            process: change.process,
             level: level(change.level),
             window: change.window,
             reason: StrId(change.reason),
         });
     }
-    processes.into_iter().map(|(_, ranges)| ranges).collect()
+    processes.into_values().collect()
 }
 
 fn level(number: u8) -> Option<Level> {
@@ -71,15 +74,16 @@ mod tests {
         let change =
             |time, process, level, reason| LevelChange { time, process, level, begins: 0, window: 4, reason };
         let changes = [change(10, 0, 1, 5), change(20, 1, 0, 6), change(30, 0, 9, 7)];
-        let ranges = level_ranges(&changes, Level::Thread, 100);
+        let ranges = level_ranges(&changes, |process| (Level::Thread, process + 1), 100);
         let shown = |ranges: &[LevelRange]| -> Vec<(u64, u64, Option<Level>, u32)> {
             ranges.iter().map(|r| (r.range.begin, r.range.end, r.level, r.reason.0)).collect()
         };
         assert_eq!(ranges.len(), 2);
         let first = [(0, 10, Some(Level::Thread), 0), (10, 30, Some(Level::Graph), 5), (30, 100, None, 7)];
         assert_eq!(shown(&ranges[0]), first);
+        assert_eq!((ranges[1][0].process, ranges[1][0].window), (1, 2));
         assert_eq!(shown(&ranges[1]), [(0, 20, Some(Level::Thread), 0), (20, 100, Some(Level::Token), 6)]);
-        assert!(level_ranges(&[], Level::Thread, 100).is_empty());
+        assert!(level_ranges(&[], |_| (Level::Thread, 1), 100).is_empty());
     }
 
     #[test]

@@ -91,7 +91,14 @@ impl Trace {
         losses.sort_by_key(|row| row.begin);
         level_changes.sort_by_key(|row| row.time);
         marks.sort_by_key(|row| row.time);
-        let first = file.recording.as_ref().map_or(Level::Thread, |recording| recording.level);
+        let first = |process: u32| {
+            let recording = file.recording.as_ref();
+            let level = recording.map_or(Level::Thread, |recording| {
+                let process = recording.processes.get(process as usize);
+                process.map_or(recording.level, |process| process.level)
+            });
+            (level, recording.map_or(1, |recording| recording.window.max(1)))
+        };
         let levels = level_ranges(&level_changes, first, file.range().end);
         let tokens = tokens(&decodes, &ubatches);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();

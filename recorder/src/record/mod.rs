@@ -6,11 +6,12 @@
 //! objects ─► plan                  graphs (reads node descriptions, once a graph)
 //! ```
 //!
-//! One thread does all: it drains the ring every two milliseconds, and writes
-//! what is complete. Under pressure the ring fills and the kernel counts what
-//! it drops, so memory is bounded by the ring (16 MiB), one block of rows a
-//! lane, the dictionaries, and the operators of 8,192 graphs. Whatever happens to
-//! the recorder, the target goes on: links die with the process.
+//! One thread does all: it drains the rings every two milliseconds, and writes
+//! what is complete. Under pressure the rings fill and the kernel counts what
+//! it drops, so memory is bounded by the rings (16 MiB, more beyond 32 CPUs), one
+//! block of rows a lane, the dictionaries, and the operators of 8,192 graphs of a
+//! process. Whatever happens to the recorder, the target goes on: links die with
+//! the process.
 
 mod assemble;
 mod attach;

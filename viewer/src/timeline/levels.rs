@@ -46,7 +46,10 @@ pub(crate) fn found_ui(ui: &mut Ui, open: &Open, found: &Moment) {
             ui.weak(text::nanos(mark.time));
         }
         Moment::Range(range) => {
-            ui.strong(format!("recorded at level {}", name(range)));
+            let processes =
+                open.trace.file.recording.as_ref().map_or(0, |recording| recording.processes.len());
+            let of = if processes > 1 { format!("process {} ", range.process) } else { String::new() };
+            ui.strong(format!("{of}recorded at level {}", name(range)));
             let reason = open.trace.file.string(range.reason);
             if !reason.is_empty() {
                 ui.label(reason);

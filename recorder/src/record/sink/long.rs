@@ -15,8 +15,8 @@ pub(crate) struct Long {
     /// Keep the last SECONDS in memory and write only these, at the end
     ///
     /// At most 256 MB of compressed rows are kept; if that is less than SECONDS,
-    /// the trace has a mark that says so. SIGUSR1 writes what is kept at that
-    /// moment to NAME-1.llmtrace, NAME-2.llmtrace and so on, and recording goes on.
+    /// the trace has a mark that says so. SIGUSR1 writes what is kept, and the second
+    /// that follows, to NAME-1.llmtrace, NAME-2.llmtrace and so on; recording goes on.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with_all = ["max_size", "rotate"])]
     pub(crate) ring: Option<Duration>,
     /// Save the last seconds whenever a decode call took longer than MS
