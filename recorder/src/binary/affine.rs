@@ -148,6 +148,13 @@ pub(super) fn facts(code: &[u8], vaddr: u64) -> Vec<Fact> {
                 Some(state)
             }
             FlowControl::ConditionalBranch => Some(state),
+            // The accessors of an interface go where one of its fields leads.
+            FlowControl::IndirectBranch | FlowControl::IndirectCall => {
+                if let Some(from) = memory_address(&instruction, &state) {
+                    facts.push(Fact::Load { from, bytes: 8 });
+                }
+                None
+            }
             // A call clobbers what we know; no accessor needs it afterwards.
             _ => None,
         };

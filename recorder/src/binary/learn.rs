@@ -15,10 +15,8 @@ use super::target::{Located, TaggedField, Target};
 const DEFAULT_TENSOR_OP_OFFSET: u32 = 80;
 /// `ggml_tensor.op_params`, 2024-11 until now.
 const DEFAULT_OP_PARAMS_OFFSET: u32 = 84;
-/// `ggml_cgraph.n_nodes`, 2023-10 until now.
-const DEFAULT_GRAPH_N_NODES_OFFSET: u32 = 4;
-/// `ggml_cgraph.nodes`, 2023-10 until now.
-const DEFAULT_GRAPH_NODES_OFFSET: u32 = 16;
+/// `ggml_cgraph.n_nodes` and `.nodes`, 2023-10 until now; the BPF program reads them there.
+const GRAPH_OFFSETS: [u32; 2] = [4, 16];
 /// `ggml_type_traits.blck_size` and `.type_size` relative to `.type_name`.
 const DEFAULT_TYPE_FIELDS: [u64; 2] = [8, 24];
 
@@ -45,6 +43,23 @@ const TENSOR_LAYOUTS: [TensorLayout; 3] = [
     TensorLayout { name: 288, sources: 160, view_source: 264, view_offset: 272 },
 ];
 
+/// Offsets of functions in `struct ggml_backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BackendLayout {
+    pub(crate) get_name: u32,
+    pub(crate) synchronize: u32,
+    pub(crate) graph_compute: u32,
+}
+
+impl BackendLayout {
+    /// Whether it can be one: pointers behind the backend's id, in their order.
+    fn is_plausible(&self) -> bool {
+        let offsets = [self.get_name, self.synchronize, self.graph_compute];
+        offsets.is_sorted_by(|a, b| a < b)
+            && offsets.iter().all(|offset| offset % 8 == 0 && (8..256).contains(offset))
+    }
+}
+
 /// Everything learned from one copy of ggml.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Learned {
@@ -66,10 +81,8 @@ pub(crate) struct Learned {
     pub(crate) unary_op: Option<u32>,
     /// The number of `GGML_OP_GLU`.
     pub(crate) glu_op: Option<u32>,
-    /// Offset of `ggml_cgraph.n_nodes`.
-    pub(crate) graph_n_nodes_offset: u32,
-    /// Offset of `ggml_cgraph.nodes`.
-    pub(crate) graph_nodes_offset: u32,
+    /// Where a backend's functions lie; `None` when that is not told, or in doubt.
+    pub(crate) backend: Option<BackendLayout>,
     /// `ggml_version()`, since 2025-07.
     pub(crate) ggml_version: Option<String>,
     /// `ggml_commit()`, since 2025-07.
@@ -103,6 +116,12 @@ pub(crate) fn learn(
     let [newest, ..] = TENSOR_LAYOUTS;
     let name = or_assume(target.returned_offset("ggml_get_name"), newest.name, "ggml_get_name");
     let layout = TENSOR_LAYOUTS.into_iter().find(|layout| layout.name == name);
+    let count =
+        or_assume(target.loaded_offset("ggml_graph_n_nodes", 4), GRAPH_OFFSETS[0], "ggml_graph_n_nodes");
+    let nodes = or_assume(target.loaded_offset("ggml_graph_nodes", 8), GRAPH_OFFSETS[1], "ggml_graph_nodes");
+    if [count, nodes] != GRAPH_OFFSETS {
+        return Err(BinaryError::UnknownGraph { count, nodes });
+    }
     Ok(Learned {
         tensor: layout.ok_or(BinaryError::UnknownLayout { name_offset: name })?,
         unary: target.names("ggml_unary_op_name"),
@@ -114,16 +133,7 @@ pub(crate) fn learn(
         ),
         // Comes from the same accessor, which is named once.
         op_params_offset: fields.map_or(DEFAULT_OP_PARAMS_OFFSET, |fields| fields.value_offset),
-        graph_n_nodes_offset: or_assume(
-            target.loaded_offset("ggml_graph_n_nodes", 4),
-            DEFAULT_GRAPH_N_NODES_OFFSET,
-            "ggml_graph_n_nodes",
-        ),
-        graph_nodes_offset: or_assume(
-            target.loaded_offset("ggml_graph_nodes", 8),
-            DEFAULT_GRAPH_NODES_OFFSET,
-            "ggml_graph_nodes",
-        ),
+        backend: learn_backend(&target),
         ggml_version: target.text("ggml_version"),
         ggml_commit: target.text("ggml_commit"),
         llama_version: target.text("llama_version"),
@@ -133,6 +143,15 @@ pub(crate) fn learn(
         glu_op,
         assumed,
     })
+}
+
+fn learn_backend(target: &Target) -> Option<BackendLayout> {
+    let layout = BackendLayout {
+        get_name: target.loaded_offset("ggml_backend_name", 8)?,
+        synchronize: target.loaded_offset("ggml_backend_synchronize", 8)?,
+        graph_compute: target.loaded_offset("ggml_backend_graph_compute_async", 8)?,
+    };
+    layout.is_plausible().then_some(layout)
 }
 
 fn learn_ops(target: &Target) -> Result<Vec<String>, BinaryError> {
@@ -286,8 +305,39 @@ mod tests {
     fn defaults_are_reported() -> Result<(), BinaryError> {
         let learned = fake().learn()?;
         assert_eq!(learned.tensor, TENSOR_LAYOUTS[0]);
-        assert_eq!(learned.graph_nodes_offset, DEFAULT_GRAPH_NODES_OFFSET);
         assert_eq!(learned.assumed, ["ggml_get_name", "ggml_graph_n_nodes", "ggml_graph_nodes"]);
+        assert_eq!(learned.backend, None);
+        Ok(())
+    }
+
+    #[test]
+    fn another_graph_than_the_kernel_side_reads_is_refused() -> Result<(), BinaryError> {
+        let mut fake = fake();
+        // mov eax, [rdi + 4]; ret
+        fake.functions.push(("ggml_graph_n_nodes", accessor(&[0x8b, 0x47, 4, 0xc3])));
+        fake.learn()?;
+        fake.replace("ggml_graph_n_nodes", accessor(&[0x8b, 0x47, 8, 0xc3]));
+        assert!(matches!(fake.learn(), Err(BinaryError::UnknownGraph { count: 8, nodes: 16 })));
+        Ok(())
+    }
+
+    #[test]
+    fn a_backends_functions_are_where_its_accessors_jump_to() -> Result<(), BinaryError> {
+        let mut fake = fake();
+        // test rdi, rdi; je +3; jmp [rdi + offset]
+        let through = |offset: u8| accessor(&[0x48, 0x85, 0xff, 0x74, 3, 0xff, 0x67, offset, 0xc3]);
+        for (name, offset) in [
+            ("ggml_backend_name", 8),
+            ("ggml_backend_synchronize", 64),
+            ("ggml_backend_graph_compute_async", 104),
+        ] {
+            fake.functions.push((name, through(offset)));
+        }
+        let layout = BackendLayout { get_name: 8, synchronize: 64, graph_compute: 104 };
+        assert_eq!(fake.learn()?.backend, Some(layout));
+        // In another order they are not believed.
+        fake.replace("ggml_backend_name", through(96));
+        assert_eq!(fake.learn()?.backend, None);
         Ok(())
     }
 

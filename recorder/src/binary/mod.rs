@@ -82,6 +82,14 @@ pub(crate) enum BinaryError {
         /// Where the name lies.
         name_offset: u32,
     },
+    /// `struct ggml_cgraph` is not the one that the kernel side reads.
+    #[error("the layout of ggml_cgraph is unknown: n_nodes at offset {count}, nodes at {nodes}")]
+    UnknownGraph {
+        /// Where the number of nodes lies.
+        count: u32,
+        /// Where the list of nodes lies.
+        nodes: u32,
+    },
     /// A table was read, but its content is not what it has to be.
     #[error("the {table} table is implausible: {reason}")]
     ImplausibleTable {

@@ -79,7 +79,16 @@ struct LearnedReport {
     ggml_version: Option<String>,
     llama_version: Option<String>,
     /// Accessors that were not understood, so that a known layout was assumed.
+    /// Offsets in a backend; `null` when they are not told.
+    backend_interface: Option<InterfaceReport>,
     assumed: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct InterfaceReport {
+    get_name: u32,
+    synchronize: u32,
+    graph_compute: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -224,6 +233,11 @@ fn target_report(
             types: learned.types.iter().filter(|known| !known.name.is_empty()).count(),
             ggml_version: learned.ggml_version,
             llama_version: learned.llama_version,
+            backend_interface: learned.backend.map(|backend| InterfaceReport {
+                get_name: backend.get_name,
+                synchronize: backend.synchronize,
+                graph_compute: backend.graph_compute,
+            }),
             assumed: learned.assumed,
         }),
         learn_error,
@@ -333,6 +347,13 @@ fn print_target(target: &TargetReport, out: &mut dyn Write) -> std::io::Result<(
                 versions.iter().filter_map(|(name, version)| Some(format!(", {name} {}", version.as_ref()?)));
             let versions: String = versions.collect();
             writeln!(out, "  tables  {} operators, {} types{versions}", learned.ops, learned.types)?;
+            if let Some(backend) = &learned.backend_interface {
+                let InterfaceReport { get_name, synchronize, graph_compute } = backend;
+                writeln!(
+                    out,
+                    "  backend get_name at {get_name}, synchronize at {synchronize}, graph_compute at {graph_compute}"
+                )?;
+            }
             if !learned.assumed.is_empty() {
                 writeln!(out, "          assumed the known layout for: {}", learned.assumed.join(", "))?;
             }
