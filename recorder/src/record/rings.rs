@@ -48,6 +48,8 @@ pub(super) struct Rings {
     rings: Vec<Taken>,
     /// Taken, and not yet passed on.
     held: Vec<Event>,
+    /// Losses that do not count.
+    before: Lost,
 }
 
 /// How far a ring has been read.
@@ -70,6 +72,7 @@ impl Rings {
             shift,
             rings: vec![Taken::default(); cpus],
             held: Vec::new(),
+            before: Lost::new(),
         })
     }
 
@@ -143,8 +146,21 @@ impl Rings {
         self.held.drain(..ready);
     }
 
-    /// Events lost since the programs were loaded.
+    /// Events lost since the programs were loaded, or the losses forgotten.
     pub(super) fn lost(&self) -> Lost {
+        let mut lost = self.all_lost();
+        for (counts, before) in lost.iter_mut().zip(&self.before) {
+            counts.iter_mut().zip(before).for_each(|(count, before)| *count -= before);
+        }
+        lost
+    }
+
+    /// Counts losses from now on.
+    pub(super) fn forget_losses(&mut self) {
+        self.before = self.all_lost();
+    }
+
+    fn all_lost(&self) -> Lost {
         let of = |cpu: usize| {
             std::array::from_fn(|kind| {
                 let word = self.shards.get(cpu * shard_word::COUNT + shard_word::LOST + kind);
@@ -193,6 +209,7 @@ mod tests {
             shift: 2,
             rings: vec![Taken::default(); 2],
             held: Vec::new(),
+            before: Lost::new(),
         }
     }
 
@@ -251,6 +268,20 @@ mod tests {
             }
             assert_eq!(drain(&mut rings, 1000).len(), 4);
         }
+    }
+
+    #[test]
+    fn losses_of_before_can_be_forgotten() {
+        let mut rings = rings();
+        let lose = |rings: &Rings, cpu: usize, count: u64| {
+            let word = rings.shards.get(cpu * shard_word::COUNT + shard_word::LOST + 9).expect("in range");
+            word.fetch_add(count, Ordering::Relaxed);
+        };
+        lose(&rings, 1, 5);
+        assert_eq!(rings.lost()[1][9], 5);
+        rings.forget_losses();
+        lose(&rings, 1, 2);
+        assert_eq!((rings.lost()[0][9], rings.lost()[1][9]), (0, 2));
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Session {
             log::warn!("the price of a probe is not known, so that --max-overhead cannot be held: {error:#}");
             Vec::new()
         });
-        // Those of calibration are not the target's.
-        let lost = rings.lost();
+        // What calibration lost is not the target's.
+        rings.forget_losses();
         let writer = Sink::begin(outputs, &options.long, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +120,7 @@ impl Session {
             recording,
             launched,
             max_overhead: options.max_overhead.map(|percent| percent / 100.0),
-            lost,
+            lost: Lost::new(),
             lost_checked: 0,
             flushed: Instant::now(),
             status: StatusLine::new(options.quiet),
@@ -287,10 +287,10 @@ impl Session {
         let lost = self.rings.lost();
         let range = TimeRange::new(self.lost_checked, now);
         self.lost_checked = now;
+        self.lost.resize(lost.len(), Default::default());
         if lost == self.lost {
             return Ok(());
         }
-        self.lost.resize(lost.len(), Default::default());
         let mut kinds = Vec::new();
         for (cpu, (after, before)) in lost.iter().zip(&self.lost).enumerate() {
             for (event, (after, before)) in after.iter().zip(before).enumerate() {
