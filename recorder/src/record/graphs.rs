@@ -167,7 +167,7 @@ impl GraphReader {
             learned: None,
             has_uid: false,
             remembered: HashMap::new(),
-            was_read: false,
+            was_read: true,
             ids: HashMap::new(),
             numbers,
             fresh: Vec::new(),
@@ -211,11 +211,14 @@ impl DescribeGraph for GraphReader {
             return Some(known.clone());
         }
         let known = Rc::new(self.read(call)?);
-        // Its memory may have become another graph's while it was read.
-        if has_uid && self.memory.read_words(call.graph + UID_OFFSET, 1)? != [call.uid] {
+        // An engine that makes each graph anew may have the next one there by now: of as
+        // many nodes, else this one is unknown, and not to be remembered by this number.
+        let now = self.memory.read_words(call.graph + UID_OFFSET, 1)?;
+        if self.memory.read_words(call.graph, 1)?.first().map(|word| (word >> 32) as u32) != Some(call.count)
+        {
             return None;
         }
-        if has_uid {
+        if has_uid && now == [call.uid] {
             if self.remembered.len() >= MAX_REMEMBERED {
                 self.remembered.clear();
             }

@@ -58,8 +58,6 @@ use std::time::{Duration, Instant};
 use target::{Caller, Target};
 
 const DRAIN_EVERY: Duration = Duration::from_millis(2);
-/// Where a graph's nodes lie in memory that the next graph takes.
-const DRAIN_OFTEN: Duration = Duration::from_micros(500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What to record and where to.
@@ -213,7 +211,7 @@ fn record(
     let launched = targets.iter().find(|target| target.launched);
     loop {
         if !session.step()? {
-            std::thread::sleep(if session.hurries() { DRAIN_OFTEN } else { DRAIN_EVERY });
+            std::thread::sleep(session.hurry().unwrap_or(DRAIN_EVERY));
         }
         for note in session.take_notes().iter().filter(|_| !options.quiet) {
             say(note);

@@ -28,6 +28,12 @@ const ATTEMPTS: u32 = 3;
 /// Graphs after which begins that are still seen are taken to stay.
 const WARM_UP: u64 = 64;
 
+/// For so long after a graph ended, or after it was attached to, the next one is soon.
+const STILL_COMPUTES: Duration = Duration::from_secs(2);
+/// Between looks at the rings of an engine whose graphs do not stay.
+const SHORTEST_NAP: Duration = Duration::from_micros(100);
+const LONGEST_NAP: Duration = Duration::from_millis(2);
+
 const BEGINS: &[Program] = &[Program::OpBegin, Program::FusedBegin];
 const OPS: &[Program] = &[Program::OpBegin, Program::FusedBegin, Program::Barrier];
 const GRAPHS: &[Program] = &[Program::GraphBegin, Program::GraphEnd];
@@ -87,6 +93,9 @@ pub(super) struct Process {
     graphs_attached: bool,
     described_models: bool,
     graphs_done: u64,
+    /// About how long the shorter graphs take, and when one ended.
+    graph_nanos: u64,
+    graph_ended: Instant,
     scanned: Instant,
 }
 
@@ -126,6 +135,8 @@ impl Process {
             graphs_attached: true,
             described_models: false,
             graphs_done: 0,
+            graph_nanos: 0,
+            graph_ended: Instant::now(),
             scanned: Instant::now(),
         }
     }
@@ -183,10 +194,13 @@ impl Process {
         !self.points.is_empty()
     }
 
-    /// Whether each graph is new: such an engine makes it in the memory of the one
-    /// before, and keeps none for us to read later.
-    pub(super) fn hurries(&self) -> bool {
-        !self.gone && self.graphs.was_read
+    /// How soon graphs must be read once they begin, if sooner than others: an engine
+    /// that makes each one anew does so in the memory of the one before, and keeps none
+    /// for us to read later.
+    pub(super) fn hurry(&self) -> Option<Duration> {
+        let computes = self.graph_ended.elapsed() < STILL_COMPUTES;
+        let hurries = !self.gone && self.graphs.was_read && computes;
+        hurries.then(|| Duration::from_nanos(self.graph_nanos / 8).clamp(SHORTEST_NAP, LONGEST_NAP))
     }
 
     /// Whether it did anything that was recorded.
@@ -416,6 +430,10 @@ impl Process {
                 self.budget.observe(span.end - span.begin, span.probe_hits.saturating_sub(2), with_ops);
             }
             self.graphs_done += 1;
+            self.graph_ended = Instant::now();
+            // Short ones count at once, long ones as they last.
+            let nanos = span.end - span.begin;
+            self.graph_nanos = nanos.min(self.graph_nanos + nanos / 8);
             writer.push_graph_span(span)?;
             for (lane, spans) in lanes {
                 for span in spans {

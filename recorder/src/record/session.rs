@@ -204,9 +204,9 @@ impl Session {
         notes
     }
 
-    /// Whether graphs must be read soon after they begin.
-    pub(super) fn hurries(&self) -> bool {
-        self.processes.iter().any(Process::hurries)
+    /// How soon to look again, if sooner than otherwise.
+    pub(super) fn hurry(&self) -> Option<Duration> {
+        self.processes.iter().filter_map(Process::hurry).min()
     }
 
     /// Whether a process that computes, or is about to, still lives.

@@ -1,12 +1,14 @@
 //! What holds for every recording at level `thread` in which nothing was lost.
 
 use llmtrace_analysis::{OpSpan, Phase, TimeRange, Trace};
+use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::Level;
 use std::collections::{HashMap, HashSet};
 
 /// What holds for Gemma 3 270M.
 pub(crate) fn check_whole(trace: &Trace, threads: usize) {
     check_every(trace, threads);
+    assert!(trace.graph_spans.iter().all(|graph| graph.graph != NONE), "each graph could be read");
     names_come_from_the_target(trace);
     decodes_have_the_same_nodes(trace, 300);
     graphs_are_mostly_nodes(trace);
@@ -88,7 +90,7 @@ pub(crate) fn decodes_have_the_same_nodes(trace: &Trace, least: usize) {
     for token in trace.tokens.iter().filter(|token| token.phase == Phase::Decode) {
         let graphs: Vec<_> = trace.graph_spans.iter().filter(|graph| graph.ubatch == token.ubatch).collect();
         // The one that ran when the recorder attached or left is not whole.
-        if graphs.is_empty() {
+        if graphs.is_empty() || graphs.iter().any(|graph| graph.graph == NONE) {
             continue;
         }
         decodes += 1;
