@@ -31,7 +31,9 @@ impl Recorder {
     pub(crate) fn start(pid: u32, options: &[&str]) -> Result<Self> {
         Self::spawn(|path| {
             let mut command = Command::new(LLMTRACE);
-            command.args(["record", "-q", "-p", &pid.to_string(), "-o"]).arg(path).args(options);
+            // Whatever it costs: that is what is measured.
+            command.args(["record", "-q", "--max-overhead", "100", "-p", &pid.to_string(), "-o"]);
+            command.arg(path).args(options);
             command
         })
     }
