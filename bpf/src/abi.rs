@@ -117,6 +117,6 @@ mod tests {
 
     #[test]
     fn a_shard_keeps_what_each_side_writes_on_its_own_cache_line() {
-        assert_eq!((shard_word::HEAD, shard_word::TAIL, shard_word::LOST, shard_word::COUNT), (0, 8, 16, 32));
+        assert_eq!((shard_word::HEAD, shard_word::TAIL, shard_word::LOST, shard_word::COUNT), (0, 8, 16, 80));
     }
 }

@@ -71,7 +71,7 @@ static __always_inline struct slot *claim(struct shard *shard, __u32 cpu, __u32 
 			return bpf_map_lookup_elem(&slots, &index);
 		}
 	}
-	__sync_fetch_and_add(&shard->lost[kind & 15], 1);
+	__sync_fetch_and_add(&shard->lost[kind & 63], 1);
 	return 0;
 }
 

@@ -121,7 +121,7 @@ struct shard {
 	__u64 pad[6];
 	__u64 tail;		/* records taken so far; the recorder writes it */
 	__u64 pad_tail[7];
-	__u64 lost[16];		/* events that found no room, by kind */
+	__u64 lost[64];		/* events that found no room, by kind */
 };
 
 #endif
