@@ -62,19 +62,36 @@ def engine_params(model, threads):
     return params
 
 
+def request(prompt, tokens):
+    """What we ask the server for."""
+    return {
+        "prompt": prompt,
+        "n_predict": tokens,
+        "temperature": 0,
+        "seed": 1,
+        "ignore_eos": True,
+        "cache_prompt": False,
+    }
+
+
+def time_tokens(server, prompt, tokens):
+    """Runs one generation; how long each token but the first took, in milliseconds."""
+    times = []
+
+    def token(_):
+        times.append(time.monotonic_ns())
+        return False
+
+    server.handle_completions(request(prompt, tokens) | {"stream": True}, token)
+    # One more comes at once after the last token.
+    times = times[:tokens]
+    return {"token_millis": [round((b - a) / 1e6, 4) for a, b in zip(times, times[1:])]}
+
+
 def generate(server, prompt, tokens):
     """Runs one generation; the row that describes it."""
     start = time.monotonic()
-    reply = server.handle_completions(
-        {
-            "prompt": prompt,
-            "n_predict": tokens,
-            "temperature": 0,
-            "seed": 1,
-            "ignore_eos": True,
-            "cache_prompt": False,
-        }
-    )
+    reply = server.handle_completions(request(prompt, tokens))
     wall_secs = time.monotonic() - start
     if "timings" not in reply:
         raise SystemExit(f"generate: the engine refused: {json.dumps(reply)}")
@@ -116,6 +133,9 @@ def parse_args():
         "--repeat", type=int, default=1, metavar="N", help="generations; 0 goes on until killed"
     )
     parser.add_argument(
+        "--token-times", action="store_true", help="say how long each token took, and nothing else"
+    )
+    parser.add_argument(
         "--port-file", type=Path, metavar="F", help="write the address of the server here"
     )
     parser.add_argument(
@@ -146,7 +166,8 @@ def main():
     prompt = prompt_of(args.prompt_tokens)
     done = 0
     while args.repeat == 0 or done < args.repeat:
-        print(json.dumps(generate(server, prompt, args.tokens)), flush=True)
+        run = time_tokens if args.token_times else generate
+        print(json.dumps(run(server, prompt, args.tokens)), flush=True)
         done += 1
 
 

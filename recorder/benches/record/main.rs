@@ -13,6 +13,8 @@ mod attach;
 #[cfg(target_os = "linux")]
 mod decode;
 #[cfg(target_os = "linux")]
+mod floor;
+#[cfg(target_os = "linux")]
 mod hammer;
 #[cfg(target_os = "linux")]
 mod peers;

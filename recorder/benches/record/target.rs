@@ -1,7 +1,8 @@
 //! The processes that get recorded.
 
 use crate::process::cpu_secs;
-use anyhow::{Context as _, Result};
+use crate::statistics::median_of;
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -22,10 +23,24 @@ pub(crate) struct Target {
 
 /// One generation of the engine.
 pub(crate) struct Generation {
-    /// As the engine says.
-    pub(crate) millis_per_token: f64,
+    /// Time of each token but the first, as it reaches the engine's user.
+    pub(crate) token_millis: Vec<f64>,
     /// CPU time of the whole process meanwhile, prompt included.
     pub(crate) cpu_secs: f64,
+}
+
+impl Generation {
+    /// The median.
+    pub(crate) fn millis_per_token(&self) -> f64 {
+        median_of(self.token_millis.iter().copied())
+    }
+
+    /// How much longer a token takes than the same one of another generation, in percent: the
+    /// median, which a burst of other work on the host hardly moves.
+    pub(crate) fn slower_than(&self, other: &Self) -> f64 {
+        let tokens = self.token_millis.iter().zip(&other.token_millis);
+        median_of(tokens.map(|(with, alone)| (with / alone - 1.0) * 100.0))
+    }
 }
 
 impl Target {
@@ -46,6 +61,7 @@ impl Target {
                 &prompt,
                 "--repeat",
                 "0",
+                "--token-times",
             ],
         )
     }
@@ -107,8 +123,10 @@ impl Target {
         let before = cpu_secs(self.pid())?;
         let said = self.next()?;
         let cpu_secs = cpu_secs(self.pid())? - before;
-        let speed = said["tokens_per_second"].as_f64().context("no speed in the engine's output")?;
-        Ok(Generation { millis_per_token: 1000.0 / speed, cpu_secs })
+        let times = said["token_millis"].as_array().context("no times in the engine's output")?;
+        let token_millis: Vec<f64> = times.iter().filter_map(Value::as_f64).collect();
+        ensure!(token_millis.len() + 1 == TOKENS, "the engine generated another number of tokens");
+        Ok(Generation { token_millis, cpu_secs })
     }
 
     /// Graphs a second in the next second.

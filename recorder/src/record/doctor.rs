@@ -66,6 +66,7 @@ struct PointReport {
     symbol: String,
     object: String,
     offset: u32,
+    file_offset: u64,
     instruction: String,
     emulated: bool,
     /// Expected price of a hit; `null` when it was not measured here.
@@ -204,6 +205,7 @@ fn target_report(
                 symbol: point.symbol.clone(),
                 object: object.clone(),
                 offset: point.site.offset_in_function,
+                file_offset: point.file_offset,
                 instruction: point.site.instruction.clone(),
                 emulated: point.site.emulated,
                 nanos: price(&point),

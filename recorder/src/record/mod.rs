@@ -6,7 +6,7 @@
 //! objects ─► plan                  graphs (reads node descriptions, once a graph)
 //! ```
 //!
-//! One thread does all: it drains the rings every two milliseconds, and writes
+//! One thread does all: it drains the rings every five milliseconds, and writes
 //! what is complete. Under pressure the rings fill and the kernel counts what
 //! it drops, so memory is bounded by the rings (16 MiB, more beyond 32 CPUs), one
 //! block of rows a lane, the dictionaries, and the operators of 8,192 graphs of a
@@ -57,7 +57,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use target::{Caller, Target};
 
-const DRAIN_EVERY: Duration = Duration::from_millis(2);
+const DRAIN_EVERY: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What to record and where to.
