@@ -7,7 +7,7 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Creates the output file as `caller` would: root opens nothing that the
 /// caller could not, and the file is theirs. An earlier trace is replaced;
@@ -21,18 +21,67 @@ use std::path::Path;
 /// When the file cannot be created, or the name belongs to something that is no
 /// trace.
 pub(super) fn create(path: &Path, caller: Caller) -> Result<File> {
+    let (file, pending) = create_pending(path, caller)?;
+    pending.keep();
+    Ok(file)
+}
+
+/// Like [`create`], but until the file is said to be kept, the earlier trace can come back.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn create_pending(path: &Path, caller: Caller) -> Result<(File, Pending)> {
     as_caller(caller, || {
-        let mode = make_room(path)?;
+        let Room { mode, earlier } = make_room(path)?;
+        let pending = Pending { path: path.to_owned(), earlier, caller, settled: false };
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(mode)
             .custom_flags(O_NOFOLLOW | O_CLOEXEC)
             .open(path);
-        file.with_context(|| {
+        let file = file.with_context(|| {
             format!("cannot write the output file, name another with -o: {}", path.display())
-        })
+        })?;
+        Ok((file, pending))
     })
+}
+
+/// A new file that may yet turn out not to be needed, as nothing can be recorded. Dropped, it
+/// goes away and leaves its place to the earlier one.
+#[derive(Debug)]
+pub(super) struct Pending {
+    path: PathBuf,
+    /// Where the earlier trace lies meanwhile.
+    earlier: Option<PathBuf>,
+    caller: Caller,
+    settled: bool,
+}
+
+impl Pending {
+    /// Keeps the new file, and removes the earlier one.
+    pub(super) fn keep(mut self) {
+        self.settled = true;
+        let Some(earlier) = self.earlier.take() else { return };
+        if let Err(error) = remove(&earlier, self.caller) {
+            log::warn!("{error:#}");
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let result = as_caller(self.caller, || match &self.earlier {
+            Some(earlier) => Ok(fs::rename(earlier, &self.path)?),
+            None => Ok(fs::remove_file(&self.path)?),
+        });
+        if let Err(error) = result {
+            log::warn!("cannot undo what was written: {error:#}: {}", self.path.display());
+        }
+    }
 }
 
 /// Removes a file as `caller` would.
@@ -45,9 +94,15 @@ pub(super) fn remove(path: &Path, caller: Caller) -> Result<()> {
     })
 }
 
-/// Removes an earlier trace, and nothing else; returns the mode for the new one.
-fn make_room(path: &Path) -> Result<u32> {
-    let Ok(found) = path.symlink_metadata() else { return Ok(0o666) };
+/// For a new file.
+struct Room {
+    mode: u32,
+    earlier: Option<PathBuf>,
+}
+
+/// Moves an earlier trace aside, and nothing else.
+fn make_room(path: &Path) -> Result<Room> {
+    let Ok(found) = path.symlink_metadata() else { return Ok(Room { mode: 0o666, earlier: None }) };
     let kind = found.file_type();
     let what = match () {
         () if kind.is_dir() => "a directory",
@@ -61,13 +116,24 @@ fn make_room(path: &Path) -> Result<u32> {
     if !what.is_empty() {
         bail!("the output exists and is {what}; name another file with -o: {}", path.display());
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| {
+    // Whoever made it private meant the trace, too.
+    let mode = found.mode() & 0o666;
+    let aside = beside(path)?;
+    match fs::rename(path, &aside) {
+        Ok(()) => Ok(Room { mode, earlier: Some(aside) }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Room { mode, earlier: None }),
+        Err(error) => Err(error).with_context(|| {
             format!("cannot replace the earlier output file, name another with -o: {}", path.display())
         }),
-        // Whoever made it private meant the trace, too.
-        _ => Ok(found.mode() & 0o666),
     }
+}
+
+/// A hidden name beside a file that no other file has.
+fn beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let names = (0..1000u32).map(|number| path.with_file_name(format!(".{name}.earlier-{number}")));
+    let mut free = names.filter(|path| path.symlink_metadata().is_err());
+    free.next().with_context(|| format!("too many earlier files lie beside it: {}", path.display()))
 }
 
 fn is_trace(path: &Path) -> bool {
@@ -105,6 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_trace_comes_back_when_nothing_is_recorded() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let trace = folder.path().join("a.llmtrace");
+        fs::write(&trace, TRACE)?;
+        drop(create_pending(&trace, Caller::from_env())?);
+        assert_eq!(fs::read(&trace)?, TRACE);
+        let (_, pending) = create_pending(&trace, Caller::from_env())?;
+        pending.keep();
+        assert_eq!(fs::read(&trace)?, b"");
+        let other = folder.path().join("b.llmtrace");
+        drop(create_pending(&other, Caller::from_env())?);
+        assert!(!other.exists());
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1, "nothing is left aside");
+        Ok(())
+    }
+
+    #[test]
     fn links_lead_nowhere() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let (precious, link) = (folder.path().join("precious.llmtrace"), folder.path().join("link"));
@@ -134,7 +217,7 @@ mod tests {
             assert!(refused(Path::new(path)).contains("symbolic link"), "{path}");
         }
         // It has length 0, as an empty file has.
-        assert!(refused(Path::new("/proc/self/mem")).contains("cannot replace"));
+        assert!(refused(Path::new("/proc/self/mem")).contains("cannot write"));
         assert!(refused(Path::new("/proc/self/new")).contains("cannot write"));
         Ok(())
     }

@@ -80,7 +80,8 @@ impl Session {
         };
         let name = name.unwrap_or_default();
         let path = options.output.clone().unwrap_or_else(|| default_output(&name));
-        let outputs = Outputs::create(&options.long, path, caller)?;
+        let mut outputs = Outputs::create(&options.long, path, caller)?;
+        let pending = outputs.take_pending();
         let start = monotonic_nanos();
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
@@ -134,6 +135,9 @@ impl Session {
             bail!("no function of the process can be probed; looked for {}", plan::LOOKED_FOR);
         }
         session.describe()?;
+        if let Some(pending) = pending {
+            pending.keep();
+        }
         session.kernel.set_recording(true);
         Ok(session)
     }

@@ -315,8 +315,10 @@ fn become_command(
         privileges::become_user(uid, gid)?;
     }
     privileges::leave_to_command()?;
-    // The recorder waits for this stop, attaches, and continues us.
+    // The recorder waits for this stop, attaches, and continues us. If it is killed before, the kernel does.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGCONT)?;
     nix::sys::signal::raise(Signal::SIGSTOP)?;
+    nix::sys::prctl::set_pdeathsig(None)?;
     use std::os::unix::process::CommandExt as _;
     Err(anyhow::Error::new(next.exec()).context(format!("cannot run {}", Path::new(program).display())))
 }

@@ -2,11 +2,11 @@
 
 use crate::elsewhere::{Elsewhere, THREE, as_nobody};
 use crate::invariants::check_whole;
-use crate::workload::{self, Engine, Run, open, record_some, recorder, var};
+use crate::workload::{self, Engine, Run, open, record_some, recorder, var, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Runs the recorder; its error, after checking that there is only one line.
 pub(crate) fn error(command: &mut Command) -> String {
@@ -276,4 +276,23 @@ fn container_that_filters_system_calls_is_named() {
     assert!(text.contains("the kernel refuses the BPF programs: Operation not permitted"), "{text}");
     assert!(text.contains("a seccomp filter") && text.contains("--security-opt"), "{text}");
     assert!(!run.trace.exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn command_runs_on_when_the_recorder_is_killed_before_it_begins() {
+    let run = Run::new();
+    let done = run.folder().join("done");
+    let mut recorder =
+        recorder(&run, &["-q"]).args(["--", "touch"]).arg(&done).stdout(Stdio::null()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", recorder.id());
+    let stopped = || {
+        let children = fs::read_to_string(&children).unwrap_or_default();
+        let child = children.split_whitespace().next().map(|child| format!("/proc/{child}/stat"));
+        child.and_then(|stat| fs::read_to_string(stat).ok()).is_some_and(|stat| stat.contains(") T "))
+    };
+    wait_until("the command waits for its probes", stopped);
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    wait_until("the command has run", || done.exists());
 }

@@ -1,6 +1,6 @@
 //! Names of the files of one recording, created with the caller's rights.
 
-use super::super::output;
+use super::super::output::{self, Pending};
 use super::super::target::Caller;
 use super::long::Long;
 use anyhow::Result;
@@ -13,14 +13,20 @@ pub(in super::super) struct Outputs {
     base: PathBuf,
     caller: Caller,
     first: Option<(PathBuf, File)>,
+    pending: Option<Pending>,
 }
 
 impl Outputs {
     /// Creates the first file, so that nothing starts that could not be written.
     pub(in super::super) fn create(long: &Long, base: PathBuf, caller: Caller) -> Result<Self> {
         let first = if long.rotate.is_some() { numbered(&base, 1, 4) } else { base.clone() };
-        let file = output::create(&first, caller)?;
-        Ok(Self { base, caller, first: Some((first, file)) })
+        let (file, pending) = output::create_pending(&first, caller)?;
+        Ok(Self { base, caller, first: Some((first, file)), pending: Some(pending) })
+    }
+
+    /// What undoes that, until it is said that the file is kept.
+    pub(in super::super) fn take_pending(&mut self) -> Option<Pending> {
+        self.pending.take()
     }
 
     /// The first file, which is handed out once.

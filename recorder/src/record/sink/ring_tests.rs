@@ -17,7 +17,8 @@ fn long() -> Long {
 }
 
 fn sink(folder: &Path, long: &Long) -> Sink {
-    let outputs = Outputs::create(long, folder.join("a.llmtrace"), Caller::from_env()).unwrap();
+    let mut outputs = Outputs::create(long, folder.join("a.llmtrace"), Caller::from_env()).unwrap();
+    outputs.take_pending().unwrap().keep();
     let mut sink = Sink::begin(outputs, long, Header::new(1, 2)).unwrap();
     sink.write_recording(&Recording { recorder_version: "test".into(), ..Recording::default() }).unwrap();
     let op = sink.string("MUL_MAT");
