@@ -175,7 +175,7 @@ fn fold_rows(rows: &Rows, first: u64, range: TimeRange, min_nanos: u64, bars: &m
         // Merge the short spans that begin within one pixel of here; a long
         // one ends the merging and gets its own bar.
         let limit = begin.saturating_add(min_nanos);
-        let mut next = first_from(rows, at + 1, limit, merged);
+        let mut next = first_not_before(at + 1, rows.len(), merged, |row| rows.begin(row) < limit);
         merged = next - at;
         if next - 1 > at && rows.end(next - 1) - rows.begin(next - 1) >= min_nanos {
             next -= 1;
@@ -185,11 +185,11 @@ fn fold_rows(rows: &Rows, first: u64, range: TimeRange, min_nanos: u64, bars: &m
     }
 }
 
-/// The first row from `from` on that does not begin before `limit`. Looks near
-/// `guess` rows further first: neighbouring bars hold similar numbers, and a
-/// search through all rows would miss the cache at each step.
-fn first_from(rows: &Rows, from: usize, limit: Nanos, guess: usize) -> usize {
-    let before = |row: usize| row < rows.len() && rows.begin(row) < limit;
+/// The first of `from..len` that is not `before`, which those before it all are. Looks near
+/// `guess` places further first: neighbouring bars hold similar numbers, and a search through
+/// all would miss the cache at each step.
+pub fn first_not_before(from: usize, len: usize, guess: usize, before: impl Fn(usize) -> bool) -> usize {
+    let before = |index: usize| index < len && before(index);
     let (mut low, mut step) = (from, (guess / 8).max(1));
     let mut high = from.saturating_add(guess.saturating_sub(step));
     while before(high) {
@@ -197,10 +197,10 @@ fn first_from(rows: &Rows, from: usize, limit: Nanos, guess: usize) -> usize {
         high = high.saturating_add(step);
         step = step.saturating_mul(2);
     }
-    let mut high = high.min(rows.len());
+    let mut high = high.min(len);
     while low < high {
         let middle = low + (high - low) / 2;
-        if rows.begin(middle) < limit {
+        if before(middle) {
             low = middle + 1;
         } else {
             high = middle;

@@ -7,7 +7,7 @@ use crate::state::Open;
 use crate::text;
 use crate::theme::{BAR_TEXT, Colors, MIN_BAR, MIN_TEXT_BAR, OpClass};
 use egui::{Align2, Color32, FontId, Painter, Rect, Stroke, StrokeKind, pos2};
-use llmtrace_analysis::fold::{Bar, What, fold};
+use llmtrace_analysis::fold::{Bar, What, first_not_before, fold};
 use llmtrace_analysis::{Phase, TimeRange, Token};
 
 /// Lanes at least this high have a second line of text in their bars.
@@ -244,6 +244,7 @@ impl Canvas<'_> {
         let pixel = self.view.nanos_from_pixels(MIN_BAR);
         // The one before may reach into the window.
         let mut at = items.partition_point(|item| range(item).begin < window.begin).saturating_sub(1);
+        let mut merged = 1;
         while let Some(item) = items.get(at) {
             let item_range = range(item);
             if item_range.begin >= window.end {
@@ -251,8 +252,9 @@ impl Canvas<'_> {
             }
             draw(self.bar(item_range), item);
             let next_pixel = item_range.begin.saturating_add(pixel);
-            let rest = items.get(at + 1..).unwrap_or_default();
-            at += 1 + rest.partition_point(|item| range(item).begin < next_pixel);
+            let before = |index: usize| items.get(index).is_some_and(|item| range(item).begin < next_pixel);
+            let next = first_not_before(at + 1, items.len(), merged, before);
+            (at, merged) = (next, next - at);
         }
     }
 
