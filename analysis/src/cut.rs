@@ -5,10 +5,10 @@ use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
 use llmtrace_format::meta::{Ending, Graph, StrId};
 use llmtrace_format::tables::{
-    Decodes, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Table, Ubatches,
+    Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selections, Table, Ubatches,
 };
 use llmtrace_format::{BlockInfo, ColumnSet, Error, OpSpans, Result, Warning, Writer};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 /// Rows of small tables after which they become blocks.
@@ -169,6 +169,8 @@ fn rewrite<W: Write>(
     cutter.dictionaries(&kept)?;
     let blocks = &trace.file.blocks;
     let mut lost = 0u64;
+    // When those kept were made; their experts come later.
+    let mut selections = HashMap::new();
     for (done, info) in blocks.iter().enumerate() {
         if !progress(done as f32 / blocks.len() as f32) {
             return Err(Error::Cancelled);
@@ -211,6 +213,15 @@ fn rewrite<W: Write>(
                 })
                 .count()
             })?,
+            kind::SELECTIONS => cutter.rows(info, |writer, table: Selections| {
+                let rows = table.rows().filter(|row| kept.graph_spans.contains(&row.graph_span));
+                rows.map(|row| {
+                    selections.insert(row.id, row.time);
+                    writer.push_selection(row);
+                })
+                .count()
+            })?,
+            kind::EXPERTS => cutter.experts(info, &selections)?,
             kind::OP_SPANS => cutter.op_spans(info)?,
             _ => {}
         }
@@ -248,6 +259,20 @@ impl<W: Write> Cutter<'_, W> {
             self.writer.write_graph(&Graph { tensors, ..*graph })?;
         }
         file.threads.rows().for_each(|row| self.writer.push_thread(row));
+        Ok(())
+    }
+
+    fn experts(&mut self, info: &BlockInfo, selections: &HashMap<u32, Nanos>) -> Result<()> {
+        let Ok(table) = self.trace.file.read::<Experts>(info, ColumnSet::ALL) else {
+            self.report.warnings.push(Warning::Unreadable { what: Experts::NAME, offset: info.offset });
+            return Ok(());
+        };
+        for row in table.rows() {
+            if let Some(&time) = selections.get(&row.selection) {
+                self.writer.push_expert(time, row)?;
+                self.report.rows += 1;
+            }
+        }
         Ok(())
     }
 

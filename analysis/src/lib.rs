@@ -6,6 +6,7 @@
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
 //!                                      ├─► search   (find by name)
+//!                                      ├─► experts  (of a mixture: which, how evenly)
 //!                                      ├─► cut      (a time range as a trace of its own)
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
@@ -21,6 +22,7 @@
 mod cache;
 pub mod cut;
 mod executions;
+pub mod experts;
 pub mod export;
 pub mod fetch;
 pub mod fold;

@@ -3,9 +3,9 @@
 #![expect(unsafe_code, reason = "`Plain` promises that any bytes are a valid value of the generated types")]
 
 use crate::skeleton::types::{
-    event_barrier, event_decode_begin, event_decode_end, event_fused_begin, event_graph_begin,
-    event_graph_end, event_graph_nodes, event_head, event_op_begin, event_process, event_ubatch_begin,
-    event_ubatch_end, shard,
+    bulk_experts, bulk_head, event_barrier, event_decode_begin, event_decode_end, event_fused_begin,
+    event_graph_begin, event_graph_end, event_graph_nodes, event_head, event_op_begin, event_process,
+    event_ubatch_begin, event_ubatch_end, shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -85,6 +85,48 @@ events! {
     11 Process event_process,
 }
 
+// SAFETY: `repr(C)`, integers only, explicit padding.
+unsafe impl Plain for bulk_head {}
+
+// SAFETY: as above.
+unsafe impl Plain for bulk_experts {}
+
+/// A record of the bulk channel.
+#[derive(Clone, Debug)]
+pub enum Bulk {
+    /// Experts that tokens were sent to.
+    Experts(bulk_experts, Vec<u32>),
+}
+
+impl Bulk {
+    /// Time, thread, kind, process, CPU, length.
+    pub fn head(&self) -> &bulk_head {
+        match self {
+            Self::Experts(record, _) => &record.head,
+        }
+    }
+}
+
+/// Decodes a record of the bulk channel; `None` when its kind is unknown or it
+/// is shorter than it says.
+pub fn parse_bulk(bytes: &[u8]) -> Option<Bulk> {
+    let mut head = bulk_head::default();
+    plain::copy_from_bytes(&mut head, bytes).ok()?;
+    let bytes = bytes.get(..head.length as usize)?;
+    match head.kind {
+        12 => {
+            let mut record = bulk_experts::default();
+            plain::copy_from_bytes(&mut record, bytes).ok()?;
+            let values = (record.count as usize).checked_mul(record.ranks as usize)?;
+            let bytes = bytes.get(size_of::<bulk_experts>()..)?;
+            let values = bytes.get(..values.checked_mul(4)?)?.chunks_exact(4);
+            let values = values.map(|word| u32::from_le_bytes(word.try_into().unwrap_or_default()));
+            Some(Bulk::Experts(record, values.collect()))
+        }
+        _ => None,
+    }
+}
+
 impl event_fused_begin {
     /// Address of the first node.
     pub fn tensor(&self) -> u64 {
@@ -113,6 +155,27 @@ mod tests {
         words[2] = 7 << 48 | 42;
         let Some(Event::FusedBegin(event)) = parse(&words) else { panic!("a fused begin") };
         assert_eq!((event.tensor(), event.ith(), event.last_tensor), (42, 7, 3));
+    }
+
+    #[test]
+    fn bulk_records_are_as_long_as_they_say() {
+        let record = bulk_experts {
+            head: bulk_head { time: 5, kind: 12, length: 88, ..bulk_head::default() },
+            count: 3,
+            ranks: 2,
+            ..bulk_experts::default()
+        };
+        // SAFETY: integers without padding.
+        let mut bytes = unsafe { plain::as_bytes(&record) }.to_vec();
+        assert_eq!(bytes.len(), 64);
+        bytes.extend([1u32, 2, 3, 4, 5, 6].iter().flat_map(|value| value.to_le_bytes()));
+        bytes.extend([9; 16]);
+        let Some(Bulk::Experts(_, values)) = parse_bulk(&bytes) else { panic!("experts") };
+        assert_eq!(values, [1, 2, 3, 4, 5, 6]);
+        // More values than the record has room for.
+        bytes[52] = 4;
+        assert!(parse_bulk(&bytes).is_none());
+        assert!(parse_bulk(&bytes[..80]).is_none() && parse_bulk(&[]).is_none());
     }
 
     #[test]

@@ -25,6 +25,6 @@ mod skeleton {
 }
 
 #[cfg(target_os = "linux")]
-pub use abi::{Event, Head, SLOT_WORDS, parse, shard_word};
+pub use abi::{Bulk, Event, Head, SLOT_WORDS, parse, parse_bulk, shard_word};
 #[cfg(target_os = "linux")]
 pub use skeleton::*;

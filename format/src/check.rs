@@ -13,7 +13,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::segment::{NodeOf, Segment};
 use crate::summary::LaneSummary;
 use crate::tables::{
-    Buckets, Decodes, ExecutionTotals, GraphSpans, LevelChanges, Losses, Marks, NodeTotals, Threads, Ubatches,
+    Buckets, Decodes, ExecutionTotals, Experts, GraphSpans, LevelChanges, Losses, Marks, NodeTotals, Selections, Threads, Ubatches,
 };
 use crate::{
     BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
@@ -224,6 +224,14 @@ impl<'a> Checker<'a> {
                 let Some(table) = self.read::<LevelChanges>(info) else { return };
                 return self.times(info, LevelChanges::NAME, &table.time, &table.time);
             }
+            kind::SELECTIONS => {
+                let Some(table) = self.read::<Selections>(info) else { return };
+                let spans = table.graph_span.iter().filter(|span| !self.graph_spans.contains_key(span));
+                let gone = spans.count() as u64;
+                self.problems.add(ProblemKind::NoGraphSpan, info, Selections::NAME, gone);
+                return self.times(info, Selections::NAME, &table.time, &table.time);
+            }
+            kind::EXPERTS => self.file.read::<Experts>(info, ColumnSet::ALL).map(drop),
             kind::MARKS => {
                 let Some(table) = self.read::<Marks>(info) else { return };
                 return self.times(info, Marks::NAME, &table.time, &table.time);
@@ -347,6 +355,8 @@ fn name(kind: u16) -> &'static str {
         kind::LOSSES => Losses::NAME,
         kind::LEVEL_CHANGES => LevelChanges::NAME,
         kind::MARKS => Marks::NAME,
+        kind::SELECTIONS => Selections::NAME,
+        kind::EXPERTS => Experts::NAME,
         _ => "unknown",
     }
 }

@@ -66,6 +66,10 @@ pub mod kind {
     pub const LEVEL_CHANGES: u16 = 33;
     /// [`crate::tables::Marks`].
     pub const MARKS: u16 = 34;
+    /// [`crate::tables::Selections`].
+    pub const SELECTIONS: u16 = 40;
+    /// [`crate::tables::Experts`].
+    pub const EXPERTS: u16 = 41;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

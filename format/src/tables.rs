@@ -191,6 +191,9 @@ macro_rules! table {
     };
 }
 
+mod experts;
+pub use experts::{Expert, Experts, Selection, SelectionStatus, Selections};
+
 table! {
     /// Threads of the target that computed nodes.
     Threads of
@@ -437,6 +440,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "barrier",
     "graph nodes",
     "process",
+    "experts",
 ];
 
 /// What a micro-batch does for its sequences.

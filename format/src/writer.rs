@@ -9,8 +9,8 @@ use crate::raw::{Content, RawBlock, node_ops};
 use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
 use crate::summary::MAX_SUMMARY_BYTES;
 use crate::tables::{
-    self, Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks,
-    OpSpan, OpSpans, Table, Thread, Threads, Ubatch, Ubatches,
+    self, Decode, Decodes, Expert, Experts, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses,
+    Mark, Marks, OpSpan, OpSpans, Selection, Selections, Table, Thread, Threads, Ubatch, Ubatches,
 };
 use crate::{Error, Header, Nanos, Result, TimeRange, structured};
 use serde::Serialize;
@@ -21,6 +21,8 @@ use std::io::Write;
 const ROWS_PER_BLOCK: usize = 1 << 16;
 /// The same where a small file is worth more work; still read at once.
 const ROWS_PER_SMALL_BLOCK: usize = 1 << 17;
+/// Rows after which experts become a block.
+const EXPERTS_PER_BLOCK: usize = 1 << 18;
 /// Graphs of which a writer remembers the operators: of the newest so many ids.
 /// Whoever numbers graphs refers to no older ones.
 pub const MAX_LIVE_GRAPHS: usize = 4096;
@@ -61,6 +63,8 @@ pub struct Writer<W: Write> {
     losses: Buffered<Losses>,
     level_changes: Buffered<LevelChanges>,
     marks: Buffered<Marks>,
+    selections: Buffered<Selections>,
+    experts: Buffered<Experts>,
 }
 
 struct Lane {
@@ -113,6 +117,8 @@ impl<W: Write> Writer<W> {
             losses: Buffered::default(),
             level_changes: Buffered::default(),
             marks: Buffered::default(),
+            selections: Buffered::default(),
+            experts: Buffered::default(),
         })
     }
 
@@ -257,6 +263,25 @@ impl<W: Write> Writer<W> {
         self.marks.rows.push(row);
     }
 
+    /// Adds a selection of experts; it comes before its experts.
+    pub fn push_selection(&mut self, row: Selection) {
+        self.selections.cover(row.time, row.time);
+        self.selections.rows.push(row);
+    }
+
+    /// Adds an expert of a selection that was made at `time`.
+    ///
+    /// # Errors
+    /// When a block is full and the sink cannot be written.
+    pub fn push_expert(&mut self, time: Nanos, row: Expert) -> Result<()> {
+        self.experts.cover(time, time);
+        self.experts.rows.push(row);
+        if self.experts.rows.len() >= EXPERTS_PER_BLOCK {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -305,7 +330,7 @@ impl<W: Write> Writer<W> {
                 written?;
             } )+ };
         }
-        write!(decodes ubatches graph_spans losses level_changes marks);
+        write!(decodes ubatches graph_spans losses level_changes marks selections experts);
         self.write_lanes()?;
         self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.

@@ -48,7 +48,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Long, Options, Question, doctor, launch, run, seconds};
+    use crate::record::{Long, Moe, Options, Question, doctor, launch, run, seconds};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -109,6 +109,12 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// tokens are timed.
         #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         window: u32,
+        /// Whether to record which experts tokens are sent to
+        #[arg(long, value_enum, value_name = "WHERE", default_value = "auto", default_missing_value = "auto", num_args = 0..=1, require_equals = true)]
+        moe: Experts,
+        /// Record the router's weights of these experts, too
+        #[arg(long)]
+        moe_weights: bool,
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
@@ -134,6 +140,17 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         Thread,
     }
 
+    #[derive(Clone, Copy, ValueEnum)]
+    enum Experts {
+        /// Where a model has experts: a probe where the weights of those chosen are
+        /// gathered, once a layer
+        Auto,
+        /// A probe at each node, also for builds in which that function is not found
+        Nodes,
+        /// Not at all
+        Off,
+    }
+
     impl Record {
         pub(super) fn run(self) -> anyhow::Result<i32> {
             let options = Options {
@@ -152,6 +169,12 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                 exact_begins: self.exact_begins,
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
+                moe: match self.moe {
+                    Experts::Auto => Moe::Auto,
+                    Experts::Nodes => Moe::Nodes,
+                    Experts::Off => Moe::Off,
+                },
+                moe_weights: self.moe_weights,
                 ring_bytes: self.ring_bytes,
                 long: self.long,
                 quiet: self.quiet,

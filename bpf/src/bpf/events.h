@@ -19,7 +19,8 @@ enum event_kind {
 	EVENT_BARRIER = 9,
 	EVENT_GRAPH_NODES = 10,
 	EVENT_PROCESS = 11,
-	EVENT_KINDS = 12,
+	EVENT_EXPERTS = 12,	/* in the bulk channel */
+	EVENT_KINDS = 13,
 };
 
 /*
@@ -112,6 +113,45 @@ struct event_process {
 	__u32 pid;
 	__u32 parent;		/* equal to pid after an exec */
 	__u64 pad;
+};
+
+/*
+ * Records of the bulk channel: of variable length, for arrays. What does not fit
+ * into one comes in several, each of which says where in the array it lies.
+ */
+struct bulk_head {
+	__u64 time;		/* bpf_ktime_get_ns; the same in all pieces */
+	__u32 tid;
+	__u8 kind;		/* enum event_kind */
+	__u8 process;		/* the recorder's number of it */
+	__u16 cpu;
+	__u32 length;		/* of the record, in bytes, this included; what follows is unset */
+	__u32 flags;		/* enum bulk_flag */
+};
+
+enum bulk_flag {
+	BULK_PARTIAL = 1,	/* some of the array could not be read, or was cut off */
+};
+
+#define EXPERTS_SMALL 64	/* values of a small record */
+#define EXPERTS_LARGE 2048	/* values of a large record */
+
+/* Which experts tokens of one MUL_MAT_ID were sent to; behind it come the values. */
+struct bulk_experts {
+	struct bulk_head head;
+	__u64 node;		/* struct ggml_tensor * whose computing began */
+	__u64 ids;		/* struct ggml_tensor * of the selection */
+	__u32 used;		/* experts of each token */
+	__u32 tokens;		/* tokens of the whole selection */
+	__u32 first;		/* the token that this record begins with */
+	__u32 count;		/* tokens in it */
+	__u32 ranks;		/* experts of each token that are in it */
+	__u32 what;		/* enum experts_what */
+};
+
+enum experts_what {
+	EXPERTS_IDS = 0,	/* values are __s32 */
+	EXPERTS_WEIGHTS = 1,	/* values are float */
 };
 
 /* The ring of one CPU: what the kernel side writes, then what it only reads. */

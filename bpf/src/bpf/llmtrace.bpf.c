@@ -204,4 +204,7 @@ struct event_types {
 	struct event_barrier barrier;
 	struct event_process process;
 	struct shard shard;
+	struct bulk_experts experts;
 } event_types SEC(".bss.types");
+
+#include "experts.bpf.h"

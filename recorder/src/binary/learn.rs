@@ -93,6 +93,13 @@ pub(crate) struct Learned {
     pub(crate) assumed: Vec<&'static str>,
 }
 
+impl Learned {
+    /// The number of an operator.
+    pub(crate) fn op(&self, name: &str) -> Option<u32> {
+        self.ops.iter().position(|op| op == name).map(|op| op as u32)
+    }
+}
+
 /// Reads all that is to be known; `find` gives the functions of the target by symbol.
 pub(crate) fn learn(
     find: &dyn Fn(&str) -> Option<Located>,

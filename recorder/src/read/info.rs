@@ -8,7 +8,7 @@ use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
 use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, StrId, Target};
 use llmtrace_format::tables::{
-    Decodes, EVENT_KINDS, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Table as _, Threads, Ubatches,
+    Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _, Threads, Ubatches,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -454,6 +454,8 @@ fn table_name(number: u16) -> String {
         Losses::KIND => Losses::NAME,
         LevelChanges::KIND => LevelChanges::NAME,
         Marks::KIND => Marks::NAME,
+        Selections::KIND => Selections::NAME,
+        Experts::KIND => Experts::NAME,
         unknown => return format!("unknown ({unknown})"),
     };
     name.to_owned()

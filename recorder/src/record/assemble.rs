@@ -16,12 +16,13 @@
 //! are new for every graph (threads are found by `ith`); two contexts compute
 //! at once (the second gets lanes of its own).
 
+use super::experts::Experts;
 use super::graphs::{GraphCall, KnownGraph};
 use super::hits::Hits;
 use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_spans, releases};
 use super::sequence::{Item, Sequences, begins};
-use llmtrace_bpf::Event;
 use llmtrace_bpf::types::{event_decode_begin, event_graph_begin, event_graph_nodes};
+use llmtrace_bpf::{Bulk, Event};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
 use llmtrace_format::{Nanos, OpSpan, TimeRange};
@@ -50,6 +51,7 @@ pub(super) struct Ids {
     thread: Cell<u32>,
     context: Cell<u32>,
     pub(super) graph: Cell<u32>,
+    pub(super) selection: Rc<Cell<u32>>,
 }
 
 /// The next number of a kind.
@@ -129,6 +131,7 @@ pub(super) struct Assembler {
     /// Whether only those barriers are probed that close nodes.
     only_closing_barriers: bool,
     pub(super) sequences: Sequences,
+    pub(super) experts: Experts,
     pub(super) rows: Rows,
     pub(super) counts: Counts,
     pub(super) hits: Hits,
@@ -154,6 +157,7 @@ impl Assembler {
             start,
             pid,
             process,
+            experts: Experts::new(ids.selection.clone()),
             ids,
             ubatch_ends: true,
             contexts: HashMap::new(),
@@ -231,6 +235,17 @@ impl Assembler {
             Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
             // The session's, not a process's own.
             Event::Process(_) => {}
+        }
+    }
+
+    /// Takes a record of the bulk channel, after all events of before.
+    pub(super) fn handle_bulk(&mut self, record: &Bulk) {
+        self.counts.events += 1;
+        let head = record.head();
+        self.hits.count(head.kind);
+        let time = head.time.saturating_sub(self.start);
+        match record {
+            Bulk::Experts(record, values) => self.experts.piece(time, record, values),
         }
     }
 
@@ -393,6 +408,9 @@ impl Assembler {
             process: self.process.into(),
             ..GraphSpan::default()
         };
+        if let Some(known) = &known {
+            self.experts.graph_begin(span.id, tid, time, known);
+        }
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
         let slot = (0..).find(free).unwrap_or(0);
         self.running.push(RunningGraph { span, slot, known, lanes: Vec::new() });
@@ -449,6 +467,7 @@ impl Assembler {
         };
         let mut graph = self.running.remove(at);
         graph.span.end = time;
+        self.experts.graph_end(graph.span.id, time);
         // The calling thread also hit the begin and the end of the graph.
         self.hits.of_graph(&graph);
         match self.ops_probed(TimeRange::new(graph.span.begin, time)) {

@@ -140,7 +140,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(None)?;
+        let mut kernel = Kernel::load(None, false)?;
         let mut ring = kernel.rings()?;
         calibrate::run(&mut kernel, &mut ring)
     };

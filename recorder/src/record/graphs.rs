@@ -15,6 +15,8 @@ use std::rc::Rc;
 /// More nodes than any real graph has; keeps a wrong read from costing memory.
 const MAX_NODES: u32 = 1 << 17;
 const NAME_BYTES: usize = 64;
+/// Multiplies by the weights of the experts that each token is sent to.
+pub(super) const MUL_MAT_ID: &str = "MUL_MAT_ID";
 /// Graphs remembered by address; engines alternate between very few.
 const MAX_REMEMBERED: usize = 256;
 
@@ -52,12 +54,27 @@ pub(super) struct KnownGraph {
     order: Vec<u64>,
     by_address: HashMap<u64, u32>,
     structure: u64,
+    /// Selections of experts that its nodes use.
+    pub(super) gates: Vec<Gate>,
+}
+
+/// A selection of experts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    /// Address of its tensor.
+    pub(super) ids: u64,
+    /// The first `MUL_MAT_ID` that uses it.
+    pub(super) node: u32,
+    /// Experts of each token, tokens, and experts to choose from.
+    pub(super) used: u32,
+    pub(super) tokens: u32,
+    pub(super) experts: u32,
 }
 
 impl KnownGraph {
     pub(super) fn new(id: u32, order: Vec<u64>, structure: u64) -> Self {
         let by_address = order.iter().enumerate().map(|(index, &address)| (address, index as u32)).collect();
-        Self { id, order, by_address, structure }
+        Self { id, order, by_address, structure, gates: Vec::new() }
     }
 
     /// Equal for graphs whose nodes are computed in the same order.
@@ -180,7 +197,8 @@ impl GraphReader {
         }
         let learned = self.learned.clone()?;
         let order = self.memory.read_words(call.nodes, call.count as usize)?;
-        let raw = read_graph(&self.memory, &learned, &order)?;
+        let (raw, addresses) = read_graph(&self.memory, &learned, &order)?;
+        let gates = gates(&raw, &addresses, learned.op(MUL_MAT_ID));
         let structure = raw.structure();
         let identity = raw.identity();
         let id = match self.ids.get(&identity) {
@@ -197,7 +215,7 @@ impl GraphReader {
                 id
             }
         };
-        Some(KnownGraph::new(id, order, structure))
+        Some(KnownGraph { gates, ..KnownGraph::new(id, order, structure) })
     }
 }
 
@@ -229,7 +247,8 @@ impl DescribeGraph for GraphReader {
 }
 
 /// Reads the nodes, then the weights and inputs that they refer to.
-fn read_graph(memory: &ProcessMemory, learned: &Learned, order: &[u64]) -> Option<RawGraph> {
+/// With the address of each.
+fn read_graph(memory: &ProcessMemory, learned: &Learned, order: &[u64]) -> Option<(RawGraph, Vec<u64>)> {
     // Up to the end of the name.
     let record_bytes = learned.tensor.name as usize + NAME_BYTES;
     let mut bytes = memory.read_records(order, record_bytes)?;
@@ -250,7 +269,28 @@ fn read_graph(memory: &ProcessMemory, learned: &Learned, order: &[u64]) -> Optio
     bytes.extend(memory.read_records(&leaves, record_bytes)?);
     let tensors: Option<Vec<RawTensor>> =
         bytes.chunks_exact(record_bytes).map(|record| parse_tensor(record, learned, &index)).collect();
-    Some(RawGraph { tensors: tensors?, nodes: order.len() as u32 })
+    let addresses = order.iter().chain(&leaves).copied().collect();
+    Some((RawGraph { tensors: tensors?, nodes: order.len() as u32 }, addresses))
+}
+
+/// The selections that nodes with the operator `op` use.
+fn gates(raw: &RawGraph, addresses: &[u64], op: Option<u32>) -> Vec<Gate> {
+    let mut gates: Vec<Gate> = Vec::new();
+    let nodes = raw.tensors.iter().take(raw.nodes as usize).zip(0..);
+    for (tensor, node) in nodes.filter(|(tensor, _)| Some(tensor.op) == op) {
+        let &[weights, _, ids, ..] = &tensor.sources[..] else { continue };
+        let (weights, selection) = (raw.tensors.get(weights as usize), raw.tensors.get(ids as usize));
+        let (Some(weights), Some(selection), Some(&ids)) = (weights, selection, addresses.get(ids as usize))
+        else {
+            continue;
+        };
+        if gates.iter().all(|gate| gate.ids != ids) {
+            let small = |n: i64| u32::try_from(n).unwrap_or(0);
+            let ([used, tokens, ..], [_, _, experts, _]) = (selection.ne.map(small), weights.ne.map(small));
+            gates.push(Gate { ids, node, used, tokens, experts });
+        }
+    }
+    gates
 }
 
 fn references(record: &[u8], layout: &TensorLayout) -> impl Iterator<Item = u64> {
@@ -314,6 +354,20 @@ mod tests {
         assert_ne!(graph(0, 5, 1).identity(), graph(0, 6, 1).identity());
         assert_ne!(graph(0, 5, 1).identity(), graph(0, 5, 2).identity());
         assert_eq!(graph(0, 5, 1).structure(), graph(0, 6, 1).structure());
+    }
+
+    #[test]
+    fn nodes_that_share_a_selection_are_one_gate() {
+        let expert =
+            |weights, ids| RawTensor { op: 9, sources: vec![weights, 0, ids], ..RawTensor::default() };
+        let weights = RawTensor { ne: [64, 32, 128, 1], ..RawTensor::default() };
+        let ids = RawTensor { ne: [8, 5, 1, 1], ..RawTensor::default() };
+        let tensors = vec![ids.clone(), expert(4, 0), expert(4, 0), expert(4, 5), weights, ids];
+        let raw = RawGraph { tensors, nodes: 4 };
+        let addresses = [100, 101, 102, 103, 104, 105];
+        let gate = |ids, node| Gate { ids, node, used: 8, tokens: 5, experts: 128 };
+        assert_eq!(gates(&raw, &addresses, Some(9)), [gate(100, 1), gate(105, 3)]);
+        assert_eq!(gates(&raw, &addresses, None), []);
     }
 
     #[test]

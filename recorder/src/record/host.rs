@@ -84,6 +84,18 @@ pub(super) fn why_refused() -> Vec<String> {
 /// has all the programs use.
 pub(super) const OLDEST: &str = "5.15";
 
+/// Whether BPF programs may loop without a bound known beforehand (5.17).
+pub(super) fn knows_loops() -> bool {
+    at_least(&describe().kernel, (5, 17))
+}
+
+/// Whether a release such as `6.1.0-18-amd64` is not older.
+fn at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= version
+}
+
 /// Whether system calls of ours pass a filter.
 pub(super) fn seccomp_filtered() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -119,6 +131,12 @@ pub(super) fn has_btf() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert!(at_least("6.1.0-18-amd64", (5, 17)) && at_least("5.17", (5, 17)));
+        assert!(!at_least("5.15.0-91-generic", (5, 17)) && !at_least("", (5, 17)));
+    }
 
     #[test]
     fn lockdown_is_the_mode_in_brackets() {

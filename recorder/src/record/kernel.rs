@@ -1,6 +1,8 @@
 //! The kernel side: loads the BPF object, attaches and detaches.
 
 use super::attach::{self, Way};
+use super::bulk::{BulkRing, ring_bytes as bulk_bytes};
+use super::host;
 use super::plan::{Point, Program};
 use super::rings::{Rings, slots_shift};
 use anyhow::{Context as _, Result};
@@ -55,10 +57,11 @@ impl Kernel {
     /// Loads the programs; they record nothing yet.
     ///
     /// `ring_bytes` is for tests: bytes of all rings together.
-    pub(super) fn load(ring_bytes: Option<u64>) -> Result<Self> {
+    pub(super) fn load(ring_bytes: Option<u64>, expert_weights: bool) -> Result<Self> {
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
-        let (way, skel) = attach::load(|way| skeleton(cpus, shift, way), |skel| &skel.progs.nothing)?;
+        let sizes = Sizes { cpus, shift, bulk: bulk_bytes(ring_bytes), weights: expert_weights };
+        let (way, skel) = attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)?;
         Ok(Self { links: Vec::new(), leaving: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
     }
 
@@ -70,6 +73,18 @@ impl Kernel {
     /// The consumer's end of the rings.
     pub(super) fn rings(&self) -> Result<Rings> {
         Rings::new(&self.skel.maps.shards, &self.skel.maps.slots, self.cpus, self.shift)
+    }
+
+    /// The consumer's end of the bulk channel.
+    pub(super) fn bulk(&self) -> Result<BulkRing> {
+        BulkRing::new(&self.skel.maps.bulk)
+    }
+
+    /// Tells the kernel side which number `MUL_MAT_ID` has in a process.
+    pub(super) fn set_expert_op(&self, process: u8, op: u32) -> Result<()> {
+        let key = u32::from(process).to_ne_bytes();
+        let updated = self.skel.maps.expert_ops.update(&key, &op.to_ne_bytes(), MapFlags::ANY);
+        updated.context("cannot tell the kernel side the number of an operator")
     }
 
     /// Attaches to points of one file, in one process. Those of a program that
@@ -178,20 +193,39 @@ impl Kernel {
             Program::OpBegin => &mut programs.op_begin,
             Program::FusedBegin => &mut programs.fused_begin,
             Program::Barrier => &mut programs.barrier_arrive,
+            Program::ExpertsGathered => &mut programs.experts_gathered,
+            Program::ExpertsBegin => &mut programs.experts_begin,
             Program::Nothing => &mut programs.nothing,
         }
     }
 }
 
-fn skeleton(cpus: usize, shift: u32, way: Way) -> Result<LlmtraceSkel<'static>> {
+/// What is set before the programs are loaded.
+struct Sizes {
+    cpus: usize,
+    shift: u32,
+    /// Bytes of the bulk channel.
+    bulk: u32,
+    /// Whether weights of experts are recorded.
+    weights: bool,
+}
+
+fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
     // The open object must outlive the skeleton, which lives as long as we do.
     let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     way.prepare(open.open_object_mut());
+    let Sizes { cpus, shift, bulk, weights } = *sizes;
     open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
     open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
+    open.maps.bulk.set_max_entries(bulk).context("cannot size the bulk channel")?;
+    if !host::knows_loops() {
+        open.progs.experts_gathered.set_autoload(false);
+        open.progs.experts_begin.set_autoload(false);
+    }
     if let Some(rodata) = open.maps.rodata_data.as_mut() {
         rodata.slots_shift = shift;
+        rodata.expert_weights = weights.into();
     }
     open.load().context("the kernel refuses the BPF programs")
 }

@@ -16,9 +16,11 @@
 mod assemble;
 mod attach;
 mod budget;
+mod bulk;
 mod calibrate;
 mod checks;
 mod doctor;
+mod experts;
 mod family;
 mod graphs;
 mod hits;
@@ -41,6 +43,7 @@ mod target;
 
 pub(crate) use calibrate::hammer;
 pub(crate) use doctor::{Question, run as doctor};
+pub(crate) use plan::Moe;
 pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
 
@@ -76,6 +79,9 @@ pub(crate) struct Options {
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.
     pub(crate) window: u32,
+    /// How experts are recorded, and whether with their weights.
+    pub(crate) moe: Moe,
+    pub(crate) moe_weights: bool,
     /// Bytes of the rings between kernel and recorder; for tests.
     pub(crate) ring_bytes: Option<u64>,
     /// What becomes of a recording that may take long.

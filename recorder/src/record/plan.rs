@@ -3,6 +3,7 @@
 //! The one table of probe points. Functions are found by symbol in every object
 //! the target maps; nothing depends on the names of files.
 
+use super::host;
 use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_site};
 use llmtrace_format::meta::Level;
 use llmtrace_format::tables::EVENT_KINDS;
@@ -27,6 +28,10 @@ pub(super) enum Program {
     OpBegin,
     FusedBegin,
     Barrier,
+    /// The experts of each token, where the weights of them are gathered.
+    ExpertsGathered,
+    /// The same where nodes begin, for builds without that.
+    ExpertsBegin,
     /// Records nothing; for calibration.
     Nothing,
 }
@@ -44,13 +49,17 @@ impl Program {
             Self::OpBegin => "op begin",
             Self::FusedBegin => "fused op begin",
             Self::Barrier => "barrier",
+            Self::ExpertsGathered => "experts",
+            Self::ExpertsBegin => "experts, at each node",
             Self::Nothing => "empty",
         }
     }
 
     /// Its number in `enum event_kind` of events.h.
     pub(super) fn event(self) -> usize {
-        EVENT_KINDS.iter().position(|kind| *kind == self.purpose()).unwrap_or(0)
+        let purpose =
+            if self == Self::ExpertsBegin { Self::ExpertsGathered.purpose() } else { self.purpose() };
+        EVENT_KINDS.iter().position(|kind| *kind == purpose).unwrap_or(0)
     }
 
     pub(super) fn on_return(self) -> bool {
@@ -144,6 +153,52 @@ const COMPUTE: &[Function] = &[
 /// of operators, which cost as much and say less.
 const BARRIER: &[Function] = &[function("ggml_barrier", Level::Thread, Program::Barrier, &[])];
 
+/// Gathers, besides other things, the weights of the experts that each token is sent to.
+const GATHER: Function =
+    function("ggml_compute_forward_get_rows", Level::Graph, Program::ExpertsGathered, TWO);
+const EXPERTS_BEGIN: Function =
+    function("ggml_cpu_extra_compute_forward", Level::Graph, Program::ExpertsBegin, TWO);
+
+/// How experts are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Moe {
+    /// Not at all.
+    Off,
+    /// Where their weights are gathered: a hit a layer.
+    #[default]
+    Auto,
+    /// Where any node begins: a hit each.
+    Nodes,
+}
+
+/// The points of one object at which experts can be read.
+pub(super) fn expert_points(object: &Object, moe: Moe) -> Vec<Point> {
+    let wanted = match moe {
+        _ if !host::knows_loops() => return Vec::new(),
+        Moe::Off => return Vec::new(),
+        Moe::Auto => GATHER,
+        Moe::Nodes => EXPERTS_BEGIN,
+    };
+    let points = |symbol| function_points(object, &wanted, wanted.symbol, symbol);
+    object.symbol(wanted.symbol).map(points).unwrap_or_default()
+}
+
+/// Why experts of a target with these points are not recorded; empty if they are.
+pub(super) fn no_experts(moe: Moe, points: &[Point]) -> &'static str {
+    let has = |program| points.iter().any(|point| point.program == program);
+    match moe {
+        Moe::Off => "not asked for",
+        _ if !host::knows_loops() => "the kernel is older than 5.17",
+        Moe::Auto if !has(Program::ExpertsGathered) => {
+            "the target has no function ggml_compute_forward_get_rows; --moe nodes does without"
+        }
+        Moe::Nodes if !has(Program::ExpertsBegin) => {
+            "the target has no function ggml_cpu_extra_compute_forward"
+        }
+        _ => "",
+    }
+}
+
 /// Accessors from which the target's tables are learned.
 const ACCESSOR_PREFIXES: &[&str] = &["ggml_", "llama_version"];
 
@@ -165,6 +220,7 @@ fn functions() -> impl Iterator<Item = &'static Function> {
     [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE, BARRIER]
         .into_iter()
         .flatten()
+        .chain([&GATHER])
 }
 
 impl Function {
@@ -318,8 +374,9 @@ mod tests {
             Program::FusedBegin,
             Program::Barrier,
         ];
+        assert_eq!((Program::ExpertsGathered.event(), Program::ExpertsBegin.event()), (12, 12));
         // events.h numbers them from 1 in this order; behind come events of no probe of their own.
         assert!(programs.iter().map(|program| program.event()).eq(1..=programs.len()));
-        assert_eq!(EVENT_KINDS.get(programs.len() + 1..), Some(&["graph nodes", "process"][..]));
+        assert_eq!(EVENT_KINDS.get(programs.len() + 1..), Some(&["graph nodes", "process", "experts"][..]));
     }
 }

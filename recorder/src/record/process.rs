@@ -2,12 +2,12 @@
 
 use super::assemble::{Assembler, FinishedGraph, Ids};
 use super::budget::{Budget, Setting, Window};
-use super::graphs::{GraphReader, RawGraph, RawTensor};
+use super::graphs::{GraphReader, MUL_MAT_ID, RawGraph, RawTensor};
 use super::kernel::{Attachment, Kernel};
 use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
-use super::plan::{self, Point, Program};
+use super::plan::{self, Moe, Point, Program};
 use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
@@ -44,6 +44,7 @@ pub(super) struct Common {
     pub(super) start: u64,
     pub(super) level: Level,
     pub(super) exact_begins: bool,
+    pub(super) moe: Moe,
     pub(super) ids: Rc<Ids>,
 }
 
@@ -147,7 +148,11 @@ impl Process {
     /// When something cannot be attached to; the rest is, all the same.
     pub(super) fn attach(&mut self, kernel: &mut Kernel, common: &Common) -> Result<bool> {
         for loaded in self.objects.loaded.iter().skip(self.missing.len()) {
-            self.missing.push((plan::points(&loaded.object, common.level), 0));
+            let mut points = plan::points(&loaded.object, common.level);
+            if common.level >= Level::Graph {
+                points.extend(plan::expert_points(&loaded.object, common.moe));
+            }
+            self.missing.push((points, 0));
         }
         let (mut changed, mut result) = (false, Ok(()));
         for (index, (loaded, (missing, failures))) in
@@ -291,6 +296,11 @@ impl Process {
                     self.switch(kernel, OPS, self.ops_attached);
                     self.begins_attached = self.ops_attached;
                 }
+                if let Some(op) = learned.op(MUL_MAT_ID)
+                    && let Err(error) = kernel.set_expert_op(self.to.index, op)
+                {
+                    log::warn!("{error:#}");
+                }
                 self.take(learned, writer, recording);
             }
             Err(error) => self.learn_failure = Some(error.to_string()),
@@ -418,6 +428,7 @@ impl Process {
             let graph = self.graph_from_raw(writer, id, &raw);
             writer.write_graph(&graph)?;
         }
+        let selected = std::mem::take(&mut self.assembler.experts.rows);
         let rows = std::mem::take(&mut self.assembler.rows);
         rows.threads.into_iter().for_each(|row| writer.push_thread(row));
         rows.decodes.into_iter().try_for_each(|row| writer.push_decode(row))?;
@@ -441,6 +452,7 @@ impl Process {
                 }
             }
         }
+        selected.iter().try_for_each(|selected| writer.push_selected(selected))?;
         Ok(())
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Rings {
     held: Vec<Event>,
     /// Losses that do not count.
     before: Lost,
+    /// Up to which time events were passed on.
+    passed: u64,
 }
 
 /// How far a ring has been read.
@@ -73,6 +75,7 @@ impl Rings {
             rings: vec![Taken::default(); cpus],
             held: Vec::new(),
             before: Lost::new(),
+            passed: 0,
         })
     }
 
@@ -135,7 +138,13 @@ impl Rings {
         (whole, (taken.tail < head).then_some(taken.last))
     }
 
+    /// The time before which all events have been passed on.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
     fn pass_on(&mut self, until: u64, handle: impl FnMut(&Event)) {
+        self.passed = until;
         // Runs of each ring, so nearly sorted; stable, as records of one program
         // have one time.
         self.held.sort_by_key(|event| event.head().time);
@@ -210,6 +219,7 @@ mod tests {
             rings: vec![Taken::default(); 2],
             held: Vec::new(),
             before: Lost::new(),
+            passed: 0,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::assemble::{Counts, Ids};
 use super::attach::Way;
 use super::budget::{Budget, Prices, Setting};
+use super::bulk::BulkRing;
 use super::family::{Family, Found};
 use super::hits::Hits;
 use super::kernel::{Attachment, Kernel};
@@ -15,7 +16,7 @@ use super::status::StatusLine;
 use super::target::{Caller, Target, default_output, no_ggml};
 use super::{Options, calibrate, host, privileges};
 use anyhow::{Context as _, Result, anyhow, bail};
-use llmtrace_bpf::Event;
+use llmtrace_bpf::{Bulk, Event};
 use llmtrace_format::meta::{Ending, Level, Recording};
 use llmtrace_format::tables::{LevelChange, Loss};
 use llmtrace_format::{Header, TimeRange};
@@ -33,6 +34,7 @@ pub(super) struct Session {
     common: Common,
     kernel: Kernel,
     rings: Rings,
+    bulk: BulkRing,
     processes: Vec<Process>,
     family: Family,
     writer: Sink,
@@ -57,7 +59,7 @@ impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
         let launched = targets.iter().any(|target| target.launched);
-        let mut kernel = Kernel::load(options.ring_bytes)?;
+        let mut kernel = Kernel::load(options.ring_bytes, options.moe_weights)?;
         let mut family = Family::default();
         let mut without = Vec::new();
         for target in targets {
@@ -86,12 +88,14 @@ impl Session {
         let unix =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
         let mut rings = kernel.rings()?;
+        let mut bulk = kernel.bulk()?;
         let costs = calibrate::run(&mut kernel, &mut rings).unwrap_or_else(|error| {
             log::warn!("the price of a probe is not known, so that --max-overhead cannot be held: {error:#}");
             Vec::new()
         });
         // What calibration lost is not the target's.
         rings.forget_losses();
+        bulk.drain(u64::MAX, |_| ());
         let writer = Sink::begin(outputs, &options.long, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -111,10 +115,12 @@ impl Session {
                 start,
                 level: options.level,
                 exact_begins: options.exact_begins,
+                moe: options.moe,
                 ids: Rc::new(Ids::default()),
             },
             kernel,
             rings,
+            bulk,
             processes: Vec::new(),
             family,
             writer,
@@ -268,8 +274,9 @@ impl Session {
 
     fn drain(&mut self) -> Result<bool> {
         let now = monotonic_nanos();
-        let Self { rings, processes, family, .. } = self;
+        let Self { rings, bulk, processes, family, .. } = self;
         let more = rings.drain(now, |event| take(event, processes, family));
+        bulk.drain(rings.passed(), |record| take_bulk(record, processes));
         for process in self.processes.iter_mut().filter(|process| process.replaced) {
             self.kernel.detach_process(process.to.index);
         }
@@ -280,7 +287,9 @@ impl Session {
     /// Counts losses, and writes what is complete.
     fn write(&mut self) -> Result<()> {
         self.count_losses()?;
+        let until = self.rings.passed().saturating_sub(self.common.start);
         for process in &mut self.processes {
+            process.assembler.experts.settle(until);
             process.write(&mut self.writer, &self.common).context(WRITE)?;
         }
         Ok(())
@@ -311,7 +320,11 @@ impl Session {
         let calls =
             any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd]);
         let graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
+        let experts = any(&[Program::ExpertsGathered]);
         for process in &mut self.processes {
+            if experts {
+                process.assembler.experts.lost(range);
+            }
             process.assembler.lost(range, calls, graphs);
         }
         self.lost = lost;
@@ -347,8 +360,9 @@ impl Session {
     pub(super) fn finish(&mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
         self.kernel.set_recording(false);
         self.kernel.detach_all();
-        let Self { rings, processes, family, .. } = self;
+        let Self { rings, bulk, processes, family, .. } = self;
         rings.drain_all(|event| take(event, processes, family));
+        bulk.drain(u64::MAX, |record| take_bulk(record, processes));
         self.write()?;
         let mut hits = Hits::default();
         for process in &mut self.processes {
@@ -442,6 +456,15 @@ fn take(event: &Event, processes: &mut [Process], family: &mut Family) {
         && !process.replaced
     {
         process.assembler.handle(event, &mut process.graphs);
+    }
+}
+
+/// Passes a record of the bulk channel on to the process it is of.
+fn take_bulk(record: &Bulk, processes: &mut [Process]) {
+    if let Some(process) = processes.get_mut(usize::from(record.head().process))
+        && !process.replaced
+    {
+        process.assembler.handle_bulk(record);
     }
 }
 

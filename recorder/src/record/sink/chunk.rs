@@ -3,9 +3,12 @@
 use super::disk::Medium;
 use super::live::{Live, Totals};
 use super::segment::Segment;
+use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
-use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
+use llmtrace_format::tables::{
+    Decode, Expert, GraphSpan, LevelChange, Loss, Mark, Selection, Thread, Ubatch,
+};
 use llmtrace_format::{OpSpan, RawBlock};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
@@ -22,6 +25,9 @@ pub(super) struct Chunk {
     pub(super) losses: Vec<Loss>,
     pub(super) level_changes: Vec<LevelChange>,
     pub(super) marks: Vec<Mark>,
+    selections: Vec<Selection>,
+    /// Those of the selections, in their order.
+    experts: Vec<Expert>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -30,6 +36,11 @@ pub(super) struct Chunk {
 impl Chunk {
     pub(super) fn new(begun: Totals) -> Self {
         Self { begun, ..Self::default() }
+    }
+
+    pub(super) fn selected(&mut self, selected: &Selected) {
+        self.selections.push(selected.selection);
+        self.experts.extend(&selected.experts);
     }
 
     /// Compresses the op spans, and remembers what the rows refer to.
@@ -61,6 +72,8 @@ impl Chunk {
             + size_of_val(&self.losses[..])
             + size_of_val(&self.level_changes[..])
             + size_of_val(&self.marks[..])
+            + size_of_val(&self.selections[..])
+            + size_of_val(&self.experts[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -75,6 +88,13 @@ impl Chunk {
         self.losses.iter().for_each(|row| writer.push_loss(*row));
         self.level_changes.iter().for_each(|row| writer.push_level_change(*row));
         self.marks.iter().for_each(|row| writer.push_mark(*row));
+        let mut experts = self.experts.iter().peekable();
+        for row in &self.selections {
+            writer.push_selection(*row);
+            while let Some(expert) = experts.next_if(|expert| expert.selection == row.id) {
+                writer.push_expert(row.time, *expert)?;
+            }
+        }
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }

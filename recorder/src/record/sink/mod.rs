@@ -26,6 +26,7 @@ pub(super) use live::Totals;
 pub(crate) use long::{Long, seconds};
 pub(super) use outputs::Outputs;
 
+use super::experts::Selected;
 use anyhow::Result;
 use files::Files;
 use live::Live;
@@ -125,6 +126,15 @@ impl Sink {
         match &mut self.out {
             Out::Files(files) => files.op_span(lane, span, &self.live)?,
             Out::Ring(ring) => ring.op_span(lane, span),
+        }
+        Ok(())
+    }
+
+    /// Takes a selection of experts, which comes after its graph span.
+    pub(super) fn push_selected(&mut self, selected: &Selected) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.selected(selected))?,
+            Out::Ring(ring) => ring.open.selected(selected),
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::disk::{Disk, Medium};
 use super::held::Held;
 use super::live::{Live, Totals};
+use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Ending, Recording};
@@ -14,10 +15,12 @@ use std::path::PathBuf;
 
 /// Most bytes of a row in the file: the columns of the widest, uncompressed.
 const ROW_BYTES: u64 = 160;
+/// Most bytes of an expert in the file.
+const EXPERT_BYTES: u64 = 32;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 8;
+const TABLES: u64 = 10;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -238,6 +241,15 @@ impl<M: Medium> Segment<M> {
         Ok(self.fits(ROW_BYTES)? && {
             self.writer.push_thread(row);
             self.threads.insert(row.id)
+        })
+    }
+
+    pub(super) fn selected(&mut self, selected: &Selected) -> Result<bool> {
+        Ok(self.fits(ROW_BYTES + EXPERT_BYTES * selected.experts.len() as u64)? && {
+            let Selected { selection, experts } = selected;
+            self.writer.push_selection(*selection);
+            experts.iter().try_for_each(|row| self.writer.push_expert(selection.time, *row))?;
+            true
         })
     }
 
