@@ -66,6 +66,16 @@ pub mod kind {
     pub const LEVEL_CHANGES: u16 = 33;
     /// [`crate::tables::Marks`].
     pub const MARKS: u16 = 34;
+    /// [`crate::inference::SequenceRuns`].
+    pub const SEQUENCE_RUNS: u16 = 50;
+    /// [`crate::inference::KvOperations`].
+    pub const KV_OPERATIONS: u16 = 51;
+    /// [`crate::inference::Calls`].
+    pub const CALLS: u16 = 52;
+    /// [`crate::inference::Speculations`].
+    pub const SPECULATIONS: u16 = 53;
+    /// [`crate::inference::Tokens`].
+    pub const TOKENS: u16 = 54;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

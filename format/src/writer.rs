@@ -3,6 +3,7 @@
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
 use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
+use crate::inference::{InferenceRow, InferenceTables};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::nodes::Joiner;
 use crate::raw::{Content, RawBlock, node_ops};
@@ -61,6 +62,7 @@ pub struct Writer<W: Write> {
     losses: Buffered<Losses>,
     level_changes: Buffered<LevelChanges>,
     marks: Buffered<Marks>,
+    inference: InferenceTables,
 }
 
 struct Lane {
@@ -113,6 +115,7 @@ impl<W: Write> Writer<W> {
             losses: Buffered::default(),
             level_changes: Buffered::default(),
             marks: Buffered::default(),
+            inference: InferenceTables::default(),
         })
     }
 
@@ -257,6 +260,11 @@ impl<W: Write> Writer<W> {
         self.marks.rows.push(row);
     }
 
+    /// Adds a row of what goes on around graphs.
+    pub fn push_inference(&mut self, row: InferenceRow) {
+        self.inference.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -306,6 +314,10 @@ impl<W: Write> Writer<W> {
             } )+ };
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
+        let mut inference = std::mem::take(&mut self.inference);
+        let written = inference.write(&mut |head, columns| self.write(head, columns));
+        self.inference = inference;
+        written?;
         self.write_lanes()?;
         self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
