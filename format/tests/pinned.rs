@@ -6,8 +6,8 @@ use llmtrace_format::inference::{
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording, Target, Tensor,
-    TensorType,
+    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
+    Source as RecordedSource, Target, Tensor, TensorType,
 };
 use llmtrace_format::tables::{
     Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
@@ -80,6 +80,11 @@ fn every_table() -> Vec<u8> {
         processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
         max_overhead_permille: 50,
         window: 1,
+        sources: vec![RecordedSource {
+            name: "tokens".into(),
+            recorded: false,
+            reason: "not asked for".into(),
+        }],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };

@@ -166,25 +166,31 @@ static __always_inline __u32 small(__s32 value)
 	return (value > -(1 << 21) && value < 1 << 21 ? (__u32)value : SMALL_UNKNOWN) & 0x3fffff;
 }
 
+/*
+ * An argument as a value of its own: else the compiler chooses between addresses
+ * in the context, which the verifier forbids.
+ */
+#define ARGUMENT(n) ({ __u64 value_ = PT_REGS_PARM##n(ctx); barrier_var(value_); value_; })
+
 /* llama_memory_seq_rm(memory, sequence, begin, end) and the like */
 SEC("uprobe.multi")
 int kv_operation(struct pt_regs *ctx)
 {
 	BEGIN;
 	__u32 kind = kind_of(cookie);
-	__s32 sequence = -1, begin = -1, end = -1, value = 0;
+	__s32 second = ARGUMENT(2), third = ARGUMENT(3), fourth = ARGUMENT(4), fifth = ARGUMENT(5);
+	__s32 sequence = kind == KV_CLEAR ? -1 : second;
+	__s32 begin = -1, end = -1, value = 0;
 
-	if (kind != KV_CLEAR)
-		sequence = (__s32)PT_REGS_PARM2(ctx);
 	if (kind == KV_COPY) {
-		value = (__s32)PT_REGS_PARM3(ctx);
-		begin = (__s32)PT_REGS_PARM4(ctx);
-		end = (__s32)PT_REGS_PARM5(ctx);
+		value = third;
+		begin = fourth;
+		end = fifth;
 	} else if (kind != KV_CLEAR && kind != KV_KEEP) {
-		begin = (__s32)PT_REGS_PARM3(ctx);
-		end = (__s32)PT_REGS_PARM4(ctx);
+		begin = third;
+		end = fourth;
 		if (kind != KV_REMOVE)
-			value = (__s32)PT_REGS_PARM5(ctx);
+			value = fifth;
 	}
 	if (sequence < -1 || sequence >= 512)
 		sequence = -512;
@@ -202,13 +208,15 @@ SEC("uprobe.multi")
 int call_begin(struct pt_regs *ctx)
 {
 	BEGIN;
+	__u64 first = ARGUMENT(1), second = ARGUMENT(2);
+	__s32 third = ARGUMENT(3), fourth = ARGUMENT(4);
 	__u32 kind = kind_of(cookie);
 
+	if (kind == CALL_STATE_SAVE || kind == CALL_STATE_LOAD)
+		third = cookie & COOKIE_SEQUENCE ? fourth : -1;
 	EMIT(event_call_begin, EVENT_CALL_BEGIN,
-		event->context = kind == CALL_SAMPLE ? PT_REGS_PARM2(ctx) : PT_REGS_PARM1(ctx);
-		event->argument = PT_REGS_PARM3(ctx);
-		if (kind == CALL_STATE_SAVE || kind == CALL_STATE_LOAD)
-			event->argument = cookie & COOKIE_SEQUENCE ? PT_REGS_PARM4(ctx) : -1;
+		event->context = kind == CALL_SAMPLE ? second : first;
+		event->argument = third;
 		event->kind = kind;
 	);
 	return 0;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
+use llmtrace_format::inference;
 use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, StrId, Target};
 use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Table as _, Threads, Ubatches,
@@ -454,7 +455,10 @@ fn table_name(number: u16) -> String {
         Losses::KIND => Losses::NAME,
         LevelChanges::KIND => LevelChanges::NAME,
         Marks::KIND => Marks::NAME,
-        unknown => return format!("unknown ({unknown})"),
+        unknown => match inference::table_name(unknown) {
+            Some(name) => name,
+            None => return format!("unknown ({unknown})"),
+        },
     };
     name.to_owned()
 }

@@ -46,7 +46,7 @@ impl Check {
 /// All checks, in the order in which they matter.
 pub(super) fn host_checks() -> Vec<Check> {
     let btf = host::has_btf();
-    let loaded = (btf && privileges::missing().is_empty()).then(|| Kernel::load(None));
+    let loaded = (btf && privileges::missing().is_empty()).then(|| Kernel::load(None, true));
     let mut checks = vec![
         Check::new(
             "machine",

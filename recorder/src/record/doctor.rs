@@ -139,7 +139,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(None)?;
+        let mut kernel = Kernel::load(None, true)?;
         let mut ring = kernel.rings()?;
         calibrate::run(&mut kernel, &mut ring)
     };
@@ -198,7 +198,7 @@ fn target_report(
     let mut all = Vec::new();
     let mut points = Vec::new();
     for (object, parsed) in objects {
-        for point in plan::points(parsed, Level::Thread) {
+        for point in plan::points(parsed, Level::Thread, plan::Sources::DEFAULT) {
             points.push(PointReport {
                 purpose: point.program.purpose(),
                 symbol: point.symbol.clone(),

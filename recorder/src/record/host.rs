@@ -111,6 +111,17 @@ fn parse_lockdown(text: &str) -> Lockdown {
     Lockdown { confidential: mode == "confidentiality", mode }
 }
 
+/// Whether BPF programs can loop over as many tokens as there are.
+pub(super) fn has_bpf_loop() -> bool {
+    nix::sys::utsname::uname().is_ok_and(|uname| at_least(&uname.release().to_string_lossy(), (5, 17)))
+}
+
+/// Whether a kernel release such as `6.8.0-45-generic` is of this version or a later one.
+fn at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
 /// Whether the kernel has type information.
 pub(super) fn has_btf() -> bool {
     Path::new(BTF).exists()
@@ -119,6 +130,12 @@ pub(super) fn has_btf() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert!(at_least("5.17.0", (5, 17)) && at_least("6.8.0-45-generic", (5, 17)));
+        assert!(!at_least("5.15.0-1034-aws", (5, 17)) && !at_least("unknown", (5, 17)));
+    }
 
     #[test]
     fn lockdown_is_the_mode_in_brackets() {

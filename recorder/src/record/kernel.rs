@@ -1,6 +1,7 @@
 //! The kernel side: loads the BPF object, attaches and detaches.
 
 use super::attach::{self, Way};
+use super::host;
 use super::plan::{Point, Program};
 use super::rings::{Rings, slots_shift};
 use anyhow::{Context as _, Result};
@@ -24,6 +25,8 @@ pub(super) struct Kernel {
     way: Way,
     cpus: usize,
     shift: u32,
+    /// Whether the begin of an ubatch tells its sequences.
+    sequences: bool,
 }
 
 struct Attached {
@@ -54,12 +57,21 @@ impl Attachment {
 impl Kernel {
     /// Loads the programs; they record nothing yet.
     ///
-    /// `ring_bytes` is for tests: bytes of all rings together.
-    pub(super) fn load(ring_bytes: Option<u64>) -> Result<Self> {
+    /// `ring_bytes` is for tests: bytes of all rings together. `sequences`: whether
+    /// ubatches tell their sequences, where the kernel can loop.
+    pub(super) fn load(ring_bytes: Option<u64>, sequences: bool) -> Result<Self> {
+        let sequences = sequences && host::has_bpf_loop();
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
-        let (way, skel) = attach::load(|way| skeleton(cpus, shift, way), |skel| &skel.progs.nothing)?;
-        Ok(Self { links: Vec::new(), leaving: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
+        let (way, skel) =
+            attach::load(|way| skeleton(cpus, shift, way, sequences), |skel| &skel.progs.nothing)?;
+        let (links, leaving, following) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { links, leaving, following, skel, way, cpus, shift, sequences })
+    }
+
+    /// Whether ubatches tell their sequences.
+    pub(super) fn tells_sequences(&self) -> bool {
+        self.sequences
     }
 
     /// How programs are attached on this kernel.
@@ -171,6 +183,7 @@ impl Kernel {
         match program {
             Program::DecodeBegin => &mut programs.decode_begin,
             Program::DecodeEnd => &mut programs.decode_end,
+            Program::UbatchBegin if self.sequences => &mut programs.ubatch_sequences,
             Program::UbatchBegin => &mut programs.ubatch_begin,
             Program::UbatchEnd => &mut programs.ubatch_end,
             Program::GraphBegin => &mut programs.graph_begin,
@@ -178,16 +191,21 @@ impl Kernel {
             Program::OpBegin => &mut programs.op_begin,
             Program::FusedBegin => &mut programs.fused_begin,
             Program::Barrier => &mut programs.barrier_arrive,
+            Program::KvOperation => &mut programs.kv_operation,
+            Program::CallBegin => &mut programs.call_begin,
+            Program::CallEnd => &mut programs.call_end,
+            Program::DraftAccepted => &mut programs.draft_accepted,
             Program::Nothing => &mut programs.nothing,
         }
     }
 }
 
-fn skeleton(cpus: usize, shift: u32, way: Way) -> Result<LlmtraceSkel<'static>> {
+fn skeleton(cpus: usize, shift: u32, way: Way, sequences: bool) -> Result<LlmtraceSkel<'static>> {
     // The open object must outlive the skeleton, which lives as long as we do.
     let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     way.prepare(open.open_object_mut());
+    open.progs.ubatch_sequences.set_autoload(sequences);
     open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
     open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
     if let Some(rodata) = open.maps.rodata_data.as_mut() {

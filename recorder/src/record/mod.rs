@@ -23,6 +23,7 @@ mod family;
 mod graphs;
 mod hits;
 mod host;
+mod inference;
 mod kernel;
 mod lanes;
 mod maps;
@@ -41,6 +42,7 @@ mod target;
 
 pub(crate) use calibrate::hammer;
 pub(crate) use doctor::{Question, run as doctor};
+pub(crate) use plan::Sources;
 pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
 
@@ -72,6 +74,7 @@ pub(crate) struct Options {
     pub(crate) duration: Option<Duration>,
     pub(crate) level: Level,
     pub(crate) exact_begins: bool,
+    pub(crate) sources: Sources,
     /// Percent of the target's time that probes may take; `None` for any.
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.

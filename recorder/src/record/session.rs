@@ -57,7 +57,7 @@ impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
         let launched = targets.iter().any(|target| target.launched);
-        let mut kernel = Kernel::load(options.ring_bytes)?;
+        let mut kernel = Kernel::load(options.ring_bytes, options.sources.ubatches())?;
         let mut family = Family::default();
         let mut without = Vec::new();
         for target in targets {
@@ -110,6 +110,7 @@ impl Session {
                 start,
                 level: options.level,
                 exact_begins: options.exact_begins,
+                sources: options.sources,
                 ids: Rc::new(Ids::default()),
             },
             kernel,
@@ -305,7 +306,8 @@ impl Session {
         }
         let any = |programs: &[Program]| programs.iter().any(|program| kinds.contains(&program.event()));
         let calls =
-            any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd]);
+            any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd])
+                || any(&[Program::CallBegin, Program::CallEnd]);
         let graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
         for process in &mut self.processes {
             process.assembler.lost(range, calls, graphs);
@@ -336,6 +338,8 @@ impl Session {
                 self.recording.probes.push(probe);
             }
         }
+        let programs: Vec<Program> = self.processes.iter().flat_map(Process::programs).collect();
+        self.recording.sources = self.common.sources.described(&programs, self.kernel.tells_sequences());
         self.writer.write_recording(&self.recording).context(WRITE)
     }
 

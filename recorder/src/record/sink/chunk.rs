@@ -5,6 +5,7 @@ use super::live::{Live, Totals};
 use super::segment::Segment;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{OpSpan, RawBlock};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,6 +23,7 @@ pub(super) struct Chunk {
     pub(super) losses: Vec<Loss>,
     pub(super) level_changes: Vec<LevelChange>,
     pub(super) marks: Vec<Mark>,
+    pub(super) inference: Vec<InferenceRow>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -61,6 +63,7 @@ impl Chunk {
             + size_of_val(&self.losses[..])
             + size_of_val(&self.level_changes[..])
             + size_of_val(&self.marks[..])
+            + size_of_val(&self.inference[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -75,6 +78,7 @@ impl Chunk {
         self.losses.iter().for_each(|row| writer.push_loss(*row));
         self.level_changes.iter().for_each(|row| writer.push_level_change(*row));
         self.marks.iter().for_each(|row| writer.push_mark(*row));
+        self.inference.iter().for_each(|row| writer.push_inference(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }
