@@ -41,6 +41,7 @@ enum cookie {
 	COOKIE_BATCH_ON_STACK = 8,	/* a struct llama_batch is passed by value */
 	COOKIE_TOKENS = 16,	/* ids of tokens are wanted */
 	COOKIE_SEQUENCE = 32,	/* the fourth argument is a sequence */
+	COOKIE_UBATCH_EXT = 64,	/* probably an ubatch of a build with llama_batch_ext */
 };
 
 /* What an operation on the KV cache does; as llmtrace_format::inference::KvOperation. */
@@ -146,7 +147,7 @@ struct event_process {
  * begin of the ubatch, on the same thread. */
 struct event_sequence_run {
 	struct event_head head;
-	__s32 sequence;
+	__s32 sequence;		/* -1 when nothing is known of the tokens */
 	__s32 position;		/* of the first token */
 	__u32 tokens;
 	__u32 outputs_further;	/* tokens with an output, OUTPUTS_UNKNOWN for unknown; in the

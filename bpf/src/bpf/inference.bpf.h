@@ -13,9 +13,10 @@ struct ubatch_layout {
 	__u32 token, pos, n_seq_id, seq_id, output;
 };
 
-/* Since June 2025, and before. */
-#define UBATCH_NEW { .token = 24, .pos = 40, .n_seq_id = 48, .seq_id = 56, .output = 80 }
+/* Before June 2025, since then, and since llama_batch_ext of October 2026. */
 #define UBATCH_OLD { .token = 16, .pos = 32, .n_seq_id = 40, .seq_id = 48, .output = 56 }
+#define UBATCH_NEW { .token = 24, .pos = 40, .n_seq_id = 48, .seq_id = 56, .output = 80 }
+#define UBATCH_EXT { .token = 24, .pos = 48, .n_seq_id = 56, .seq_id = 64, .output = 88 }
 
 /* More tokens than any ubatch has; larger numbers are no ubatch. */
 #define MAX_UBATCH (1 << 16)
@@ -29,7 +30,7 @@ struct runs {
 	__u32 cpu;
 	__u32 per_sequence;	/* tokens that share an entry of the sequence arrays */
 	__s32 sequence, position;
-	__u32 tokens, outputs, further, failed;
+	__u32 tokens, outputs, further, done;
 };
 
 static __always_inline void put_run(struct runs *run)
@@ -49,23 +50,31 @@ static __always_inline void put_run(struct runs *run)
 	);
 }
 
-static long next_token(__u64 index, struct runs *run)
+/* Says of one token where it belongs; false when what is read makes no sense. */
+static __always_inline bool read_token(struct runs *run, __u64 index, __s32 *sequence,
+				       __s32 *position, __s32 *count, __s8 *output)
 {
 	__u64 entry = index / (run->per_sequence ?: 1), first = 0;
-	__s32 sequence = -1, position = -1, count = 0;
-	__s8 output = 0;
 	long failed;
 
 	failed = bpf_probe_read_user(&first, 8, (const void *)(run->seq_id + 8 * entry));
-	failed |= bpf_probe_read_user(&sequence, 4, (const void *)first);
-	failed |= bpf_probe_read_user(&position, 4, (const void *)(run->pos + 4 * index));
-	failed |= bpf_probe_read_user(&count, 4, (const void *)(run->n_seq_id + 4 * entry));
+	failed |= bpf_probe_read_user(sequence, 4, (const void *)first);
+	failed |= bpf_probe_read_user(position, 4, (const void *)(run->pos + 4 * index));
+	failed |= bpf_probe_read_user(count, 4, (const void *)(run->n_seq_id + 4 * entry));
 	if (run->output)
-		failed |= bpf_probe_read_user(&output, 1, (const void *)(run->output + index));
-	if (failed || sequence < 0 || sequence >= MAX_SEQUENCE || count < 1 || position < 0) {
-		run->failed = 1;
+		failed |= bpf_probe_read_user(output, 1, (const void *)(run->output + index));
+	return !failed && *sequence >= 0 && *sequence < MAX_SEQUENCE && *position >= 0 &&
+	       *count >= 1 && *count <= MAX_SEQUENCE;
+}
+
+static long next_token(__u64 index, struct runs *run)
+{
+	__s32 sequence = -1, position = -1, count = 0;
+	__s8 output = 0;
+
+	if (!read_token(run, index, &sequence, &position, &count, &output))
 		return 1;
-	}
+	run->done++;
 	if (run->tokens && (sequence != run->sequence || (__u32)count - 1 != run->further ||
 			    position != run->position + (__s32)run->tokens)) {
 		put_run(run);
@@ -105,6 +114,19 @@ static long next_ids(__u64 index, struct token_ids *ids)
 	return 0;
 }
 
+/* Whether an ubatch has this layout: its first token makes sense. */
+static __always_inline bool lay_out(struct runs *run, __u64 ubatch, const struct ubatch_layout *layout)
+{
+	__s32 sequence = -1, position = -1, count = 0;
+	__s8 output = 0;
+
+	run->pos = READ_USER(__u64, ubatch + layout->pos);
+	run->n_seq_id = READ_USER(__u64, ubatch + layout->n_seq_id);
+	run->seq_id = READ_USER(__u64, ubatch + layout->seq_id);
+	run->output = READ_USER(__u64, ubatch + layout->output);
+	return read_token(run, 0, &sequence, &position, &count, &output);
+}
+
 /*
  * As ubatch_begin, and which sequences the ubatch has: tokens that follow each
  * other in one sequence are a run. Needs bpf_loop, which came with Linux 5.17.
@@ -112,9 +134,10 @@ static long next_ids(__u64 index, struct token_ids *ids)
 SEC("uprobe.multi")
 int ubatch_sequences(struct pt_regs *ctx)
 {
-	struct ubatch_layout layout = UBATCH_NEW, old = UBATCH_OLD;
+	const struct ubatch_layout old = UBATCH_OLD, new = UBATCH_NEW, ext = UBATCH_EXT;
 	__u64 ubatch = PT_REGS_PARM2(ctx);
-	__u32 tokens, per_sequence, entries, of_one = 1;
+	__u32 tokens, per_sequence, entries;
+	bool known;
 
 	BEGIN;
 	tokens = READ_USER(__u32, ubatch + 4);
@@ -127,25 +150,33 @@ int ubatch_sequences(struct pt_regs *ctx)
 	);
 	if (!tokens || tokens > MAX_UBATCH || tokens != per_sequence * entries)
 		return 0;
-	if (cookie & COOKIE_UBATCH_OLD) {
-		layout = old;
-		of_one = per_sequence;
-	}
 
-	struct runs run = {
-		.time = time, .id = id, .cookie = cookie, .cpu = cpu,
-		.pos = READ_USER(__u64, ubatch + layout.pos),
-		.n_seq_id = READ_USER(__u64, ubatch + layout.n_seq_id),
-		.seq_id = READ_USER(__u64, ubatch + layout.seq_id),
-		.output = READ_USER(__u64, ubatch + layout.output),
-		.per_sequence = of_one,
-	};
-	bpf_loop(tokens, next_token, &run, 0);
-	put_run(&run);
-	if (cookie & COOKIE_TOKENS) {
+	struct runs run = { .time = time, .id = id, .cookie = cookie, .cpu = cpu, .per_sequence = 1 };
+
+	if (cookie & COOKIE_UBATCH_OLD) {
+		run.per_sequence = per_sequence;
+		known = lay_out(&run, ubatch, &old);
+	} else if (cookie & COOKIE_UBATCH_EXT) {
+		known = lay_out(&run, ubatch, &ext) || lay_out(&run, ubatch, &new);
+	} else {
+		known = lay_out(&run, ubatch, &new) || lay_out(&run, ubatch, &ext);
+	}
+	if (known) {
+		bpf_loop(tokens, next_token, &run, 0);
+		put_run(&run);
+	}
+	if (run.done < tokens) {
+		/* The rest is of a layout that we do not know. */
+		run.tokens = tokens - run.done;
+		run.sequence = run.position = -1;
+		run.output = run.further = 0;
+		put_run(&run);
+	}
+	if (cookie & COOKIE_TOKENS && known) {
+		__u32 token = cookie & COOKIE_UBATCH_OLD ? old.token : new.token;
 		struct token_ids ids = {
 			.time = time, .id = id, .cookie = cookie, .cpu = cpu, .count = tokens,
-			.token = READ_USER(__u64, ubatch + layout.token),
+			.token = READ_USER(__u64, ubatch + token),
 		};
 
 		if (ids.token)	/* else embeddings */

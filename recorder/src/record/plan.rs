@@ -19,6 +19,7 @@ mod cookie {
     pub(super) const BATCH_ON_STACK: u64 = 8;
     pub(super) const TOKENS: u64 = 16;
     pub(super) const SEQUENCE: u64 = 32;
+    pub(super) const UBATCH_EXT: u64 = 64;
 
     /// Of several kinds that one program serves.
     pub(super) const fn kind(kind: u8) -> u64 {
@@ -121,6 +122,9 @@ const DECODE_METHODS: &[Function] = &[
     Function { prefix: true, ..decode("_ZN13llama_context6decodeE", 0) },
     Function { prefix: true, ..decode("_ZN13llama_context6encodeE", cookie::ENCODE) },
 ];
+
+/// Came with another layout of ubatches.
+const DECODE_EXTENDED: &str = "_ZN13llama_context6decodeERK15llama_batch_ext";
 
 /// Before that, the C functions; the batch is passed by value.
 const DECODE_FUNCTIONS: &[Function] = &[
@@ -236,6 +240,11 @@ pub(super) fn points(object: &Object, level: Level, sources: Sources) -> Vec<Poi
     // Without the begins of nodes there is nothing that the other probes of level op could tell.
     if !points.iter().any(|point| point.program == Program::OpBegin) {
         points.retain(|point| !matches!(point.program, Program::FusedBegin | Program::Barrier));
+    }
+    // A field was added in front of those that are read.
+    if symbols.iter().any(|name| name.starts_with(DECODE_EXTENDED)) {
+        let ubatch = |point: &&mut Point| point.program == Program::UbatchBegin;
+        points.iter_mut().filter(ubatch).for_each(|point| point.cookie |= cookie::UBATCH_EXT);
     }
     if sources.tokens {
         let tell = |point: &&mut Point| matches!(point.program, Program::UbatchBegin | Program::CallEnd);
