@@ -6,6 +6,7 @@
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
 //!                                      ├─► search   (find by name)
+//!                                      ├─► inference (requests, KV cache, calls)
 //!                                      ├─► cut      (a time range as a trace of its own)
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
@@ -24,6 +25,7 @@ mod executions;
 pub mod export;
 pub mod fetch;
 pub mod fold;
+pub mod inference;
 mod lane;
 mod levels;
 pub mod node;

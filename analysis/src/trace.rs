@@ -1,6 +1,7 @@
 //! The trace model: small tables at once, op spans when somebody looks.
 
 use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
+use crate::inference::Inference;
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
 use crate::totals::Node;
@@ -40,6 +41,8 @@ pub struct Trace {
     pub levels: Vec<Vec<LevelRange>>,
     /// Marks, by time.
     pub marks: Vec<Mark>,
+    /// Sequences, the KV cache, calls: what goes on around graphs.
+    pub inference: Inference,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -101,6 +104,7 @@ impl Trace {
         };
         let levels = level_ranges(&level_changes, first, file.range().end);
         let tokens = tokens(&decodes, &ubatches);
+        let inference = Inference::read(&file, &mut warnings);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
         let (segments, misplaced) = segments(&file.blocks);
         let unreadable =
@@ -118,6 +122,7 @@ impl Trace {
             level_changes,
             levels,
             marks,
+            inference,
             tokens,
             warnings,
             graph_span_index,
