@@ -30,6 +30,8 @@ def server_params(args):
     params.n_threads_http = args.slots + 1
     params.cont_batching = True
     params.ctx_shift = args.shift
+    # Else layers with a sliding window forget what these need.
+    params.swa_full = args.cache_prompt or args.shift
     if args.draft_model:
         params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
         params.speculative.draft.mparams.path = str(args.draft_model)
