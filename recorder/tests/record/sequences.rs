@@ -111,6 +111,24 @@ fn a_prefix_that_is_reused_is_no_prompt() {
 
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
+fn a_context_that_is_shifted_stays_one_request() {
+    let run = Run::new();
+    // 256 cells, and more tokens than that.
+    let arguments = ["--slots", "1", "--requests", "1", "--tokens", "240", "--context", "256", "--shift"];
+    let said = serve(recorder(&run, &["--level", "token"]).arg("-q"), &arguments);
+    let trace = open(&run);
+    check_around(&trace);
+    let shifts = trace.inference.kv.iter().filter(|row| row.operation == KvOperation::Add as u8);
+    assert!(shifts.clone().count() > 0 && shifts.clone().all(|row| (row.value as i32) < 0));
+    let found = sent(&trace);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].generated_tokens.map(f64::from), Some(number(&said[0], "predicted_n")));
+    let curve = &kv_curves(&trace)[0];
+    assert!(curve.whole && (200..=256).contains(&curve.most()), "{}", curve.most());
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
 fn drafts_are_counted_as_the_server_does() {
     let run = Run::new();
     let model = var("LLMTRACE_TEST_MODEL");
