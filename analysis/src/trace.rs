@@ -1,7 +1,7 @@
 //! The trace model: small tables at once, op spans when somebody looks.
 
 use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
-use crate::inference::Inference;
+use crate::inference::{Around, Inference};
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
 use crate::totals::Node;
@@ -54,6 +54,7 @@ pub struct Trace {
     /// Blocks of op spans that turned out to be unreadable, by offset.
     damaged: Mutex<BTreeMap<u64, BlockInfo>>,
     pub(crate) nodes: OnceLock<Vec<Node>>,
+    pub(crate) around: OnceLock<Around>,
 }
 
 /// A micro-batch (or, in a build that does not show micro-batches, a decode
@@ -130,6 +131,7 @@ impl Trace {
             cache: Cache::new(DEFAULT_CACHE_BYTES),
             damaged: Mutex::default(),
             nodes: OnceLock::new(),
+            around: OnceLock::new(),
         })
     }
 

@@ -90,6 +90,40 @@ pub struct SequenceKey {
     pub sequence: u32,
 }
 
+/// What follows from the rows, found once.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// The steps of each sequence.
+    pub sequences: Vec<(SequenceKey, Vec<Step>)>,
+    /// Requests by begin.
+    pub requests: Vec<Request>,
+    /// KV caches by context.
+    pub kv: Vec<KvCurve>,
+    /// Contexts that draft for others.
+    pub drafts: Vec<u32>,
+}
+
+impl Trace {
+    /// What goes on around graphs; found when it is first asked for.
+    pub fn around(&self) -> &Around {
+        self.around.get_or_init(|| Around {
+            sequences: steps(self),
+            requests: requests(self),
+            kv: kv_curves(self),
+            drafts: draft_contexts(self),
+        })
+    }
+}
+
+impl Around {
+    /// The request that a sequence works on at a time.
+    pub fn request_at(&self, key: SequenceKey, time: Nanos) -> Option<&Request> {
+        let after = self.requests.partition_point(|request| request.begin <= time);
+        let before = self.requests.get(..after).unwrap_or_default();
+        before.iter().rev().find(|request| request.key == key).filter(|request| time <= request.end)
+    }
+}
+
 /// What one micro-batch does for one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {

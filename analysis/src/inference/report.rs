@@ -1,8 +1,7 @@
 //! What goes on around graphs, as `summary` prints it.
 
 use super::{
-    AttentionRow, CallSummary, SpeculationSummary, attention, call_summaries, draft_contexts, kv_curves,
-    requests, speculation, unknown_tokens,
+    AttentionRow, CallSummary, SpeculationSummary, attention, call_summaries, speculation, unknown_tokens,
 };
 use crate::Trace;
 use llmtrace_format::constants::NONE;
@@ -83,14 +82,14 @@ pub struct KvReport {
 
 /// Sums up what goes on around graphs.
 pub fn report(trace: &Trace) -> InferenceReport {
-    let drafts = draft_contexts(trace);
+    let around = trace.around();
     let millis = |nanos: u64| nanos as f64 / 1e6;
     let context = |context: u32| Some(context).filter(|context| *context != NONE);
-    let requests = requests(trace).into_iter().map(|request| RequestReport {
+    let requests = around.requests.iter().map(|request| RequestReport {
         process: request.key.process,
         context: context(request.key.context),
         sequence: request.key.sequence,
-        draft: drafts.contains(&request.key.context),
+        draft: around.drafts.contains(&request.key.context),
         begin_s: request.begin as f64 / 1e9,
         end_s: request.end as f64 / 1e9,
         prompt_tokens: request.prompt_tokens,
@@ -103,7 +102,7 @@ pub fn report(trace: &Trace) -> InferenceReport {
         failed: request.failed,
         whole: request.whole,
     });
-    let kv = kv_curves(trace).into_iter().map(|curve| {
+    let kv = around.kv.iter().map(|curve| {
         let mut operations = BTreeMap::new();
         let of_it = |row: &&llmtrace_format::inference::KvOperationRow| {
             (row.process, row.context) == (curve.process, curve.context)
