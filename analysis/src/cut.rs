@@ -3,6 +3,7 @@
 
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
+use llmtrace_format::inference::{InferenceRow, read_rows};
 use llmtrace_format::meta::{Ending, Graph, StrId};
 use llmtrace_format::tables::{
     Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selections, Table, Ubatches,
@@ -223,7 +224,7 @@ fn rewrite<W: Write>(
             })?,
             kind::EXPERTS => cutter.experts(info, &selections)?,
             kind::OP_SPANS => cutter.op_spans(info)?,
-            _ => {}
+            _ => cutter.inference(info, &kept)?,
         }
     }
     let ending = match ending {
@@ -286,6 +287,31 @@ impl<W: Write> Cutter<'_, W> {
         let rows = push(&mut self.writer, table);
         self.report.rows += rows as u64;
         self.pending += rows;
+        if self.pending > ROWS_PER_BLOCK {
+            self.pending = 0;
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Rows of what goes on around graphs, with their micro-batches.
+    fn inference(&mut self, info: &BlockInfo, kept: &Kept) -> Result<()> {
+        let Some(Ok(rows)) = read_rows(&self.trace.file, info) else { return Ok(()) };
+        let mut written = 0;
+        for row in rows {
+            let TimeRange { begin, end } = row.range();
+            let with_ubatch = match row {
+                InferenceRow::Sequence(row) => kept.ubatches.contains(&row.ubatch),
+                InferenceRow::Token(row) => kept.ubatches.contains(&row.ubatch),
+                _ => false,
+            };
+            if with_ubatch || touches(begin, end, self.range) {
+                self.writer.push_inference(row);
+                written += 1;
+            }
+        }
+        self.report.rows += written as u64;
+        self.pending += written;
         if self.pending > ROWS_PER_BLOCK {
             self.pending = 0;
             self.writer.flush()?;

@@ -7,6 +7,7 @@
 //!                                      ├─► summary  (the run on one page)
 //!                                      ├─► search   (find by name)
 //!                                      ├─► experts  (of a mixture: which, how evenly)
+//!                                      ├─► inference (requests, KV cache, calls)
 //!                                      ├─► cut      (a time range as a trace of its own)
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
@@ -26,6 +27,7 @@ pub mod experts;
 pub mod export;
 pub mod fetch;
 pub mod fold;
+pub mod inference;
 mod lane;
 mod levels;
 pub mod node;

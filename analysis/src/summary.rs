@@ -3,6 +3,7 @@
 //! Every number is defined in `docs/cli.md`. What a recording does not tell is
 //! `None` (`null` in JSON), never zero.
 
+use crate::inference::{InferenceReport, report};
 use crate::stats::{millis, percentile, ratio, waits_known};
 use crate::{Phase, TimeRange, Trace, price};
 use llmtrace_format::constants::NONE;
@@ -42,6 +43,9 @@ pub struct Summary {
     pub bytes_per_op_span: Option<f64>,
     /// Operators, the longest first; none before [`Trace::load_nodes`].
     pub operators: Vec<Operator>,
+    /// Requests, the KV cache, calls: what goes on around graphs.
+    #[serde(flatten)]
+    pub inference: InferenceReport,
     /// What is wrong with the file.
     pub warnings: Vec<String>,
 }
@@ -137,6 +141,7 @@ pub fn summary(trace: &Trace) -> Summary {
         file_bytes: trace.file.len(),
         bytes_per_op_span: (op_spans > 0).then(|| ratio(trace.file.len(), op_spans)),
         operators: operators(trace),
+        inference: report(trace),
         warnings: trace.all_warnings().iter().map(ToString::to_string).collect(),
     }
 }

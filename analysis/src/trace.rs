@@ -1,6 +1,7 @@
 //! The trace model: small tables at once, op spans when somebody looks.
 
 use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
+use crate::inference::{Around, Inference};
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
 use crate::totals::Node;
@@ -40,6 +41,8 @@ pub struct Trace {
     pub levels: Vec<Vec<LevelRange>>,
     /// Marks, by time.
     pub marks: Vec<Mark>,
+    /// Sequences, the KV cache, calls: what goes on around graphs.
+    pub inference: Inference,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -51,6 +54,7 @@ pub struct Trace {
     /// Blocks of op spans that turned out to be unreadable, by offset.
     damaged: Mutex<BTreeMap<u64, BlockInfo>>,
     pub(crate) nodes: OnceLock<Vec<Node>>,
+    pub(crate) around: OnceLock<Around>,
 }
 
 /// A micro-batch (or, in a build that does not show micro-batches, a decode
@@ -101,6 +105,7 @@ impl Trace {
         };
         let levels = level_ranges(&level_changes, first, file.range().end);
         let tokens = tokens(&decodes, &ubatches);
+        let inference = Inference::read(&file, &mut warnings);
         let graph_span_index = graph_spans.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
         let (segments, misplaced) = segments(&file.blocks);
         let unreadable =
@@ -118,6 +123,7 @@ impl Trace {
             level_changes,
             levels,
             marks,
+            inference,
             tokens,
             warnings,
             graph_span_index,
@@ -125,6 +131,7 @@ impl Trace {
             cache: Cache::new(DEFAULT_CACHE_BYTES),
             damaged: Mutex::default(),
             nodes: OnceLock::new(),
+            around: OnceLock::new(),
         })
     }
 

@@ -3,9 +3,10 @@
 #![expect(unsafe_code, reason = "`Plain` promises that any bytes are a valid value of the generated types")]
 
 use crate::skeleton::types::{
-    bulk_experts, bulk_head, event_barrier, event_decode_begin, event_decode_end, event_fused_begin,
-    event_graph_begin, event_graph_end, event_graph_nodes, event_head, event_op_begin, event_process,
-    event_ubatch_begin, event_ubatch_end, shard,
+    bulk_experts, bulk_head, event_barrier, event_call_begin, event_call_end, event_decode_begin,
+    event_decode_end, event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end,
+    event_graph_nodes, event_head, event_kv_operation, event_op_begin, event_process, event_sequence_run,
+    event_tokens, event_ubatch_begin, event_ubatch_end, shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -83,6 +84,12 @@ events! {
     9 Barrier event_barrier,
     10 GraphNodes event_graph_nodes,
     11 Process event_process,
+    12 SequenceRun event_sequence_run,
+    13 KvOperation event_kv_operation,
+    14 CallBegin event_call_begin,
+    15 CallEnd event_call_end,
+    16 DraftAccepted event_draft_accepted,
+    17 Tokens event_tokens,
 }
 
 // SAFETY: `repr(C)`, integers only, explicit padding.
@@ -114,7 +121,7 @@ pub fn parse_bulk(bytes: &[u8]) -> Option<Bulk> {
     plain::copy_from_bytes(&mut head, bytes).ok()?;
     let bytes = bytes.get(..head.length as usize)?;
     match head.kind {
-        12 => {
+        18 => {
             let mut record = bulk_experts::default();
             plain::copy_from_bytes(&mut record, bytes).ok()?;
             let values = (record.count as usize).checked_mul(record.ranks as usize)?;
@@ -139,6 +146,40 @@ impl event_fused_begin {
     }
 }
 
+impl event_sequence_run {
+    /// Tokens that have an output; `None` when the build does not tell.
+    pub fn outputs(&self) -> Option<u32> {
+        Some(self.outputs_further & 0xff_ffff).filter(|&outputs| outputs != 0xff_ffff)
+    }
+
+    /// How many further sequences the tokens belong to; 255 for that many or more.
+    pub fn further(&self) -> u8 {
+        (self.outputs_further >> 24) as u8
+    }
+}
+
+impl event_kv_operation {
+    /// What tells one KV cache from another: low bits of its address.
+    pub fn memory(&self) -> u32 {
+        self.memory_kind & !15
+    }
+
+    /// `enum kv_kind`.
+    pub fn kind(&self) -> u8 {
+        (self.memory_kind & 15) as u8
+    }
+
+    /// The sequence; below 0 for all of them, `None` when it is out of range.
+    pub fn sequence(&self) -> Option<i32> {
+        Some(self.sequence_value as i32 >> 22).filter(|&sequence| sequence != -512)
+    }
+
+    /// What is added, divided by, or the sequence copied to; `None` when it is out of range.
+    pub fn value(&self) -> Option<i32> {
+        Some((self.sequence_value << 10) as i32 >> 10).filter(|&value| value != -(1 << 21))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +201,7 @@ mod tests {
     #[test]
     fn bulk_records_are_as_long_as_they_say() {
         let record = bulk_experts {
-            head: bulk_head { time: 5, kind: 12, length: 88, ..bulk_head::default() },
+            head: bulk_head { time: 5, kind: 18, length: 88, ..bulk_head::default() },
             count: 3,
             ranks: 2,
             ..bulk_experts::default()
@@ -176,6 +217,23 @@ mod tests {
         bytes[52] = 4;
         assert!(parse_bulk(&bytes).is_none());
         assert!(parse_bulk(&bytes[..80]).is_none() && parse_bulk(&[]).is_none());
+    }
+
+    #[test]
+    fn packed_numbers_come_apart() {
+        let operation = |sequence: i32, value: i32| {
+            let sequence_value = (sequence as u32) << 22 | value as u32 & 0x3f_ffff;
+            event_kv_operation { memory_kind: 0x1234_5670 | 4, sequence_value, ..Default::default() }
+        };
+        let shift = operation(3, -512);
+        assert_eq!((shift.memory(), shift.kind()), (0x1234_5670, 4));
+        assert_eq!((shift.sequence(), shift.value()), (Some(3), Some(-512)));
+        let unknown = operation(-512, -(1 << 21));
+        assert_eq!((unknown.sequence(), unknown.value()), (None, None));
+        assert_eq!(operation(-1, 0).sequence(), Some(-1));
+        let run = |outputs_further| event_sequence_run { outputs_further, ..Default::default() };
+        assert_eq!((run(2 << 24 | 7).outputs(), run(2 << 24 | 7).further()), (Some(7), 2));
+        assert_eq!((run(0xff_ffff).outputs(), run(0xff_ffff).further()), (None, 0));
     }
 
     #[test]

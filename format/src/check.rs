@@ -8,12 +8,14 @@
 mod summaries;
 
 use crate::constants::{NONE, kind};
+use crate::inference::{self, InferenceRow};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::problem::{Problem, ProblemKind};
 use crate::segment::{NodeOf, Segment};
 use crate::summary::LaneSummary;
 use crate::tables::{
-    Buckets, Decodes, ExecutionTotals, Experts, GraphSpans, LevelChanges, Losses, Marks, NodeTotals, Selections, Threads, Ubatches,
+    Buckets, Decodes, ExecutionTotals, Experts, GraphSpans, LevelChanges, Losses, Marks, NodeTotals,
+    Selections, Threads, Ubatches,
 };
 use crate::{
     BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
@@ -240,7 +242,11 @@ impl<'a> Checker<'a> {
                 let Some(table) = self.read::<Losses>(info) else { return };
                 return self.times(info, Losses::NAME, &table.begin, &table.end);
             }
-            _ => self.file.verify(info),
+            _ => match inference::read_rows(self.file, info) {
+                Some(Ok(rows)) => return self.inference(info, &rows),
+                Some(Err(error)) => Err(error),
+                None => self.file.verify(info),
+            },
         };
         if let Err(error) = structured.and_then(|()| self.file.verify(info)) {
             self.damaged(info, &error);
@@ -252,6 +258,16 @@ impl<'a> Checker<'a> {
         let wrong =
             rows.filter(|(begin, end)| end < begin || **begin < info.range.begin || **end > info.range.end);
         self.problems.add(ProblemKind::Range, info, table, wrong.count() as u64);
+    }
+
+    /// Rows of these refer to calls that may be in another file of the recording.
+    fn inference(&mut self, info: &BlockInfo, rows: &[InferenceRow]) {
+        if let Err(error) = self.file.verify(info) {
+            return self.damaged(info, &error);
+        }
+        let (begins, ends): (Vec<Nanos>, Vec<Nanos>) =
+            rows.iter().map(|row| (row.range().begin, row.range().end)).unzip();
+        self.times(info, name(info.kind), &begins, &ends);
     }
 
     fn threads(&mut self, info: &BlockInfo) {
@@ -357,6 +373,6 @@ fn name(kind: u16) -> &'static str {
         kind::MARKS => Marks::NAME,
         kind::SELECTIONS => Selections::NAME,
         kind::EXPERTS => Experts::NAME,
-        _ => "unknown",
+        _ => inference::table_name(kind).unwrap_or("unknown"),
     }
 }

@@ -70,6 +70,16 @@ pub mod kind {
     pub const SELECTIONS: u16 = 40;
     /// [`crate::tables::Experts`].
     pub const EXPERTS: u16 = 41;
+    /// [`crate::inference::SequenceRuns`].
+    pub const SEQUENCE_RUNS: u16 = 50;
+    /// [`crate::inference::KvOperations`].
+    pub const KV_OPERATIONS: u16 = 51;
+    /// [`crate::inference::Calls`].
+    pub const CALLS: u16 = 52;
+    /// [`crate::inference::Speculations`].
+    pub const SPECULATIONS: u16 = 53;
+    /// [`crate::inference::Tokens`].
+    pub const TOKENS: u16 = 54;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

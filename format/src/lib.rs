@@ -27,6 +27,7 @@ pub mod constants;
 mod error;
 mod footer;
 mod header;
+pub mod inference;
 pub mod meta;
 mod nodes;
 mod problem;

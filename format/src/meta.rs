@@ -151,6 +151,19 @@ pub struct Recording {
     pub max_overhead_permille: u32,
     /// Operators are recorded for one token in so many; 0 and 1 for all.
     pub window: u32,
+    /// What was recorded beside graphs, and what was not; empty before version 1.2.
+    pub sources: Vec<Source>,
+}
+
+/// Something that can be recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Name for people, such as `KV cache`.
+    pub name: String,
+    /// Whether it was recorded: then no rows mean that nothing happened.
+    pub recorded: bool,
+    /// Why not; empty when it was.
+    pub reason: String,
 }
 
 /// One of several processes in a recording.

@@ -111,7 +111,7 @@ pub(crate) fn selected<T: Table>(set: ColumnSet) -> impl Iterator<Item = (usize,
     T::COLUMNS.iter().enumerate().filter(move |(_, spec)| set.contains(spec.id))
 }
 
-fn convert<T: TryFrom<u64>>(values: Vec<u64>) -> Option<Vec<T>> {
+pub(crate) fn convert<T: TryFrom<u64>>(values: Vec<u64>) -> Option<Vec<T>> {
     values.into_iter().map(|value| T::try_from(value).ok()).collect()
 }
 
@@ -190,6 +190,7 @@ macro_rules! table {
         }
     };
 }
+pub(crate) use table;
 
 mod experts;
 pub use experts::{Expert, Experts, Selection, SelectionStatus, Selections};
@@ -440,6 +441,12 @@ pub const EVENT_KINDS: &[&str] = &[
     "barrier",
     "graph nodes",
     "process",
+    "sequence run",
+    "KV operation",
+    "call begin",
+    "call end",
+    "draft accepted",
+    "tokens",
     "experts",
 ];
 

@@ -3,6 +3,7 @@
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
 use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
+use crate::inference::{InferenceRow, InferenceTables};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::nodes::Joiner;
 use crate::raw::{Content, RawBlock, node_ops};
@@ -65,6 +66,7 @@ pub struct Writer<W: Write> {
     marks: Buffered<Marks>,
     selections: Buffered<Selections>,
     experts: Buffered<Experts>,
+    inference: InferenceTables,
 }
 
 struct Lane {
@@ -119,6 +121,7 @@ impl<W: Write> Writer<W> {
             marks: Buffered::default(),
             selections: Buffered::default(),
             experts: Buffered::default(),
+            inference: InferenceTables::default(),
         })
     }
 
@@ -282,6 +285,11 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Adds a row of what goes on around graphs.
+    pub fn push_inference(&mut self, row: InferenceRow) {
+        self.inference.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -331,6 +339,10 @@ impl<W: Write> Writer<W> {
             } )+ };
         }
         write!(decodes ubatches graph_spans losses level_changes marks selections experts);
+        let mut inference = std::mem::take(&mut self.inference);
+        let written = inference.write(&mut |head, columns| self.write(head, columns));
+        self.inference = inference;
+        written?;
         self.write_lanes()?;
         self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.

@@ -1,9 +1,13 @@
 //! Numbers that may never change, and files that must always open.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+use llmtrace_format::inference::{
+    ALL_SEQUENCES, Call, CallKind, Calls, InferenceRow, KvOperation, KvOperationRow, KvOperations,
+    SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
+};
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording, Target, Tensor,
-    TensorType,
+    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
+    Source as RecordedSource, Target, Tensor, TensorType,
 };
 use llmtrace_format::tables::{
     Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
@@ -36,6 +40,11 @@ fn constants_keep_their_values() {
         (kind::LOSSES, 32),
         (kind::LEVEL_CHANGES, 33),
         (kind::MARKS, 34),
+        (kind::SEQUENCE_RUNS, 50),
+        (kind::KV_OPERATIONS, 51),
+        (kind::CALLS, 52),
+        (kind::SPECULATIONS, 53),
+        (kind::TOKENS, 54),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -71,6 +80,11 @@ fn every_table() -> Vec<u8> {
         processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
         max_overhead_permille: 50,
         window: 1,
+        sources: vec![RecordedSource {
+            name: "tokens".into(),
+            recorded: false,
+            reason: "not asked for".into(),
+        }],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -136,6 +150,7 @@ fn every_table() -> Vec<u8> {
     writer.push_level_change(change);
     let label = writer.string("slow token").0;
     writer.push_mark(Mark { time: 70, label });
+    inference_rows().into_iter().for_each(|row| writer.push_inference(row));
     let ending = Ending {
         reason: "interrupted".into(),
         events: 99,
@@ -145,6 +160,44 @@ fn every_table() -> Vec<u8> {
         ..Ending::default()
     };
     writer.finish(&ending).unwrap()
+}
+
+/// A row in each table of what goes on around graphs.
+fn inference_rows() -> Vec<InferenceRow> {
+    let sequence =
+        SequenceRun { time: 20, ubatch: 0, sequence: 2, position: 5, tokens: 3, outputs: 1, further: 1 };
+    let kv = KvOperationRow {
+        time: 12,
+        tid: 42,
+        operation: KvOperation::Add as u8,
+        memory: 0,
+        context: 0,
+        sequence: ALL_SEQUENCES,
+        begin: 8,
+        end: NONE,
+        value: (-4i32) as u32,
+        process: 0,
+    };
+    let call = Call {
+        begin: 901,
+        end: 950,
+        kind: CallKind::Sample as u8,
+        tid: 42,
+        context: 0,
+        argument: NONE,
+        result: UNKNOWN_RESULT,
+        process: 0,
+    };
+    let round =
+        Speculation { time: 960, tid: 42, sequence: 2, ubatch: 0, drafted: 3, accepted: 2, process: 0 };
+    let token = TokenRow { time: 20, ubatch: 0, index: 1, token: 2364, tid: 42, process: 0 };
+    vec![
+        InferenceRow::Sequence(sequence),
+        InferenceRow::Kv(kv),
+        InferenceRow::Call(call),
+        InferenceRow::Speculation(round),
+        InferenceRow::Token(token),
+    ]
 }
 
 /// Writes the fixture of the current version, and the texts of the earlier ones, in which later
@@ -211,6 +264,7 @@ fn describe(trace: &TraceFile) -> String {
         ); )+ };
     }
     rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
+    rows!(SequenceRuns KvOperations Calls Speculations Tokens);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }

@@ -48,7 +48,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Long, Moe, Options, Question, doctor, launch, run, seconds};
+    use crate::record::{Long, Moe, Options, Question, Sources, doctor, launch, run, seconds};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -115,6 +115,15 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// Record the router's weights of these experts, too
         #[arg(long)]
         moe_weights: bool,
+        /// Leave out what goes on around graphs: `sequences` of micro-batches,
+        /// operations on the `kv` cache, or `calls` such as sampling and loading
+        #[arg(long, value_enum, value_name = "SOURCE", value_delimiter = ',')]
+        without: Vec<Source>,
+        /// Record the ids of all tokens, from which prompts and answers can be read
+        ///
+        /// Off by default. The trace says that it has them.
+        #[arg(long)]
+        tokens: bool,
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
@@ -151,6 +160,16 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         Off,
     }
 
+    #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+    enum Source {
+        /// Which sequences each micro-batch has
+        Sequences,
+        /// Removals, copies and shifts in the KV cache
+        Kv,
+        /// Sampling, tokenising, loading, drafting
+        Calls,
+    }
+
     impl Record {
         pub(super) fn run(self) -> anyhow::Result<i32> {
             let options = Options {
@@ -167,6 +186,12 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Level::Thread => meta::Level::Thread,
                 },
                 exact_begins: self.exact_begins,
+                sources: Sources {
+                    sequences: !self.without.contains(&Source::Sequences),
+                    kv: !self.without.contains(&Source::Kv),
+                    calls: !self.without.contains(&Source::Calls),
+                    tokens: self.tokens,
+                },
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
                 moe: match self.moe {

@@ -20,6 +20,8 @@ mod invariants;
 mod outputs;
 #[path = "record/privileges.rs"]
 mod privileges;
+#[path = "record/sequences.rs"]
+mod sequences;
 #[path = "record/several.rs"]
 mod several;
 #[path = "record/workload.rs"]

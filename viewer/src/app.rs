@@ -309,6 +309,9 @@ fn bar_frame(colors: &Colors) -> Frame {
     Frame::new().fill(colors.card).inner_margin(Margin::symmetric(8, 4))
 }
 
+/// Said as long as a file is open from which one can read what was said.
+const HAS_TOKENS: &str = "private: prompts and answers can be read from this file (recorded with --tokens)";
+
 /// What is wrong with the trace, if anything is.
 fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
     let mut lines: Vec<String> = open.trace.all_warnings().iter().map(ToString::to_string).collect();
@@ -318,6 +321,9 @@ fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
             "{} events were lost while recording; times near the red marks may be wrong",
             crate::text::count(lost)
         ));
+    }
+    if open.summary.inference.has_tokens {
+        lines.push(HAS_TOKENS.to_owned());
     }
     if lines.is_empty() {
         return;

@@ -1,6 +1,7 @@
 //! The panel at the right: the selected node, or the totals of the selected
 //! range.
 
+mod around;
 mod insight;
 mod node;
 mod range;

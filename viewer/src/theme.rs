@@ -17,6 +17,10 @@ pub const GUTTER_WIDTH: f32 = 84.0;
 pub const TOKENS_HEIGHT: f32 = 26.0;
 /// Height of the lane of graph computations.
 pub const GRAPHS_HEIGHT: f32 = 18.0;
+/// Height of a lane of a sequence.
+pub const SEQUENCE_HEIGHT: f32 = 20.0;
+/// Height of the lane of KV cells, for each context.
+pub const CELLS_HEIGHT: f32 = 26.0;
 /// Height of the lane of what was recorded.
 pub const LEVELS_HEIGHT: f32 = 14.0;
 /// Least height of a thread's lane.

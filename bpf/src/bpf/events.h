@@ -19,13 +19,20 @@ enum event_kind {
 	EVENT_BARRIER = 9,
 	EVENT_GRAPH_NODES = 10,
 	EVENT_PROCESS = 11,
-	EVENT_EXPERTS = 12,	/* in the bulk channel */
-	EVENT_KINDS = 13,
+	EVENT_SEQUENCE_RUN = 12,
+	EVENT_KV_OPERATION = 13,
+	EVENT_CALL_BEGIN = 14,
+	EVENT_CALL_END = 15,
+	EVENT_DRAFT_ACCEPTED = 16,
+	EVENT_TOKENS = 17,
+	EVENT_EXPERTS = 18,	/* in the bulk channel */
+	EVENT_KINDS = 19,
 };
 
 /*
  * What a probe knows from where it was attached. Low bits: below; bits 8 to 15:
- * the recorder's number of the process; bits 32 to 63: its id, 0 when that is
+ * the recorder's number of the process; bits 16 to 23: enum kv_kind or call_kind;
+ * bits 32 to 63: the process' id, 0 when that is
  * not known in the initial namespace. Twins in recorder's plan.rs and kernel.rs.
  */
 enum cookie {
@@ -33,6 +40,26 @@ enum cookie {
 	COOKIE_BATCH = 2,	/* second argument is a struct llama_batch */
 	COOKIE_UBATCH_OLD = 4,	/* no n_seqs_unq behind n_seqs */
 	COOKIE_BATCH_ON_STACK = 8,	/* a struct llama_batch is passed by value */
+	COOKIE_TOKENS = 16,	/* ids of tokens are wanted */
+	COOKIE_SEQUENCE = 32,	/* the fourth argument is a sequence */
+	COOKIE_UBATCH_EXT = 64,	/* probably an ubatch of a build with llama_batch_ext */
+};
+
+/* What an operation on the KV cache does; as llmtrace_format::inference::KvOperation. */
+enum kv_kind {
+	KV_REMOVE = 1,
+	KV_COPY = 2,
+	KV_KEEP = 3,
+	KV_ADD = 4,
+	KV_DIVIDE = 5,
+	KV_CLEAR = 6,
+};
+
+/* Calls that are timed; as llmtrace_format::inference::CallKind, where the rest is. */
+enum call_kind {
+	CALL_SAMPLE = 1,
+	CALL_STATE_SAVE = 7,
+	CALL_STATE_LOAD = 8,
 };
 
 /* Every record fits into a slot of 32 bytes. `time` is written last: a slot in
@@ -152,6 +179,60 @@ struct bulk_experts {
 enum experts_what {
 	EXPERTS_IDS = 0,	/* values are __s32 */
 	EXPERTS_WEIGHTS = 1,	/* values are float */
+};
+
+#define OUTPUTS_UNKNOWN 0xffffff
+
+/* Tokens of an ubatch that follow each other in one sequence. Comes behind the
+ * begin of the ubatch, on the same thread. */
+struct event_sequence_run {
+	struct event_head head;
+	__s32 sequence;		/* -1 when nothing is known of the tokens */
+	__s32 position;		/* of the first token */
+	__u32 tokens;
+	__u32 outputs_further;	/* tokens with an output, OUTPUTS_UNKNOWN for unknown; in the
+				 * upper 8 bits how many more sequences they belong to */
+};
+
+#define SMALL_UNKNOWN (-(1 << 21))
+
+struct event_kv_operation {
+	struct event_head head;
+	__u32 memory_kind;	/* low bits of the address; in the lowest 4 enum kv_kind */
+	__s32 begin;		/* positions; below 0: from the first, to the last */
+	__s32 end;
+	__u32 sequence_value;	/* the sequence in the upper 10 bits, -512 when it does not
+				 * fit, and what is added, divided by or copied to, SMALL_UNKNOWN
+				 * when that does not; both signed */
+};
+
+struct event_call_begin {
+	struct event_head head;
+	__u64 context;		/* struct llama_context *, or what else comes first */
+	__s32 argument;
+	__u32 kind;		/* enum call_kind */
+};
+
+struct event_call_end {
+	struct event_head head;
+	__s64 result;
+	__u32 kind;
+	__u32 pad;
+};
+
+/* How many tokens of a draft the target model agreed with. */
+struct event_draft_accepted {
+	struct event_head head;
+	__s32 sequence;
+	__u32 accepted;
+	__u64 pad;
+};
+
+/* Ids of three tokens of an ubatch; only when they were asked for. */
+struct event_tokens {
+	struct event_head head;
+	__u32 index;		/* of the first, in the ubatch */
+	__s32 ids[3];		/* -1 behind the last */
 };
 
 /* The ring of one CPU: what the kernel side writes, then what it only reads. */

@@ -208,3 +208,4 @@ struct event_types {
 } event_types SEC(".bss.types");
 
 #include "experts.bpf.h"
+#include "inference.bpf.h"

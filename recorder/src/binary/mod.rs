@@ -35,7 +35,7 @@ pub(crate) use node_loop::{LoopSite, barrier_sites};
 pub(crate) use prologue::{Arg, Site, probe_site, return_site};
 pub(crate) use symbols::Symbol;
 pub(crate) use tables::{Memory, TypeInfo};
-pub(crate) use target::Located;
+pub(crate) use target::{Located, field_read};
 
 /// Why a binary could not be used.
 #[derive(Debug, thiserror::Error)]

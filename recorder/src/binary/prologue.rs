@@ -29,6 +29,10 @@ pub(crate) enum Arg {
     Rsi,
     /// Third argument.
     Rdx,
+    /// Fourth argument.
+    Rcx,
+    /// Fifth argument.
+    R8,
 }
 
 impl Arg {
@@ -37,6 +41,8 @@ impl Arg {
             Self::Rdi => Register::RDI,
             Self::Rsi => Register::RSI,
             Self::Rdx => Register::RDX,
+            Self::Rcx => Register::RCX,
+            Self::R8 => Register::R8,
         }
     }
 }

@@ -115,6 +115,14 @@ impl Target<'_> {
     }
 }
 
+/// Offset of the pointer that an accessor reads from its argument.
+pub(crate) fn field_read(code: &[u8], vaddr: u64) -> Option<u32> {
+    facts(code, vaddr).into_iter().find_map(|fact| match fact {
+        Fact::Load { from, bytes: 8 } => field_offset(from),
+        _ => None,
+    })
+}
+
 fn field_offset(address: Affine) -> Option<u32> {
     let inside = address.per_arg == 1 && address.constant < MAX_FIELD_OFFSET;
     inside.then_some(address.constant as u32)

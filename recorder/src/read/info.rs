@@ -6,9 +6,11 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
-use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, StrId, Target};
+use llmtrace_format::inference;
+use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, Source, StrId, Target};
 use llmtrace_format::tables::{
-    Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _, Threads, Ubatches,
+    Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _,
+    Threads, Ubatches,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ struct Info<'a> {
     contexts: usize,
     max_overhead_percent: Option<f64>,
     window: u32,
+    sources: &'a [Source],
+    has_tokens: bool,
     level_changes: Vec<LevelChangeInfo<'a>>,
     marks: Vec<MarkInfo<'a>>,
     probes: &'a [Probe],
@@ -137,6 +141,8 @@ impl<'a> Info<'a> {
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
                 .filter(|percent| *percent > 0.0),
             window: recording.map_or(1, |recording| recording.window.max(1)),
+            sources: recording.map_or(&[], |recording| &recording.sources),
+            has_tokens: !trace.inference.tokens.is_empty(),
             level_changes: level_changes(trace),
             marks: marks(trace),
             probes: recording.map_or(&[], |recording| &recording.probes),
@@ -291,6 +297,15 @@ impl<'a> Info<'a> {
         ]
     }
 
+    /// What was recorded beside graphs, and what was not.
+    fn sources(&self) -> String {
+        let source = |source: &Source| match source.recorded {
+            true => clean(&source.name),
+            false => format!("no {} ({})", clean(&source.name), clean(&source.reason)),
+        };
+        self.sources.iter().map(source).collect::<Vec<_>>().join(", ")
+    }
+
     fn budget(&self) -> String {
         let most = self.max_overhead_percent.map(|most| format!("at most {} % overhead", three(most)));
         let window = (self.window > 1).then(|| format!("operators of one token in {}", self.window));
@@ -330,6 +345,8 @@ impl<'a> Info<'a> {
             ),
             ("level", format!("{level}{reason}")),
             ("budget", self.budget()),
+            ("around graphs", self.sources()),
+            ("token ids", if self.has_tokens { super::around::HAS_TOKENS.to_owned() } else { String::new() }),
             ("ended", ended),
             ("events", if self.ending.is_some() { events } else { format!("{} lost", count(lost)) }),
             ("cost", closed(cost)),
@@ -456,7 +473,10 @@ fn table_name(number: u16) -> String {
         Marks::KIND => Marks::NAME,
         Selections::KIND => Selections::NAME,
         Experts::KIND => Experts::NAME,
-        unknown => return format!("unknown ({unknown})"),
+        unknown => match inference::table_name(unknown) {
+            Some(name) => name,
+            None => return format!("unknown ({unknown})"),
+        },
     };
     name.to_owned()
 }

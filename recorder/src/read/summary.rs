@@ -1,7 +1,7 @@
 //! `llmtrace summary`: the run on one page.
 
 use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, plural, three};
-use super::{Input, open, open_quietly, print_json, warn_of_new};
+use super::{Input, around, open, open_quietly, print_json, warn_of_new};
 use anyhow::Result;
 use llmtrace_analysis::summary::{PhaseSummary, Spread, Summary, summary};
 use std::io::Write;
@@ -39,6 +39,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     if found.operators.len() < all {
         writeln!(out, "{} of {all}; --limit 0 shows all", found.operators.len())?;
     }
+    around::print(&found.inference, limit, out)?;
     Ok(())
 }
 
@@ -69,7 +70,7 @@ fn facts(found: &Summary) -> Vec<(&'static str, String)> {
         .bytes_per_op_span
         .map_or_else(String::new, |size| format!(", {} bytes an op span", three(size)));
     recorded.push(format!("{}{per_span}", bytes(found.file_bytes)));
-    vec![
+    let mut facts = vec![
         ("model", models.join(", ")),
         ("recorded", recorded.join(", ")),
         ("prefill", speed(&found.prefill)),
@@ -82,7 +83,11 @@ fn facts(found: &Summary) -> Vec<(&'static str, String)> {
             if found.failed_calls > 0 { plural(found.failed_calls, "call", "calls") } else { String::new() },
         ),
         ("lost", plural(found.lost_events, "event", "events")),
-    ]
+    ];
+    // What goes on between decode calls stands with their time.
+    let at = facts.iter().position(|(name, _)| *name == "failed").unwrap_or(facts.len());
+    facts.splice(at..at, around::facts(&found.inference));
+    facts
 }
 
 /// What recording cost, and the speed without it.

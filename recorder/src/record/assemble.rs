@@ -19,11 +19,13 @@
 use super::experts::Experts;
 use super::graphs::{GraphCall, KnownGraph};
 use super::hits::Hits;
+use super::inference::Inference;
 use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_spans, releases};
 use super::sequence::{Item, Sequences, begins};
 use llmtrace_bpf::types::{event_decode_begin, event_graph_begin, event_graph_nodes};
 use llmtrace_bpf::{Bulk, Event};
 use llmtrace_format::constants::NONE;
+use llmtrace_format::inference::CallKind;
 use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
 use llmtrace_format::{Nanos, OpSpan, TimeRange};
 use std::cell::Cell;
@@ -40,6 +42,11 @@ const MAX_LOSSES: usize = 64;
 pub(super) trait DescribeGraph {
     /// The graph that begins; `None` when its nodes cannot be read.
     fn describe(&mut self, call: &GraphCall) -> Option<Rc<KnownGraph>>;
+
+    /// Where the KV cache of a context lies; `None` when that cannot be told.
+    fn memory_of(&mut self, _context: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// Numbers of rows, counted from 0 over all processes of a recording.
@@ -132,6 +139,7 @@ pub(super) struct Assembler {
     only_closing_barriers: bool,
     pub(super) sequences: Sequences,
     pub(super) experts: Experts,
+    pub(super) inference: Inference,
     pub(super) rows: Rows,
     pub(super) counts: Counts,
     pub(super) hits: Hits,
@@ -172,6 +180,7 @@ impl Assembler {
             places: HashMap::new(),
             only_closing_barriers: false,
             sequences: Sequences::default(),
+            inference: Inference::new(process),
             rows: Rows::default(),
             counts: Counts::default(),
             hits: Hits::default(),
@@ -213,7 +222,7 @@ impl Assembler {
             self.forget();
         }
         match event {
-            Event::DecodeBegin(event) => self.decode_begin(time, tid, event),
+            Event::DecodeBegin(event) => self.decode_begin(time, tid, event, describe),
             Event::DecodeEnd(event) => self.decode_end(time, tid, event.result),
             Event::UbatchBegin(event) => self.ubatch_begin(time, tid, event.tokens, event.sequences),
             Event::UbatchEnd(_) => self.ubatch_end(time, tid),
@@ -235,6 +244,18 @@ impl Assembler {
             Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
             // The session's, not a process's own.
             Event::Process(_) => {}
+            around => self.around(time, around),
+        }
+    }
+
+    /// What goes on around graphs.
+    fn around(&mut self, time: Nanos, event: &Event) {
+        self.inference.handle(event, time, &self.contexts);
+        if let Event::CallBegin(event) = event
+            && event.kind == CallKind::FreeContext as u32
+        {
+            // The next one at this address is another one.
+            self.contexts.remove(&event.context);
         }
     }
 
@@ -284,6 +305,7 @@ impl Assembler {
     fn forget_open_calls(&mut self) {
         self.decodes.clear();
         self.ubatches.clear();
+        self.inference.forget();
     }
 
     /// Forgets graphs that run although their end may be among the events lost:
@@ -299,7 +321,13 @@ impl Assembler {
         self.forget_running_graphs();
     }
 
-    fn decode_begin(&mut self, time: u64, tid: u32, event: &event_decode_begin) {
+    fn decode_begin(
+        &mut self,
+        time: u64,
+        tid: u32,
+        event: &event_decode_begin,
+        describe: &mut dyn DescribeGraph,
+    ) {
         if let Some(open) = self.decodes.get_mut(&tid) {
             open.depth += 1;
             open.row.tokens = open.row.tokens.max(event.tokens);
@@ -308,7 +336,11 @@ impl Assembler {
         if self.contexts.len() >= MAX_CONTEXTS {
             self.contexts.clear();
         }
-        let context = *self.contexts.entry(event.context).or_insert_with(|| next(&self.ids.context));
+        let context = *self.contexts.entry(event.context).or_insert_with(|| {
+            let number = next(&self.ids.context);
+            self.inference.context(event.context, describe.memory_of(event.context), number);
+            number
+        });
         let row = Decode {
             id: next(&self.ids.decode),
             begin: time,
@@ -345,6 +377,7 @@ impl Assembler {
         if !self.ubatch_ends && self.ubatches.contains_key(&tid) {
             self.ubatch_end(time, tid);
         }
+        self.inference.ubatch_begin(tid);
         let decode = self.decodes.get_mut(&tid);
         let phase = match &decode {
             Some(open) if open.row.is_encode == 1 => Phase::Encode,
@@ -371,6 +404,7 @@ impl Assembler {
             return;
         };
         row.end = time;
+        self.inference.ubatch_end(tid, &row);
         match Phase::from_u8(row.phase) {
             Phase::Decode => {
                 self.counts.decode_tokens += u64::from(row.tokens);

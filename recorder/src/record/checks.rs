@@ -3,7 +3,7 @@
 
 use super::attach::Way;
 use super::host;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Wanted};
 use super::privileges::{self, NEEDED};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl Check {
 /// All checks, in the order in which they matter.
 pub(super) fn host_checks() -> Vec<Check> {
     let btf = host::has_btf();
-    let loaded = (btf && privileges::missing().is_empty()).then(|| Kernel::load(None, false));
+    let loaded = (btf && privileges::missing().is_empty()).then(|| Kernel::load(None, Wanted::default()));
     let mut checks = vec![
         Check::new(
             "machine",

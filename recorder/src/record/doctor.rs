@@ -1,7 +1,7 @@
 //! `llmtrace doctor`: can this host record, and what would it get from a target?
 
 use super::checks::{Check, Status, host_checks};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Wanted};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -140,7 +140,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(None, false)?;
+        let mut kernel = Kernel::load(None, Wanted::default())?;
         let mut ring = kernel.rings()?;
         calibrate::run(&mut kernel, &mut ring)
     };
@@ -199,7 +199,7 @@ fn target_report(
     let mut all = Vec::new();
     let mut points = Vec::new();
     for (object, parsed) in objects {
-        for point in plan::points(parsed, Level::Thread) {
+        for point in plan::points(parsed, Level::Thread, plan::Sources::DEFAULT) {
             points.push(PointReport {
                 purpose: point.program.purpose(),
                 symbol: point.symbol.clone(),

@@ -168,6 +168,8 @@ pub(super) struct GraphReader {
     /// Whether the build numbers its graphs, so that an equal number is an
     /// equal graph.
     pub(super) has_uid: bool,
+    /// Where a context has the address of its KV cache.
+    pub(super) memory_offset: Option<u32>,
     remembered: HashMap<GraphCall, Rc<KnownGraph>>,
     /// Whether the last graph had to be read, as it was not remembered.
     pub(super) was_read: bool,
@@ -183,6 +185,7 @@ impl GraphReader {
             memory,
             learned: None,
             has_uid: false,
+            memory_offset: None,
             remembered: HashMap::new(),
             was_read: true,
             ids: HashMap::new(),
@@ -243,6 +246,11 @@ impl DescribeGraph for GraphReader {
             self.remembered.insert(*call, known.clone());
         }
         Some(known)
+    }
+
+    fn memory_of(&mut self, context: u64) -> Option<u64> {
+        let field = context.checked_add(self.memory_offset?.into())?;
+        self.memory.read_words(field, 1)?.first().copied().filter(|&address| address != 0)
     }
 }
 

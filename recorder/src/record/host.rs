@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn releases_compare_by_number() {
-        assert!(at_least("6.1.0-18-amd64", (5, 17)) && at_least("5.17", (5, 17)));
-        assert!(!at_least("5.15.0-91-generic", (5, 17)) && !at_least("", (5, 17)));
+        assert!(at_least("5.17.0", (5, 17)) && at_least("6.8.0-45-generic", (5, 17)));
+        assert!(!at_least("5.15.0-1034-aws", (5, 17)) && !at_least("unknown", (5, 17)));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Kernel {
     way: Way,
     cpus: usize,
     shift: u32,
+    /// Whether the begin of an ubatch tells its sequences.
+    sequences: bool,
 }
 
 struct Attached {
@@ -57,12 +59,20 @@ impl Kernel {
     /// Loads the programs; they record nothing yet.
     ///
     /// `ring_bytes` is for tests: bytes of all rings together.
-    pub(super) fn load(ring_bytes: Option<u64>, expert_weights: bool) -> Result<Self> {
+    pub(super) fn load(ring_bytes: Option<u64>, wanted: Wanted) -> Result<Self> {
+        let sequences = wanted.sequences && host::knows_loops();
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
-        let sizes = Sizes { cpus, shift, bulk: bulk_bytes(ring_bytes), weights: expert_weights };
+        let bulk = bulk_bytes(ring_bytes);
+        let sizes = Sizes { cpus, shift, bulk, wanted: Wanted { sequences, ..wanted } };
         let (way, skel) = attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)?;
-        Ok(Self { links: Vec::new(), leaving: Vec::new(), following: Vec::new(), skel, way, cpus, shift })
+        let (links, leaving, following) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { links, leaving, following, skel, way, cpus, shift, sequences })
+    }
+
+    /// Whether ubatches tell their sequences.
+    pub(super) fn tells_sequences(&self) -> bool {
+        self.sequences
     }
 
     /// How programs are attached on this kernel.
@@ -186,6 +196,7 @@ impl Kernel {
         match program {
             Program::DecodeBegin => &mut programs.decode_begin,
             Program::DecodeEnd => &mut programs.decode_end,
+            Program::UbatchBegin if self.sequences => &mut programs.ubatch_sequences,
             Program::UbatchBegin => &mut programs.ubatch_begin,
             Program::UbatchEnd => &mut programs.ubatch_end,
             Program::GraphBegin => &mut programs.graph_begin,
@@ -195,6 +206,10 @@ impl Kernel {
             Program::Barrier => &mut programs.barrier_arrive,
             Program::ExpertsGathered => &mut programs.experts_gathered,
             Program::ExpertsBegin => &mut programs.experts_begin,
+            Program::KvOperation => &mut programs.kv_operation,
+            Program::CallBegin => &mut programs.call_begin,
+            Program::CallEnd => &mut programs.call_end,
+            Program::DraftAccepted => &mut programs.draft_accepted,
             Program::Nothing => &mut programs.nothing,
         }
     }
@@ -206,8 +221,22 @@ struct Sizes {
     shift: u32,
     /// Bytes of the bulk channel.
     bulk: u32,
-    /// Whether weights of experts are recorded.
-    weights: bool,
+    wanted: Wanted,
+}
+
+/// What the programs are to tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Ubatches tell their sequences, where the kernel can loop.
+    pub(super) sequences: bool,
+    /// Experts come with their weights.
+    pub(super) expert_weights: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { sequences: true, expert_weights: false }
+    }
 }
 
 fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
@@ -215,7 +244,8 @@ fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
     let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     way.prepare(open.open_object_mut());
-    let Sizes { cpus, shift, bulk, weights } = *sizes;
+    let Sizes { cpus, shift, bulk, wanted } = *sizes;
+    open.progs.ubatch_sequences.set_autoload(wanted.sequences);
     open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
     open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
     open.maps.bulk.set_max_entries(bulk).context("cannot size the bulk channel")?;
@@ -225,7 +255,7 @@ fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
     }
     if let Some(rodata) = open.maps.rodata_data.as_mut() {
         rodata.slots_shift = shift;
-        rodata.expert_weights = weights.into();
+        rodata.expert_weights = wanted.expert_weights.into();
     }
     open.load().context("the kernel refuses the BPF programs")
 }

@@ -25,6 +25,7 @@ mod family;
 mod graphs;
 mod hits;
 mod host;
+mod inference;
 mod kernel;
 mod lanes;
 mod maps;
@@ -43,7 +44,7 @@ mod target;
 
 pub(crate) use calibrate::hammer;
 pub(crate) use doctor::{Question, run as doctor};
-pub(crate) use plan::Moe;
+pub(crate) use plan::{Moe, Sources};
 pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
 
@@ -75,6 +76,7 @@ pub(crate) struct Options {
     pub(crate) duration: Option<Duration>,
     pub(crate) level: Level,
     pub(crate) exact_begins: bool,
+    pub(crate) sources: Sources,
     /// Percent of the target's time that probes may take; `None` for any.
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.

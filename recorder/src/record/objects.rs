@@ -3,7 +3,7 @@
 use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::plan;
-use crate::binary::{BinaryError, FileImage, Learned, Located, Object, learn};
+use crate::binary::{BinaryError, FileImage, Learned, Located, Object, field_read, learn};
 use std::collections::HashSet;
 use std::io;
 
@@ -72,6 +72,16 @@ impl Objects {
     /// Whether any object has this symbol.
     pub(super) fn has(&self, symbol: &str) -> bool {
         self.loaded.iter().any(|loaded| loaded.object.symbol(symbol).is_some())
+    }
+
+    /// Where a context has the address of its KV cache; `None` when the build does not tell.
+    pub(super) fn memory_offset(&self) -> Option<u32> {
+        let code = |loaded: &Loaded| {
+            let symbol = loaded.object.symbol(plan::MEMORY_OF_CONTEXT)?;
+            Some((loaded.object.code(symbol)?, symbol.vaddr))
+        };
+        let (code, vaddr) = self.loaded.iter().find_map(code)?;
+        field_read(&code, vaddr)
     }
 
     /// Learns the target's tables from its memory, or, while it is not yet

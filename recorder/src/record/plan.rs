@@ -3,6 +3,10 @@
 //! The one table of probe points. Functions are found by symbol in every object
 //! the target maps; nothing depends on the names of files.
 
+mod inference;
+
+pub(crate) use inference::Sources;
+
 use super::host;
 use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_site};
 use llmtrace_format::meta::Level;
@@ -14,6 +18,14 @@ mod cookie {
     pub(super) const BATCH: u64 = 2;
     pub(super) const UBATCH_OLD: u64 = 4;
     pub(super) const BATCH_ON_STACK: u64 = 8;
+    pub(super) const TOKENS: u64 = 16;
+    pub(super) const SEQUENCE: u64 = 32;
+    pub(super) const UBATCH_EXT: u64 = 64;
+
+    /// Of several kinds that one program serves.
+    pub(super) const fn kind(kind: u8) -> u64 {
+        (kind as u64) << 16
+    }
 }
 
 /// A BPF program.
@@ -32,6 +44,10 @@ pub(super) enum Program {
     ExpertsGathered,
     /// The same where nodes begin, for builds without that.
     ExpertsBegin,
+    KvOperation,
+    CallBegin,
+    CallEnd,
+    DraftAccepted,
     /// Records nothing; for calibration.
     Nothing,
 }
@@ -51,6 +67,10 @@ impl Program {
             Self::Barrier => "barrier",
             Self::ExpertsGathered => "experts",
             Self::ExpertsBegin => "experts, at each node",
+            Self::KvOperation => "KV operation",
+            Self::CallBegin => "call begin",
+            Self::CallEnd => "call end",
+            Self::DraftAccepted => "draft accepted",
             Self::Nothing => "empty",
         }
     }
@@ -63,7 +83,7 @@ impl Program {
     }
 
     pub(super) fn on_return(self) -> bool {
-        matches!(self, Self::DecodeEnd | Self::UbatchEnd | Self::GraphEnd)
+        matches!(self, Self::DecodeEnd | Self::UbatchEnd | Self::GraphEnd | Self::CallEnd)
     }
 }
 
@@ -111,6 +131,9 @@ const DECODE_METHODS: &[Function] = &[
     Function { prefix: true, ..decode("_ZN13llama_context6decodeE", 0) },
     Function { prefix: true, ..decode("_ZN13llama_context6encodeE", cookie::ENCODE) },
 ];
+
+/// Came with another layout of ubatches.
+const DECODE_EXTENDED: &str = "_ZN13llama_context6decodeERK15llama_batch_ext";
 
 /// Before that, the C functions; the batch is passed by value.
 const DECODE_FUNCTIONS: &[Function] = &[
@@ -200,7 +223,10 @@ pub(super) fn no_experts(moe: Moe, points: &[Point]) -> &'static str {
 }
 
 /// Accessors from which the target's tables are learned.
-const ACCESSOR_PREFIXES: &[&str] = &["ggml_", "llama_version"];
+const ACCESSOR_PREFIXES: &[&str] = &["ggml_", "llama_version", MEMORY_OF_CONTEXT];
+
+/// Gives a context's KV cache.
+pub(super) const MEMORY_OF_CONTEXT: &str = "_ZNK13llama_context10get_memoryEv";
 
 /// Stands for a symbol where a barrier is probed in the loop over nodes.
 pub(super) const IN_LOOP: &str = "ggml_barrier, in the loop over nodes";
@@ -219,6 +245,7 @@ pub(super) fn keep(symbol: &str) -> bool {
 fn functions() -> impl Iterator<Item = &'static Function> {
     [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE, BARRIER]
         .into_iter()
+        .chain(inference::all())
         .flatten()
         .chain([&GATHER])
 }
@@ -245,16 +272,16 @@ fn calls(symbols: &[&str]) -> [&'static [Function]; 2] {
 }
 
 /// The points of one object, up to `level`.
-pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
+pub(super) fn points(object: &Object, level: Level, sources: Sources) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     let symbols: Vec<&str> = object.symbols_matching_unsorted(|_| true).map(|(name, _)| name).collect();
     let [decode, ubatch] = calls(&symbols);
     let in_loop = if level >= Level::Thread { loop_points(object) } else { Vec::new() };
     let barrier = if in_loop.is_empty() { BARRIER } else { &[] };
     points.extend(in_loop);
-    for function in
-        [decode, ubatch, COMPUTE, barrier].into_iter().flatten().filter(|function| function.level <= level)
-    {
+    let functions =
+        [decode, ubatch, COMPUTE, barrier].into_iter().chain(inference::chosen(&symbols)).flatten();
+    for function in functions.filter(|function| function.level <= level && sources.wants(function.begin)) {
         let mut found: Vec<(&str, Symbol)> =
             object.symbols_matching_unsorted(|symbol| function.matches(symbol)).collect();
         found.sort_unstable_by_key(|(_, symbol)| symbol.vaddr);
@@ -269,6 +296,15 @@ pub(super) fn points(object: &Object, level: Level) -> Vec<Point> {
     // Without the begins of nodes there is nothing that the other probes of level op could tell.
     if !points.iter().any(|point| point.program == Program::OpBegin) {
         points.retain(|point| !matches!(point.program, Program::FusedBegin | Program::Barrier));
+    }
+    // A field was added in front of those that are read.
+    if symbols.iter().any(|name| name.starts_with(DECODE_EXTENDED)) {
+        let ubatch = |point: &&mut Point| point.program == Program::UbatchBegin;
+        points.iter_mut().filter(ubatch).for_each(|point| point.cookie |= cookie::UBATCH_EXT);
+    }
+    if sources.tokens {
+        let tell = |point: &&mut Point| matches!(point.program, Program::UbatchBegin | Program::CallEnd);
+        points.iter_mut().filter(tell).for_each(|point| point.cookie |= cookie::TOKENS);
     }
     points.sort_by_key(|point| (point.program, point.file_offset));
     points.dedup_by_key(|point| (point.program, point.file_offset));
@@ -374,9 +410,12 @@ mod tests {
             Program::FusedBegin,
             Program::Barrier,
         ];
-        assert_eq!((Program::ExpertsGathered.event(), Program::ExpertsBegin.event()), (12, 12));
-        // events.h numbers them from 1 in this order; behind come events of no probe of their own.
+        assert_eq!((Program::ExpertsGathered.event(), Program::ExpertsBegin.event()), (18, 18));
+        // events.h numbers them from 1 in this order; between come events of no probe of their own.
         assert!(programs.iter().map(|program| program.event()).eq(1..=programs.len()));
-        assert_eq!(EVENT_KINDS.get(programs.len() + 1..), Some(&["graph nodes", "process", "experts"][..]));
+        let later = [Program::KvOperation, Program::CallBegin, Program::CallEnd, Program::DraftAccepted];
+        assert_eq!(later.map(Program::event), [13, 14, 15, 16]);
+        assert_eq!(EVENT_KINDS.get(10..13), Some(&["graph nodes", "process", "sequence run"][..]));
+        assert_eq!(EVENT_KINDS.get(17..), Some(&["tokens", "experts"][..]));
     }
 }

@@ -7,7 +7,7 @@ use super::kernel::{Attachment, Kernel};
 use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
-use super::plan::{self, Moe, Point, Program};
+use super::plan::{self, Moe, Point, Program, Sources};
 use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
@@ -45,6 +45,7 @@ pub(super) struct Common {
     pub(super) level: Level,
     pub(super) exact_begins: bool,
     pub(super) moe: Moe,
+    pub(super) sources: Sources,
     pub(super) ids: Rc<Ids>,
 }
 
@@ -148,7 +149,7 @@ impl Process {
     /// When something cannot be attached to; the rest is, all the same.
     pub(super) fn attach(&mut self, kernel: &mut Kernel, common: &Common) -> Result<bool> {
         for loaded in self.objects.loaded.iter().skip(self.missing.len()) {
-            let mut points = plan::points(&loaded.object, common.level);
+            let mut points = plan::points(&loaded.object, common.level, common.sources);
             if common.level >= Level::Graph {
                 points.extend(plan::expert_points(&loaded.object, common.moe));
             }
@@ -257,6 +258,9 @@ impl Process {
         common: &Common,
     ) {
         self.learn(kernel, writer, recording);
+        if self.graphs.memory_offset.is_none() {
+            self.graphs.memory_offset = self.objects.memory_offset();
+        }
         let points: Vec<Point> = self.points.iter().map(|(point, _)| point.clone()).collect();
         let (mut level, mut reason) = plan::level_given(common.level, &points);
         if let Some(refusal) = self.refusal.as_ref().filter(|_| level < common.level) {
@@ -433,6 +437,9 @@ impl Process {
         rows.threads.into_iter().for_each(|row| writer.push_thread(row));
         rows.decodes.into_iter().try_for_each(|row| writer.push_decode(row))?;
         rows.ubatches.into_iter().try_for_each(|row| writer.push_ubatch(row))?;
+        let inference = &mut self.assembler.inference;
+        self.assembler.counts.orphans += std::mem::take(&mut inference.orphans);
+        std::mem::take(&mut inference.rows).into_iter().try_for_each(|row| writer.push_inference(row))?;
         for FinishedGraph { span, lanes } in rows.graphs {
             let with_ops = lanes.iter().any(|(_, spans)| !spans.is_empty());
             // While begins are seen to learn the order, hits are twice what they will be.
@@ -484,6 +491,11 @@ impl Process {
             ggml_version: self.versions.0.clone(),
             llama_version: self.versions.1.clone(),
         }
+    }
+
+    /// Which of its programs are attached.
+    pub(super) fn programs(&self) -> Vec<Program> {
+        self.points.iter().map(|(point, _)| point.program).collect()
     }
 
     /// Its probes.

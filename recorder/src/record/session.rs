@@ -6,7 +6,7 @@ use super::budget::{Budget, Prices, Setting};
 use super::bulk::BulkRing;
 use super::family::{Family, Found};
 use super::hits::Hits;
-use super::kernel::{Attachment, Kernel};
+use super::kernel::{Attachment, Kernel, Wanted};
 use super::objects::Objects;
 use super::plan::{self, Program};
 use super::process::{Common, Process, monotonic_nanos};
@@ -59,7 +59,8 @@ impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
         let launched = targets.iter().any(|target| target.launched);
-        let mut kernel = Kernel::load(options.ring_bytes, options.moe_weights)?;
+        let wanted = Wanted { sequences: options.sources.ubatches(), expert_weights: options.moe_weights };
+        let mut kernel = Kernel::load(options.ring_bytes, wanted)?;
         let mut family = Family::default();
         let mut without = Vec::new();
         for target in targets {
@@ -116,6 +117,7 @@ impl Session {
                 level: options.level,
                 exact_begins: options.exact_begins,
                 moe: options.moe,
+                sources: options.sources,
                 ids: Rc::new(Ids::default()),
             },
             kernel,
@@ -318,7 +320,8 @@ impl Session {
         }
         let any = |programs: &[Program]| programs.iter().any(|program| kinds.contains(&program.event()));
         let calls =
-            any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd]);
+            any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd])
+                || any(&[Program::CallBegin, Program::CallEnd]);
         let graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
         let experts = any(&[Program::ExpertsGathered]);
         for process in &mut self.processes {
@@ -353,6 +356,8 @@ impl Session {
                 self.recording.probes.push(probe);
             }
         }
+        let programs: Vec<Program> = self.processes.iter().flat_map(Process::programs).collect();
+        self.recording.sources = self.common.sources.described(&programs, self.kernel.tells_sequences());
         self.writer.write_recording(&self.recording).context(WRITE)
     }
 

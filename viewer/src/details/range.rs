@@ -43,6 +43,7 @@ pub(crate) fn range_ui(
             cx.commands.push(Command::ClearSelection);
         }
     });
+    super::around::around_ui(ui, cx, range);
     ui.separator();
     ui.horizontal(|ui| {
         ui.weak("totals by");

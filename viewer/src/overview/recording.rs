@@ -51,6 +51,10 @@ fn rows(recording: &Recording, row: &mut impl FnMut(&str, String)) {
     if recording.level != recording.level_asked || !recording.level_reason.is_empty() {
         row("", format!("asked for {}: {}", recording.level_asked.name(), recording.level_reason));
     }
+    let (there, missing): (Vec<_>, Vec<_>) = recording.sources.iter().partition(|source| source.recorded);
+    row("also", there.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "));
+    let missing = missing.iter().map(|source| format!("{} ({})", source.name, source.reason));
+    row("not", missing.collect::<Vec<_>>().join(", "));
     let stepped = recording.probes.iter().filter(|probe| !probe.emulated && !probe.on_return).count();
     let stepped = if stepped > 0 { format!(", {stepped} single-stepped") } else { String::new() };
     row("probes", format!("{}{stepped}", recording.probes.len()));

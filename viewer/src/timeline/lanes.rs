@@ -259,11 +259,11 @@ impl Canvas<'_> {
     }
 
     /// A lane's name, left of it.
-    pub(crate) fn name(&self, row: &Row, gutter: Rect) {
+    pub(crate) fn name(&self, row: &Row, gutter: Rect, open: &Open) {
         let strong = matches!(row.kind, Kind::Thread(_));
         let color = if strong { self.colors.text } else { self.colors.weak };
         let at = pos2(gutter.left() + 8.0, gutter.center().y);
-        self.painter.text(at, Align2::LEFT_CENTER, row.name(), FontId::proportional(12.0), color);
+        self.painter.text(at, Align2::LEFT_CENTER, row.name(open), FontId::proportional(12.0), color);
     }
 }
 

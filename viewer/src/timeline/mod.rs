@@ -5,10 +5,14 @@
 //! │ ruler ───┬──────────┬──────────┬──────
 //! │ tokens   │ prefill 128 tokens  │ d0 │ d1 │ d2
 //! │ graph    │ graph 0 · 727 nodes ────
+//! │ seq 0    │ 42 tokens │▪│▪│▪│           what each micro-batch does for it, and requests
+//! │ calls    │      ▪ sample ▪ sample        what happens between micro-batches
+//! │ KV cells │ ▁▂▂▃▃▄▄▅▅▁▁▂                  in use, and operations on them
 //! │ recorded │ thread │ graph │ thread      level and marks, where they changed
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
+mod around;
 mod input;
 mod lanes;
 mod levels;
@@ -171,6 +175,12 @@ impl Timeline {
                 let after = spans.partition_point(|span| span.begin <= time);
                 spans.get(after.checked_sub(1)?).filter(|span| time < span.end).copied().map(Hit::Graph)
             }
+            Kind::Sequence(lane) => around::step_at(open, lane, time).map(Hit::Around),
+            Kind::Calls => around::call_at(open, time, view.nanos_from_pixels(2.0)).map(Hit::Around),
+            Kind::Cells => {
+                let share = (y - row.top) / row.height;
+                around::cells_at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Around)
+            }
             Kind::Levels => {
                 let share = (y - row.top) / row.height;
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
@@ -211,6 +221,9 @@ impl Timeline {
             match row.kind {
                 Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered, true),
                 Kind::Graphs => canvas.graphs(cx.open),
+                Kind::Sequence(lane) => around::paint_sequences(&canvas, cx.open, lane),
+                Kind::Calls => around::paint_calls(&canvas, cx.open),
+                Kind::Cells => around::paint_cells(&canvas, cx.open),
                 Kind::Levels => levels::paint(&canvas, cx.open),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
@@ -224,7 +237,7 @@ impl Timeline {
             }
             let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
             let canvas = Canvas { painter: &everywhere, ..canvas };
-            canvas.name(row, gutter);
+            canvas.name(row, gutter, cx.open);
             announce_row(ui, row, rect, cx.open);
         }
         paint_losses(
@@ -256,6 +269,10 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
             Some(Hit::Level(Moment::Range(range))) => range.range,
+            Some(Hit::Around(found)) => match found.range() {
+                Some(range) => range,
+                None => return,
+            },
             Some(Hit::Level(Moment::Mark(_))) | None => return,
         };
         cx.commands.push(Command::ZoomTo(range));
@@ -275,6 +292,10 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                 });
             }
             Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
+            Some(Hit::Around(found)) => cx.commands.push(match found.range() {
+                Some(range) => Command::SelectRange(range),
+                None => Command::ClearSelection,
+            }),
             Some(Hit::Level(Moment::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
         }
     }
@@ -294,10 +315,10 @@ fn announce(response: &Response, role: Role, name: &str) {
 
 /// A lane's name and what is selected on it, for those who do not see it.
 fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
-    let response = ui.interact(rect, ui.scope_id().with(("row", row.name())), Sense::hover());
+    let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name());
+        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name(open));
         if let Some(found) = selected {
             let key = open.key(&found.span);
             info.current_text_value = Some(format!("selected {} {}", key.op, key.name));

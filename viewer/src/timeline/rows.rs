@@ -1,8 +1,11 @@
 //! Which lanes there are, and where.
 
-use super::levels;
+use super::{around, levels};
 use crate::state::Open;
-use crate::theme::{GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, TOKENS_HEIGHT};
+use crate::theme::{
+    CELLS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, SEQUENCE_HEIGHT,
+    TOKENS_HEIGHT,
+};
 
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,12 @@ pub(crate) enum Kind {
     Graphs,
     /// What was recorded, and marks.
     Levels,
+    /// A sequence, by its place among all; the last one may be several.
+    Sequence(usize),
+    /// Sampling, tokenising, loading.
+    Calls,
+    /// Cells of KV caches.
+    Cells,
     /// One place in the thread pool.
     Thread(u32),
 }
@@ -27,11 +36,14 @@ pub(crate) struct Row {
 
 impl Row {
     /// Its name, as shown and as announced.
-    pub(crate) fn name(&self) -> String {
+    pub(crate) fn name(&self, open: &Open) -> String {
         match self.kind {
             Kind::Tokens => "tokens".into(),
             Kind::Graphs => "graph".into(),
             Kind::Levels => "recorded".into(),
+            Kind::Sequence(lane) => around::sequence_name(open, lane),
+            Kind::Calls => "calls".into(),
+            Kind::Cells => "KV cells".into(),
             Kind::Thread(lane) => llmtrace_analysis::lane_name(lane),
         }
     }
@@ -57,6 +69,16 @@ pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
     }
     if !open.trace.graph_spans.is_empty() {
         used = add(Kind::Graphs, GRAPHS_HEIGHT);
+    }
+    for lane in 0..around::sequence_lanes(open) {
+        used = add(Kind::Sequence(lane), SEQUENCE_HEIGHT);
+    }
+    if !open.trace.inference.calls.is_empty() {
+        used = add(Kind::Calls, GRAPHS_HEIGHT);
+    }
+    let caches = open.trace.around().kv.len();
+    if caches > 0 {
+        used = add(Kind::Cells, CELLS_HEIGHT * caches.min(4) as f32);
     }
     if levels::any(open) {
         used = add(Kind::Levels, LEVELS_HEIGHT);

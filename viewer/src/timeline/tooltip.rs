@@ -1,5 +1,6 @@
 //! What the pointer says about the bar under it.
 
+use super::around::{self, Around};
 use super::lanes::token_names;
 use super::levels;
 use crate::panel::swatch_ui;
@@ -12,12 +13,14 @@ use llmtrace_analysis::format::tables::GraphSpan;
 use llmtrace_analysis::{Nanos, OpSpan, Token, node};
 
 /// What is under the pointer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Hit {
     /// A token.
     Token(Token),
     /// A graph computation.
     Graph(GraphSpan),
+    /// What goes on around graphs.
+    Around(Around),
     /// What was recorded, or a mark.
     Level(levels::Moment),
     /// A bar of a thread's lane, and its place in the list of bars.
@@ -30,6 +33,7 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
     match hit {
         Hit::Token(token) => token_ui(ui, token),
         Hit::Graph(span) => graph_ui(ui, open, span),
+        Hit::Around(found) => around::found_ui(ui, open, found, time),
         Hit::Level(found) => levels::found_ui(ui, open, found),
         Hit::Bar { bar, .. } => match &bar.what {
             What::Span(_, span) => span_ui(ui, open, span),

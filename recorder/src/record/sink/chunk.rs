@@ -6,6 +6,7 @@ use super::segment::Segment;
 use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::tables::{
     Decode, Expert, GraphSpan, LevelChange, Loss, Mark, Selection, Thread, Ubatch,
 };
@@ -28,6 +29,7 @@ pub(super) struct Chunk {
     selections: Vec<Selection>,
     /// Those of the selections, in their order.
     experts: Vec<Expert>,
+    pub(super) inference: Vec<InferenceRow>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -74,6 +76,7 @@ impl Chunk {
             + size_of_val(&self.marks[..])
             + size_of_val(&self.selections[..])
             + size_of_val(&self.experts[..])
+            + size_of_val(&self.inference[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -95,6 +98,7 @@ impl Chunk {
                 writer.push_expert(row.time, *expert)?;
             }
         }
+        self.inference.iter().for_each(|row| writer.push_inference(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }

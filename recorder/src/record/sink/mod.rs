@@ -30,6 +30,7 @@ use super::experts::Selected;
 use anyhow::Result;
 use files::Files;
 use live::Live;
+use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Graph, Recording, StrId};
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{Header, OpSpan};
@@ -143,6 +144,14 @@ impl Sink {
         match &mut self.out {
             Out::Files(files) => files.put(&self.live, |segment| segment.loss(row))?,
             Out::Ring(ring) => ring.open.losses.push(row),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_inference(&mut self, row: InferenceRow) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.inference(row))?,
+            Out::Ring(ring) => ring.open.inference.push(row),
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::live::{Live, Totals};
 use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Recording};
 use llmtrace_format::summary::MAX_SUMMARY_BYTES;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
@@ -20,7 +21,7 @@ const EXPERT_BYTES: u64 = 32;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 10;
+const TABLES: u64 = 15;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -256,6 +257,13 @@ impl<M: Medium> Segment<M> {
     pub(super) fn loss(&mut self, row: Loss) -> Result<bool> {
         Ok(self.fits(ROW_BYTES)? && {
             self.writer.push_loss(row);
+            true
+        })
+    }
+
+    pub(super) fn inference(&mut self, row: InferenceRow) -> Result<bool> {
+        Ok(self.row_fits()? && {
+            self.writer.push_inference(row);
             true
         })
     }
