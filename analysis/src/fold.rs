@@ -18,7 +18,7 @@
 use crate::cache::Part;
 use crate::lane::{Lane, LaneSegment, Lookup};
 use crate::rows::Rows;
-use crate::{Nanos, OpSpan, TimeRange, Trace};
+use crate::{OpSpan, TimeRange, Trace};
 use llmtrace_format::meta::StrId;
 
 /// Folding of rows begins at multiples of this many shortest bars, so that bars
