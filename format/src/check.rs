@@ -9,6 +9,7 @@ mod summaries;
 
 use crate::constants::{NONE, kind};
 use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::offload;
 use crate::problem::{Problem, ProblemKind};
 use crate::segment::{NodeOf, Segment};
 use crate::summary::LaneSummary;
@@ -232,7 +233,11 @@ impl<'a> Checker<'a> {
                 let Some(table) = self.read::<Losses>(info) else { return };
                 return self.times(info, Losses::NAME, &table.begin, &table.end);
             }
-            _ => self.file.verify(info),
+            _ => match offload::read_rows(self.file, info) {
+                Some(Ok(rows)) => return self.offload(info, &rows),
+                Some(Err(error)) => Err(error),
+                None => self.file.verify(info),
+            },
         };
         if let Err(error) = structured.and_then(|()| self.file.verify(info)) {
             self.damaged(info, &error);
@@ -244,6 +249,16 @@ impl<'a> Checker<'a> {
         let wrong =
             rows.filter(|(begin, end)| end < begin || **begin < info.range.begin || **end > info.range.end);
         self.problems.add(ProblemKind::Range, info, table, wrong.count() as u64);
+    }
+
+    /// Rows of these refer to calls that may be in another file of the recording.
+    fn offload(&mut self, info: &BlockInfo, rows: &[offload::OffloadRow]) {
+        if let Err(error) = self.file.verify(info) {
+            return self.damaged(info, &error);
+        }
+        let (begins, ends): (Vec<Nanos>, Vec<Nanos>) =
+            rows.iter().map(|row| (row.range().begin, row.range().end)).unzip();
+        self.times(info, name(info.kind), &begins, &ends);
     }
 
     fn threads(&mut self, info: &BlockInfo) {
@@ -347,6 +362,6 @@ fn name(kind: u16) -> &'static str {
         kind::LOSSES => Losses::NAME,
         kind::LEVEL_CHANGES => LevelChanges::NAME,
         kind::MARKS => Marks::NAME,
-        _ => "unknown",
+        _ => offload::table_name(kind).unwrap_or("unknown"),
     }
 }

@@ -29,6 +29,7 @@ mod footer;
 mod header;
 pub mod meta;
 mod nodes;
+pub mod offload;
 mod problem;
 mod raw;
 mod reader;

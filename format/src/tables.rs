@@ -111,7 +111,7 @@ pub(crate) fn selected<T: Table>(set: ColumnSet) -> impl Iterator<Item = (usize,
     T::COLUMNS.iter().enumerate().filter(move |(_, spec)| set.contains(spec.id))
 }
 
-fn convert<T: TryFrom<u64>>(values: Vec<u64>) -> Option<Vec<T>> {
+pub(crate) fn convert<T: TryFrom<u64>>(values: Vec<u64>) -> Option<Vec<T>> {
     values.into_iter().map(|value| T::try_from(value).ok()).collect()
 }
 
@@ -190,6 +190,7 @@ macro_rules! table {
         }
     };
 }
+pub(crate) use table;
 
 table! {
     /// Threads of the target that computed nodes.
@@ -437,6 +438,18 @@ pub const EVENT_KINDS: &[&str] = &[
     "barrier",
     "graph nodes",
     "process",
+    "scheduler begin",
+    "scheduler end",
+    "backends",
+    "split begin",
+    "split nodes",
+    "split end",
+    "copy begin",
+    "copy ends",
+    "copy name",
+    "copy end",
+    "wait begin",
+    "wait end",
 ];
 
 /// What a micro-batch does for its sequences.

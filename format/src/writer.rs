@@ -5,6 +5,7 @@ use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::nodes::Joiner;
+use crate::offload::{OffloadRow, OffloadTables};
 use crate::raw::{Content, RawBlock, node_ops};
 use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
 use crate::summary::MAX_SUMMARY_BYTES;
@@ -61,6 +62,7 @@ pub struct Writer<W: Write> {
     losses: Buffered<Losses>,
     level_changes: Buffered<LevelChanges>,
     marks: Buffered<Marks>,
+    offload: OffloadTables,
 }
 
 struct Lane {
@@ -113,6 +115,7 @@ impl<W: Write> Writer<W> {
             losses: Buffered::default(),
             level_changes: Buffered::default(),
             marks: Buffered::default(),
+            offload: OffloadTables::default(),
         })
     }
 
@@ -257,6 +260,11 @@ impl<W: Write> Writer<W> {
         self.marks.rows.push(row);
     }
 
+    /// Adds a row of what the scheduler sends to backends.
+    pub fn push_offload(&mut self, row: OffloadRow) {
+        self.offload.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -306,6 +314,10 @@ impl<W: Write> Writer<W> {
             } )+ };
         }
         write!(decodes ubatches graph_spans losses level_changes marks);
+        let mut offload = std::mem::take(&mut self.offload);
+        let written = offload.write(&mut |head, columns| self.write(head, columns));
+        self.offload = offload;
+        written?;
         self.write_lanes()?;
         self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.

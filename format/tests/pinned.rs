@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording, Target, Tensor,
-    TensorType,
+    Backend, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
+    Target, Tensor, TensorType,
+};
+use llmtrace_format::offload::{
+    Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
 };
 use llmtrace_format::tables::{
     Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
@@ -36,6 +39,10 @@ fn constants_keep_their_values() {
         (kind::LOSSES, 32),
         (kind::LEVEL_CHANGES, 33),
         (kind::MARKS, 34),
+        (kind::SPLITS, 45),
+        (kind::COPIES, 46),
+        (kind::SYNCS, 47),
+        (kind::SCHEDULER_RUNS, 48),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -71,6 +78,15 @@ fn every_table() -> Vec<u8> {
         processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
         max_overhead_permille: 50,
         window: 1,
+        backends: vec![Backend {
+            name: "Vulkan0".into(),
+            name_source: NameSource::Target,
+            device: "Vulkan0".into(),
+            description: "a device".into(),
+            object: "libggml-vulkan.so".into(),
+            process: 0,
+            synchronizes: true,
+        }],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -136,6 +152,7 @@ fn every_table() -> Vec<u8> {
     writer.push_level_change(change);
     let label = writer.string("slow token").0;
     writer.push_mark(Mark { time: 70, label });
+    push_offload(&mut writer);
     let ending = Ending {
         reason: "interrupted".into(),
         events: 99,
@@ -145,6 +162,53 @@ fn every_table() -> Vec<u8> {
         ..Ending::default()
     };
     writer.finish(&ending).unwrap()
+}
+
+fn push_offload(writer: &mut Writer<Vec<u8>>) {
+    let run = SchedulerRun { id: 0, begin: 80, end: 99, ubatch: 0, tid: 42, process: 0, touched_by_loss: 0 };
+    writer.push_offload(OffloadRow::Run(run));
+    writer.push_offload(OffloadRow::Split(Split {
+        id: 0,
+        begin: 86,
+        end: 92,
+        run: 0,
+        backend: 0,
+        graph: 0,
+        first_node: 7,
+        nodes: 2,
+        graph_span: NONE,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 0,
+    }));
+    let [source_memory, target_memory, tensor] =
+        ["CPU", "Vulkan0", "l_out-8"].map(|text| writer.string(text).0);
+    writer.push_offload(OffloadRow::Copy(Copy {
+        begin: 81,
+        end: 84,
+        call: CopyCall::Copy as u8,
+        direction: Direction::HostToDevice as u8,
+        source: NONE,
+        target: 0,
+        source_memory,
+        target_memory,
+        bytes: 2560,
+        tensor,
+        split: 0,
+        run: 0,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 1,
+    }));
+    writer.push_offload(OffloadRow::Sync(Sync {
+        begin: 93,
+        end: 98,
+        backend: 0,
+        run: 0,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 0,
+    }));
 }
 
 /// Writes the fixture of the current version, and the texts of the earlier ones, in which later
@@ -210,7 +274,8 @@ fn describe(trace: &TraceFile) -> String {
             &mut Vec::new(),
         ); )+ };
     }
-    rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
+    rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals
+        SchedulerRuns Splits Copies Syncs);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }
