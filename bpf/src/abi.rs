@@ -3,9 +3,11 @@
 #![expect(unsafe_code, reason = "`Plain` promises that any bytes are a valid value of the generated types")]
 
 use crate::skeleton::types::{
-    event_barrier, event_decode_begin, event_decode_end, event_fused_begin, event_graph_begin,
-    event_graph_end, event_graph_nodes, event_head, event_op_begin, event_process, event_ubatch_begin,
-    event_ubatch_end, shard,
+    event_backends, event_barrier, event_copy_begin, event_copy_end, event_copy_ends, event_copy_name,
+    event_decode_begin, event_decode_end, event_fused_begin, event_graph_begin, event_graph_end,
+    event_graph_nodes, event_head, event_op_begin, event_process, event_scheduler_begin, event_scheduler_end,
+    event_split_begin, event_split_end, event_split_nodes, event_ubatch_begin, event_ubatch_end,
+    event_wait_begin, event_wait_end, shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -83,6 +85,31 @@ events! {
     9 Barrier event_barrier,
     10 GraphNodes event_graph_nodes,
     11 Process event_process,
+    12 SchedulerBegin event_scheduler_begin,
+    13 SchedulerEnd event_scheduler_end,
+    14 Backends event_backends,
+    15 SplitBegin event_split_begin,
+    16 SplitNodes event_split_nodes,
+    17 SplitEnd event_split_end,
+    18 CopyBegin event_copy_begin,
+    19 CopyEnds event_copy_ends,
+    20 CopyName event_copy_name,
+    21 CopyEnd event_copy_end,
+    22 WaitBegin event_wait_begin,
+    23 WaitEnd event_wait_end,
+}
+
+impl event_split_nodes {
+    /// Address of the list of nodes.
+    pub fn nodes(&self) -> u64 {
+        self.nodes_count & ((1 << 48) - 1)
+    }
+
+    /// How many nodes; `None` when there are too many to tell.
+    pub fn count(&self) -> Option<u32> {
+        let count = (self.nodes_count >> 48) as u32;
+        (count < 0xffff).then_some(count)
+    }
 }
 
 impl event_fused_begin {

@@ -205,3 +205,5 @@ struct event_types {
 	struct event_process process;
 	struct shard shard;
 } event_types SEC(".bss.types");
+
+#include "offload.bpf.h"
