@@ -114,8 +114,11 @@ static __always_inline __u64 bytes_of(__u64 tensor)
 	for (int i = 0; i < 4; i++) {
 		__u64 extent = shape[i] * shape[4 + i];
 
-		/* In blocks of elements, the first dimension's extent is that of other units. */
-		if (i > 0 && extent > bytes)
+		/* Where elements come in blocks, which are longer than any element, the
+		 * first dimension has other units than its stride. */
+		if (i == 0 && shape[4] > 8 && shape[4] <= shape[5])
+			continue;
+		if (extent > bytes)
 			bytes = extent;
 	}
 	return bytes;
@@ -125,43 +128,52 @@ SEC("uprobe.multi")
 int copy_begin(struct pt_regs *ctx)
 {
 	__u64 call = bpf_get_attach_cookie(ctx) >> 16 & 15;
+	/* Read here, each by itself: the verifier does not follow a choice between them. */
+	__u64 arg1 = PT_REGS_PARM1(ctx), arg2 = PT_REGS_PARM2(ctx), arg3 = PT_REGS_PARM3(ctx);
+	__u64 arg4 = PT_REGS_PARM4(ctx), arg5 = PT_REGS_PARM5(ctx), arg6 = PT_REGS_PARM6(ctx);
 	__u64 from = 0, to = 0, named, bytes = 0;
 	__u8 more = 0;
 
+	barrier_var(arg1);
+	barrier_var(arg2);
+	barrier_var(arg3);
+	barrier_var(arg4);
+	barrier_var(arg5);
+	barrier_var(arg6);
 	BEGIN;
 	switch (call) {
 	case COPY_TENSOR:
-		from = PT_REGS_PARM1(ctx);
-		to = PT_REGS_PARM2(ctx);
+		from = arg1;
+		to = arg2;
 		break;
 	case COPY_TENSOR_ASYNC:
 	case COPY_BY_BACKEND:
-		from = PT_REGS_PARM3(ctx);
-		to = PT_REGS_PARM4(ctx);
+		from = arg3;
+		to = arg4;
 		break;
 	case COPY_SET:
-		to = PT_REGS_PARM1(ctx);
+		to = arg1;
 		break;
 	case COPY_SET_ASYNC:
-		to = PT_REGS_PARM2(ctx);
+		to = arg2;
 		break;
 	case COPY_GET:
-		from = PT_REGS_PARM1(ctx);
+		from = arg1;
 		break;
 	case COPY_GET_ASYNC:
-		from = PT_REGS_PARM2(ctx);
+		from = arg2;
 		break;
 	}
 	if (from && to) {
 		bytes = bytes_of(from);
 	} else if (call == COPY_SET || call == COPY_GET) {
-		bytes = PT_REGS_PARM4(ctx);
+		bytes = arg4;
 		if (cookie >> 16 & COPY_TIMES)
-			bytes *= PT_REGS_PARM5(ctx);
+			bytes *= arg5;
 	} else {
-		bytes = PT_REGS_PARM5(ctx);
+		bytes = arg5;
 		if (cookie >> 16 & COPY_TIMES)
-			bytes *= PT_REGS_PARM6(ctx);
+			bytes *= arg6;
 	}
 	named = from ?: to;
 	EMIT(event_copy_begin, EVENT_COPY_BEGIN,

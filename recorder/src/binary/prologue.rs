@@ -29,6 +29,12 @@ pub(crate) enum Arg {
     Rsi,
     /// Third argument.
     Rdx,
+    /// Fourth argument.
+    Rcx,
+    /// Fifth argument.
+    R8,
+    /// Sixth argument.
+    R9,
 }
 
 impl Arg {
@@ -37,6 +43,9 @@ impl Arg {
             Self::Rdi => Register::RDI,
             Self::Rsi => Register::RSI,
             Self::Rdx => Register::RDX,
+            Self::Rcx => Register::RCX,
+            Self::R8 => Register::R8,
+            Self::R9 => Register::R9,
         }
     }
 }

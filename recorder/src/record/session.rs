@@ -110,6 +110,7 @@ impl Session {
                 start,
                 level: options.level,
                 exact_begins: options.exact_begins,
+                offload: options.offload,
                 ids: Rc::new(Ids::default()),
             },
             kernel,
@@ -266,6 +267,13 @@ impl Session {
         let now = monotonic_nanos();
         let Self { rings, processes, family, .. } = self;
         let more = rings.drain(now, |event| take(event, processes, family));
+        let mut met = false;
+        for process in &mut self.processes {
+            met |= process.meet_backends(&mut self.kernel, &mut self.recording);
+        }
+        if met {
+            self.describe()?;
+        }
         for process in self.processes.iter_mut().filter(|process| process.replaced) {
             self.kernel.detach_process(process.to.index);
         }

@@ -5,6 +5,7 @@ use super::live::{Live, Totals};
 use super::segment::Segment;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{OpSpan, RawBlock};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,6 +23,7 @@ pub(super) struct Chunk {
     pub(super) losses: Vec<Loss>,
     pub(super) level_changes: Vec<LevelChange>,
     pub(super) marks: Vec<Mark>,
+    pub(super) offload: Vec<OffloadRow>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -47,7 +49,11 @@ impl Chunk {
             spans.clear();
         }
         self.threads = threads.into_iter().filter_map(|id| live.thread(id)).collect();
-        let graphs = self.graph_spans.iter().map(|row| row.graph);
+        let of_splits = self.offload.iter().filter_map(|row| match row {
+            OffloadRow::Split(split) => Some(split.graph),
+            _ => None,
+        });
+        let graphs = self.graph_spans.iter().map(|row| row.graph).chain(of_splits);
         self.graphs = graphs.filter_map(|id| Some((id, live.graph(id)?))).collect();
         Ok(())
     }
@@ -61,6 +67,7 @@ impl Chunk {
             + size_of_val(&self.losses[..])
             + size_of_val(&self.level_changes[..])
             + size_of_val(&self.marks[..])
+            + size_of_val(&self.offload[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -75,6 +82,7 @@ impl Chunk {
         self.losses.iter().for_each(|row| writer.push_loss(*row));
         self.level_changes.iter().for_each(|row| writer.push_level_change(*row));
         self.marks.iter().for_each(|row| writer.push_mark(*row));
+        self.offload.iter().for_each(|row| writer.push_offload(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }

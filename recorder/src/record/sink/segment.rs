@@ -6,6 +6,7 @@ use super::live::{Live, Totals};
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Ending, Recording};
+use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::summary::MAX_SUMMARY_BYTES;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{Header, Nanos, OpSpan, RawBlock, Writer};
@@ -17,7 +18,7 @@ const ROW_BYTES: u64 = 160;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 8;
+const TABLES: u64 = 12;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -238,6 +239,21 @@ impl<M: Medium> Segment<M> {
         Ok(self.fits(ROW_BYTES)? && {
             self.writer.push_thread(row);
             self.threads.insert(row.id)
+        })
+    }
+
+    /// Adds a row of what the scheduler gives to backends, and a split's graph.
+    pub(super) fn offload(&mut self, row: OffloadRow, live: &Live) -> Result<bool> {
+        if let OffloadRow::Split(split) = &row
+            && split.graph != NONE
+            && let Some(graph) = live.graph(split.graph)
+            && !self.graph(split.graph, &graph)?
+        {
+            return Ok(false);
+        }
+        Ok(self.fits(ROW_BYTES)? && {
+            self.writer.push_offload(row);
+            true
         })
     }
 
