@@ -27,6 +27,7 @@ pub mod fold;
 mod lane;
 mod levels;
 pub mod node;
+pub mod offload;
 mod picture;
 pub mod price;
 mod rows;

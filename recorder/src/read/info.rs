@@ -6,7 +6,9 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
-use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, StrId, Target};
+use llmtrace_format::meta::{
+    Backend, Ending, Host, Level, NameSource, Probe, ProbeCost, Process, StrId, Target,
+};
 use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Table as _, Threads, Ubatches,
 };
@@ -40,6 +42,7 @@ struct Info<'a> {
     contexts: usize,
     max_overhead_percent: Option<f64>,
     window: u32,
+    backends: &'a [Backend],
     level_changes: Vec<LevelChangeInfo<'a>>,
     marks: Vec<MarkInfo<'a>>,
     probes: &'a [Probe],
@@ -137,6 +140,7 @@ impl<'a> Info<'a> {
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
                 .filter(|percent| *percent > 0.0),
             window: recording.map_or(1, |recording| recording.window.max(1)),
+            backends: recording.map_or(&[], |recording| &recording.backends),
             level_changes: level_changes(trace),
             marks: marks(trace),
             probes: recording.map_or(&[], |recording| &recording.probes),
@@ -224,6 +228,26 @@ impl<'a> Info<'a> {
                     process.level.name().to_owned(),
                     clean(&process.exe),
                     process.models.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "),
+                ]);
+            }
+            columns.print(out)?;
+        }
+        if !self.backends.is_empty() {
+            heading("backends", out)?;
+            let mut columns = Columns::new(&["name", "device", "is", "waited for", "code in"], 5);
+            for backend in self.backends {
+                let name = match backend.name_source {
+                    NameSource::Target => clean(&backend.name),
+                    NameSource::File => format!("{} (its file)", clean(&backend.name)),
+                    NameSource::Unknown => "unknown".to_owned(),
+                };
+                let or_unknown = |text: &str| if text.is_empty() { "–".to_owned() } else { clean(text) };
+                columns.row([
+                    name,
+                    or_unknown(&backend.device),
+                    or_unknown(&backend.description),
+                    if backend.synchronizes { "yes" } else { "no: computes within the call" }.to_owned(),
+                    or_unknown(&backend.object),
                 ]);
             }
             columns.print(out)?;
@@ -454,7 +478,10 @@ fn table_name(number: u16) -> String {
         Losses::KIND => Losses::NAME,
         LevelChanges::KIND => LevelChanges::NAME,
         Marks::KIND => Marks::NAME,
-        unknown => return format!("unknown ({unknown})"),
+        other => {
+            let known = llmtrace_format::offload::table_name(other);
+            return known.map_or_else(|| format!("unknown ({other})"), str::to_owned);
+        }
     };
     name.to_owned()
 }

@@ -6,6 +6,7 @@
 //! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
 //! that stdout stays what was asked for. Runs on any operating system.
 
+mod backends;
 mod check;
 mod compact;
 mod cut;

@@ -80,11 +80,20 @@ impl Backends {
                 self.known.clear();
             }
             let device = self.device(address, &layout);
-            let backend = self.describe(address, functions, device, &layout, objects);
-            let same_device =
-                self.known.values().find(|known| known.functions == functions && known.device == device);
+            let is_code = |function: u64| objects.at(function).is_some();
+            // One that was freed meanwhile has kept all but its first words.
+            let [name, rest @ ..] = functions;
+            let same = |known: &&Known| {
+                let [known_name, known_rest @ ..] = known.functions;
+                known_rest == rest && known.device == device && (known_name == name || !is_code(name))
+            };
             // Each context has its own backends of the same devices; one row is enough.
-            let index = same_device.map(|known| known.index).unwrap_or_else(|| {
+            let known = self.known.values().find(same).map(|known| known.index);
+            if known.is_none() && !is_code(name) {
+                continue;
+            }
+            let index = known.unwrap_or_else(|| {
+                let backend = self.describe(address, functions, device, &layout, objects);
                 let index = first + found.backends.len() as u32;
                 found.points.extend(points(&backend.name, functions, objects));
                 found.backends.push(backend);
