@@ -28,6 +28,21 @@ pub struct Offload {
     pub syncs: Vec<Sync>,
     /// When each split's work was certainly done; `None` when nobody waited for it.
     pub bounds: Vec<Option<Nanos>>,
+    /// The same rows by backend, in the order of the recording.
+    pub lanes: Vec<BackendLane>,
+}
+
+/// What one backend was given, each kind by begin.
+#[derive(Clone, Debug, Default)]
+pub struct BackendLane {
+    /// Index into the recording's backends; [`NONE`] for those that could not be told.
+    pub backend: u32,
+    /// Splits, and when the work of each was certainly done.
+    pub splits: Vec<(Split, Option<Nanos>)>,
+    /// Copies: those for its splits, and others to or from its memory.
+    pub copies: Vec<Copy>,
+    /// Waits for it.
+    pub syncs: Vec<Sync>,
 }
 
 impl Offload {
@@ -50,6 +65,7 @@ impl Offload {
         found.syncs.sort_by_key(|row| row.begin);
         let backends = file.recording.as_ref().map_or(&[][..], |recording| &recording.backends);
         found.bounds = found.bounds(backends);
+        found.lanes = found.lanes();
         found
     }
 
@@ -67,9 +83,25 @@ impl Offload {
         self.runs.is_empty() && self.splits.is_empty() && self.copies.is_empty() && self.syncs.is_empty()
     }
 
-    /// Copies that are inputs of a split.
-    pub fn inputs_of(&self, split: u32) -> impl Iterator<Item = &Copy> {
-        self.copies.iter().filter(move |copy| split != NONE && copy.split == split)
+    fn lanes(&self) -> Vec<BackendLane> {
+        let mut lanes: BTreeMap<u32, BackendLane> = BTreeMap::new();
+        let mut backends: HashMap<u32, u32> = HashMap::new();
+        for (split, bound) in self.splits.iter().zip(&self.bounds) {
+            backends.insert(split.id, split.backend);
+            lanes.entry(split.backend).or_default().splits.push((*split, *bound));
+        }
+        for sync in &self.syncs {
+            lanes.entry(sync.backend).or_default().syncs.push(*sync);
+        }
+        for copy in &self.copies {
+            let of_split = backends.get(&copy.split).filter(|_| copy.split != NONE);
+            let ends = [copy.target, copy.source].into_iter().find(|backend| *backend != NONE);
+            // Memory of a backend that was given nothing has no lane.
+            if let Some(lane) = of_split.copied().or(ends).and_then(|backend| lanes.get_mut(&backend)) {
+                lane.copies.push(*copy);
+            }
+        }
+        lanes.into_iter().map(|(backend, lane)| BackendLane { backend, ..lane }).collect()
     }
 
     fn bounds(&self, backends: &[Backend]) -> Vec<Option<Nanos>> {

@@ -125,9 +125,12 @@ pub(crate) fn some_layers(form: Form) {
     }
     // What one layer hands to the next is copied to the device.
     let inputs = inputs(&trace);
-    let handed = inputs.iter().find(|(name, ..)| name.starts_with("l_out-"));
-    let (_, bytes, direction) = handed.unwrap_or_else(|| panic!("{inputs:?}"));
-    assert_eq!((*bytes, *direction), (EMBEDDING * F32, Direction::HostToDevice));
+    let of_layer = |name: &str| name.rsplit_once('-').is_some_and(|(_, layer)| layer.parse::<u32>().is_ok());
+    let mut handed = inputs.iter().filter(|(name, ..)| of_layer(name));
+    let is_row = |(_, bytes, way): &(String, u64, Direction)| {
+        (*bytes, *way) == (EMBEDDING * F32, Direction::HostToDevice)
+    };
+    assert!(handed.clone().count() > 0 && handed.all(is_row), "{inputs:?}");
     // Operators of the CPU's part are recorded as ever.
     assert!(trace.op_span_count() > 0);
     let decode = totals(&trace, None, Some(Phase::Decode));

@@ -6,9 +6,11 @@
 //! │ tokens   │ prefill 128 tokens  │ d0 │ d1 │ d2
 //! │ graph    │ graph 0 · 727 nodes ────
 //! │ recorded │ thread │ graph │ thread      level and marks, where they changed
+//! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
+mod backends;
 mod input;
 mod lanes;
 mod levels;
@@ -175,6 +177,10 @@ impl Timeline {
                 let share = (y - row.top) / row.height;
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
             }
+            Kind::Backend(backend) => {
+                let share = (y - row.top) / row.height;
+                backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
+            }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
                 bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
@@ -212,6 +218,7 @@ impl Timeline {
                 Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered, true),
                 Kind::Graphs => canvas.graphs(cx.open),
                 Kind::Levels => levels::paint(&canvas, cx.open),
+                Kind::Backend(backend) => backends::paint(&canvas, cx.open, backend),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
@@ -224,9 +231,12 @@ impl Timeline {
             }
             let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
             let canvas = Canvas { painter: &everywhere, ..canvas };
-            canvas.name(row, gutter);
+            canvas.name(cx.open, row, gutter);
             announce_row(ui, row, rect, cx.open);
         }
+        let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
+        let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect: grid };
+        backends::paint_lines(&canvas, cx.open, rows, all.top());
         paint_losses(
             &everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())),
             grid,
@@ -255,6 +265,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Token(token)) => token.range,
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
+            Some(Hit::Backend(item)) => item.range(),
             Some(Hit::Level(Moment::Range(range))) => range.range,
             Some(Hit::Level(Moment::Mark(_))) | None => return,
         };
@@ -274,6 +285,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                     What::Buckets { .. } => Command::Seek(Seek::Longest { lane, range: bar.range }),
                 });
             }
+            Some(Hit::Backend(item)) => cx.commands.push(Command::SelectRange(item.range())),
             Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
             Some(Hit::Level(Moment::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
         }
@@ -294,10 +306,10 @@ fn announce(response: &Response, role: Role, name: &str) {
 
 /// A lane's name and what is selected on it, for those who do not see it.
 fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
-    let response = ui.interact(rect, ui.scope_id().with(("row", row.name())), Sense::hover());
+    let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name());
+        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name(open));
         if let Some(found) = selected {
             let key = open.key(&found.span);
             info.current_text_value = Some(format!("selected {} {}", key.op, key.name));

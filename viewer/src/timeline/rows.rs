@@ -1,8 +1,10 @@
 //! Which lanes there are, and where.
 
-use super::levels;
+use super::{backends, levels};
 use crate::state::Open;
-use crate::theme::{GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, TOKENS_HEIGHT};
+use crate::theme::{
+    BACKEND_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, TOKENS_HEIGHT,
+};
 
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(crate) enum Kind {
     Graphs,
     /// What was recorded, and marks.
     Levels,
+    /// What one backend was given.
+    Backend(u32),
     /// One place in the thread pool.
     Thread(u32),
 }
@@ -27,11 +31,12 @@ pub(crate) struct Row {
 
 impl Row {
     /// Its name, as shown and as announced.
-    pub(crate) fn name(&self) -> String {
+    pub(crate) fn name(&self, open: &Open) -> String {
         match self.kind {
             Kind::Tokens => "tokens".into(),
             Kind::Graphs => "graph".into(),
             Kind::Levels => "recorded".into(),
+            Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
             Kind::Thread(lane) => llmtrace_analysis::lane_name(lane),
         }
     }
@@ -60,6 +65,9 @@ pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
     }
     if levels::any(open) {
         used = add(Kind::Levels, LEVELS_HEIGHT);
+    }
+    for lane in backends::lanes(open) {
+        used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);
     }
     let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
     let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
