@@ -25,7 +25,7 @@ packages_for() {
     test)
         # The tests of `record` build small programs, give capabilities to a file, and strip
         # libraries. Node.js comes with setup-builds.sh: that of Debian 12 is too old.
-        echo "$build $python $window xvfb xdotool imagemagick x11-utils binutils bpftool libc6-dev libcap2-bin musl-tools"
+        echo "$build $python $window xvfb xdotool imagemagick x11-utils binutils bpftool libc6-dev libcap2-bin musl-tools mesa-vulkan-drivers libvulkan1"
         ;;
     peers)
         # BCC compiles against kernel headers; Debian's, where the running kernel has none.

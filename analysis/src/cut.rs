@@ -5,6 +5,7 @@ use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
 use llmtrace_format::inference::{InferenceRow, read_rows};
 use llmtrace_format::meta::{Ending, Graph, StrId};
+use llmtrace_format::offload::{self, OffloadRow};
 use llmtrace_format::tables::{
     Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selections, Table, Ubatches,
 };
@@ -224,6 +225,7 @@ fn rewrite<W: Write>(
             })?,
             kind::EXPERTS => cutter.experts(info, &selections)?,
             kind::OP_SPANS => cutter.op_spans(info)?,
+            kind::SPLITS | kind::COPIES | kind::SYNCS | kind::SCHEDULER_RUNS => cutter.offload(info)?,
             _ => cutter.inference(info, &kept)?,
         }
     }
@@ -319,6 +321,31 @@ impl<W: Write> Cutter<'_, W> {
         Ok(())
     }
 
+    fn offload(&mut self, info: &BlockInfo) -> Result<()> {
+        let Some(Ok(rows)) = offload::read_rows(&self.trace.file, info) else { return Ok(()) };
+        let file = &self.trace.file;
+        for mut row in rows {
+            let range = row.range();
+            if !touches(range.begin, range.end, self.range) {
+                continue;
+            }
+            if let OffloadRow::Copy(copy) = &mut row {
+                let mut again = |id: u32| self.writer.string(file.string(StrId(id))).0;
+                copy.source_memory = again(copy.source_memory);
+                copy.target_memory = again(copy.target_memory);
+                copy.tensor = again(copy.tensor);
+            }
+            self.writer.push_offload(row);
+            self.report.rows += 1;
+            self.pending += 1;
+        }
+        if self.pending > ROWS_PER_BLOCK {
+            self.pending = 0;
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
     fn op_spans(&mut self, info: &BlockInfo) -> Result<()> {
         if !touches(info.range.begin, info.range.end, self.range) {
             return Ok(());
@@ -367,6 +394,8 @@ impl Kept {
                 ubatches.insert(row.ubatch);
             }
         }
+        let splits = trace.offload.splits.iter().filter(|row| inside(row.begin, row.end));
+        graphs.extend(splits.map(|row| row.graph));
         for row in &trace.ubatches {
             if inside(row.begin, row.end) || ubatches.contains(&row.id) {
                 ubatches.insert(row.id);

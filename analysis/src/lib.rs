@@ -31,6 +31,7 @@ pub mod inference;
 mod lane;
 mod levels;
 pub mod node;
+pub mod offload;
 mod picture;
 pub mod price;
 mod rows;

@@ -21,9 +21,31 @@ pub fn probe_nanos(trace: &Trace, phase: Phase) -> Option<u64> {
     let of_phase = |ubatch| phases.get(&ubatch) == Some(&(phase as u8));
     let hits =
         trace.graph_spans.iter().filter(|span| of_phase(span.ubatch)).map(|span| u64::from(span.probe_hits));
+    let offload = offload_nanos(trace, phase, recording);
     let in_graphs = hits.fold(0u64, u64::saturating_add).saturating_mul(in_graph);
     let calls = trace.ubatches.iter().filter(|row| row.phase == phase as u8).count() as u64;
-    Some(in_graphs.saturating_add(calls.saturating_mul(HITS_OF_A_CALL).saturating_mul(call)))
+    Some(
+        in_graphs
+            .saturating_add(offload)
+            .saturating_add(calls.saturating_mul(HITS_OF_A_CALL).saturating_mul(call)),
+    )
+}
+
+/// Nanoseconds that probes of schedulers and backends added. The begins of splits and copies
+/// read more than others; their ends, and both ends of runs and waits, are as dear as a call.
+fn offload_nanos(trace: &Trace, phase: Phase, recording: &Recording) -> u64 {
+    let offload = &trace.offload;
+    let of_phase = |begin| trace.token_at(begin).is_some_and(|token| token.phase == phase);
+    let call = price(recording, "decode begin").unwrap_or(0);
+    let both = |purpose: &str| price(recording, purpose).unwrap_or(call).saturating_add(call);
+    let splits = offload.splits.iter().filter(|row| of_phase(row.begin)).count() as u64;
+    let copies = offload.copies.iter().filter(|row| of_phase(row.begin)).count() as u64;
+    let others = offload.syncs.iter().filter(|row| of_phase(row.begin)).count()
+        + offload.runs.iter().filter(|row| of_phase(row.begin)).count();
+    splits
+        .saturating_mul(both("split begin"))
+        .saturating_add(copies.saturating_mul(both("copy begin")))
+        .saturating_add((others as u64).saturating_mul(2).saturating_mul(call))
 }
 
 /// The price of a hit while a graph runs: begins of nodes, and as many or more

@@ -4,6 +4,7 @@
 //! `None` (`null` in JSON), never zero.
 
 use crate::inference::{InferenceReport, report};
+use crate::offload::{self, BackendTotals};
 use crate::stats::{millis, percentile, ratio, waits_known};
 use crate::{Phase, TimeRange, Trace, price};
 use llmtrace_format::constants::NONE;
@@ -35,6 +36,8 @@ pub struct Summary {
     pub graph_runs: u64,
     /// Node executions times threads.
     pub op_spans: u64,
+    /// What each backend was given.
+    pub backends: Vec<BackendTotals>,
     /// Events that were lost.
     pub lost_events: u64,
     /// Length of the file.
@@ -137,6 +140,7 @@ pub fn summary(trace: &Trace) -> Summary {
         graphs: trace.file.graphs.len() as u64,
         graph_runs: trace.graph_spans.len() as u64,
         op_spans,
+        backends: offload::totals(trace, None, None).backends,
         lost_events: trace.file.ending.as_ref().map_or(0, |ending| ending.lost).max(counted),
         file_bytes: trace.file.len(),
         bytes_per_op_span: (op_spans > 0).then(|| ratio(trace.file.len(), op_spans)),

@@ -4,6 +4,7 @@ use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
 use crate::inference::{Around, Inference};
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
+use crate::offload::Offload;
 use crate::totals::Node;
 use llmtrace_format::meta::{Graph, Level, Tensor};
 use llmtrace_format::segment::segments;
@@ -43,6 +44,8 @@ pub struct Trace {
     pub marks: Vec<Mark>,
     /// Sequences, the KV cache, calls: what goes on around graphs.
     pub inference: Inference,
+    /// What was given to which backend.
+    pub offload: Offload,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -88,6 +91,7 @@ impl Trace {
         let mut losses = read_all::<Losses, _>(&file, &mut warnings, |table| table.rows().collect());
         let mut level_changes =
             read_all::<LevelChanges, _>(&file, &mut warnings, |table| table.rows().collect());
+        let offload = Offload::read(&file, &mut warnings);
         let mut marks = read_all::<Marks, _>(&file, &mut warnings, |table| table.rows().collect());
         decodes.sort_by_key(|row| row.begin);
         ubatches.sort_by_key(|row| row.begin);
@@ -124,6 +128,7 @@ impl Trace {
             levels,
             marks,
             inference,
+            offload,
             tokens,
             warnings,
             graph_span_index,

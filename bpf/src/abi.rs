@@ -3,10 +3,12 @@
 #![expect(unsafe_code, reason = "`Plain` promises that any bytes are a valid value of the generated types")]
 
 use crate::skeleton::types::{
-    bulk_experts, bulk_head, event_barrier, event_call_begin, event_call_end, event_decode_begin,
-    event_decode_end, event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end,
-    event_graph_nodes, event_head, event_kv_operation, event_op_begin, event_process, event_sequence_run,
-    event_tokens, event_ubatch_begin, event_ubatch_end, shard,
+    bulk_experts, bulk_head, event_backends, event_barrier, event_call_begin, event_call_end,
+    event_copy_begin, event_copy_end, event_copy_ends, event_copy_name, event_decode_begin, event_decode_end,
+    event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end, event_graph_nodes,
+    event_head, event_kv_operation, event_op_begin, event_process, event_scheduler_begin,
+    event_scheduler_end, event_sequence_run, event_split_begin, event_split_end, event_split_nodes,
+    event_tokens, event_ubatch_begin, event_ubatch_end, event_wait_begin, event_wait_end, shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -90,6 +92,18 @@ events! {
     15 CallEnd event_call_end,
     16 DraftAccepted event_draft_accepted,
     17 Tokens event_tokens,
+    19 SchedulerBegin event_scheduler_begin,
+    20 SchedulerEnd event_scheduler_end,
+    21 Backends event_backends,
+    22 SplitBegin event_split_begin,
+    23 SplitNodes event_split_nodes,
+    24 SplitEnd event_split_end,
+    25 CopyBegin event_copy_begin,
+    26 CopyEnds event_copy_ends,
+    27 CopyName event_copy_name,
+    28 CopyEnd event_copy_end,
+    29 WaitBegin event_wait_begin,
+    30 WaitEnd event_wait_end,
 }
 
 // SAFETY: `repr(C)`, integers only, explicit padding.
@@ -131,6 +145,19 @@ pub fn parse_bulk(bytes: &[u8]) -> Option<Bulk> {
             Some(Bulk::Experts(record, values.collect()))
         }
         _ => None,
+    }
+}
+
+impl event_split_nodes {
+    /// Address of the list of nodes.
+    pub fn nodes(&self) -> u64 {
+        self.nodes_count & ((1 << 48) - 1)
+    }
+
+    /// How many nodes; `None` when there are too many to tell.
+    pub fn count(&self) -> Option<u32> {
+        let count = (self.nodes_count >> 48) as u32;
+        (count < 0xffff).then_some(count)
     }
 }
 

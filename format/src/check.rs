@@ -10,6 +10,7 @@ mod summaries;
 use crate::constants::{NONE, kind};
 use crate::inference::{self, InferenceRow};
 use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::offload::{self, OffloadRow};
 use crate::problem::{Problem, ProblemKind};
 use crate::segment::{NodeOf, Segment};
 use crate::summary::LaneSummary;
@@ -18,7 +19,8 @@ use crate::tables::{
     Selections, Threads, Ubatches,
 };
 use crate::{
-    BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TraceFile, Warning,
+    BlockInfo, ColumnSet, Error, Nanos, OpSpans, Result, ScanProgress, Source, Table, TimeRange, TraceFile,
+    Warning,
 };
 use std::collections::{HashMap, HashSet};
 use summaries::Summaries;
@@ -242,8 +244,8 @@ impl<'a> Checker<'a> {
                 let Some(table) = self.read::<Losses>(info) else { return };
                 return self.times(info, Losses::NAME, &table.begin, &table.end);
             }
-            _ => match inference::read_rows(self.file, info) {
-                Some(Ok(rows)) => return self.inference(info, &rows),
+            _ => match self.ranges(info) {
+                Some(Ok(ranges)) => return self.beside(info, &ranges),
                 Some(Err(error)) => Err(error),
                 None => self.file.verify(info),
             },
@@ -260,13 +262,22 @@ impl<'a> Checker<'a> {
         self.problems.add(ProblemKind::Range, info, table, wrong.count() as u64);
     }
 
+    /// When the rows happened of a table of what goes on beside operators.
+    fn ranges(&self, info: &BlockInfo) -> Option<Result<Vec<TimeRange>>> {
+        if let Some(rows) = inference::read_rows(self.file, info) {
+            return Some(rows.map(|rows| rows.iter().map(InferenceRow::range).collect()));
+        }
+        let rows = offload::read_rows(self.file, info)?;
+        Some(rows.map(|rows| rows.iter().map(OffloadRow::range).collect()))
+    }
+
     /// Rows of these refer to calls that may be in another file of the recording.
-    fn inference(&mut self, info: &BlockInfo, rows: &[InferenceRow]) {
+    fn beside(&mut self, info: &BlockInfo, ranges: &[TimeRange]) {
         if let Err(error) = self.file.verify(info) {
             return self.damaged(info, &error);
         }
         let (begins, ends): (Vec<Nanos>, Vec<Nanos>) =
-            rows.iter().map(|row| (row.range().begin, row.range().end)).unzip();
+            ranges.iter().map(|range| (range.begin, range.end)).unzip();
         self.times(info, name(info.kind), &begins, &ends);
     }
 
@@ -373,6 +384,6 @@ fn name(kind: u16) -> &'static str {
         kind::MARKS => Marks::NAME,
         kind::SELECTIONS => Selections::NAME,
         kind::EXPERTS => Experts::NAME,
-        _ => inference::table_name(kind).unwrap_or("unknown"),
+        _ => inference::table_name(kind).or(offload::table_name(kind)).unwrap_or("unknown"),
     }
 }

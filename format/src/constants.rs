@@ -80,6 +80,14 @@ pub mod kind {
     pub const SPECULATIONS: u16 = 53;
     /// [`crate::inference::Tokens`].
     pub const TOKENS: u16 = 54;
+    /// [`crate::offload::Splits`].
+    pub const SPLITS: u16 = 45;
+    /// [`crate::offload::Copies`].
+    pub const COPIES: u16 = 46;
+    /// [`crate::offload::Syncs`].
+    pub const SYNCS: u16 = 47;
+    /// [`crate::offload::SchedulerRuns`].
+    pub const SCHEDULER_RUNS: u16 = 48;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

@@ -30,6 +30,7 @@ mod header;
 pub mod inference;
 pub mod meta;
 mod nodes;
+pub mod offload;
 mod problem;
 mod raw;
 mod reader;

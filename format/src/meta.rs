@@ -153,6 +153,9 @@ pub struct Recording {
     pub window: u32,
     /// What was recorded beside graphs, and what was not; empty before version 1.2.
     pub sources: Vec<Source>,
+    /// Backends that the programs' schedulers know; rows name them by their place here.
+    /// Empty before version 1.2.
+    pub backends: Vec<Backend>,
 }
 
 /// Something that can be recorded.
@@ -164,6 +167,39 @@ pub struct Source {
     pub recorded: bool,
     /// Why not; empty when it was.
     pub reason: String,
+}
+
+/// Where a name was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameSource {
+    /// Nowhere: there is none.
+    #[default]
+    Unknown,
+    /// The target's own function for it says so.
+    Target,
+    /// That function could not be understood; this is the name of the file that
+    /// holds the backend's code.
+    File,
+}
+
+/// Something that computes graphs: the CPU, or a device and its driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Name, such as `CPU` or `Vulkan0`; empty when unknown.
+    pub name: String,
+    /// Where that comes from.
+    pub name_source: NameSource,
+    /// Name of its device; empty when unknown.
+    pub device: String,
+    /// What the device is, such as its model; empty when unknown.
+    pub description: String,
+    /// Base name of the file with its code.
+    pub object: String,
+    /// Index into [`Recording::processes`].
+    pub process: u32,
+    /// Whether `synchronize` waits for it: a backend without computes within the call.
+    pub synchronizes: bool,
 }
 
 /// One of several processes in a recording.

@@ -448,6 +448,18 @@ pub const EVENT_KINDS: &[&str] = &[
     "draft accepted",
     "tokens",
     "experts",
+    "scheduler begin",
+    "scheduler end",
+    "backends",
+    "split begin",
+    "split nodes",
+    "split end",
+    "copy begin",
+    "copy ends",
+    "copy name",
+    "copy end",
+    "wait begin",
+    "wait end",
 ];
 
 /// What a micro-batch does for its sequences.

@@ -6,6 +6,7 @@ use crate::footer::{Footer, trailer_to_bytes};
 use crate::inference::{InferenceRow, InferenceTables};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::nodes::Joiner;
+use crate::offload::{OffloadRow, OffloadTables};
 use crate::raw::{Content, RawBlock, node_ops};
 use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
 use crate::summary::MAX_SUMMARY_BYTES;
@@ -67,6 +68,7 @@ pub struct Writer<W: Write> {
     selections: Buffered<Selections>,
     experts: Buffered<Experts>,
     inference: InferenceTables,
+    offload: OffloadTables,
 }
 
 struct Lane {
@@ -122,6 +124,7 @@ impl<W: Write> Writer<W> {
             selections: Buffered::default(),
             experts: Buffered::default(),
             inference: InferenceTables::default(),
+            offload: OffloadTables::default(),
         })
     }
 
@@ -290,6 +293,11 @@ impl<W: Write> Writer<W> {
         self.inference.push(row);
     }
 
+    /// Adds a row of what the scheduler sends to backends.
+    pub fn push_offload(&mut self, row: OffloadRow) {
+        self.offload.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -342,6 +350,10 @@ impl<W: Write> Writer<W> {
         let mut inference = std::mem::take(&mut self.inference);
         let written = inference.write(&mut |head, columns| self.write(head, columns));
         self.inference = inference;
+        written?;
+        let mut offload = std::mem::take(&mut self.offload);
+        let written = offload.write(&mut |head, columns| self.write(head, columns));
+        self.offload = offload;
         written?;
         self.write_lanes()?;
         self.write_segments(ROWS_PER_SEGMENT)?;

@@ -6,8 +6,11 @@ use llmtrace_format::inference::{
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
+    Backend, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
     Source as RecordedSource, Target, Tensor, TensorType,
+};
+use llmtrace_format::offload::{
+    Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
 };
 use llmtrace_format::tables::{
     Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
@@ -45,6 +48,10 @@ fn constants_keep_their_values() {
         (kind::CALLS, 52),
         (kind::SPECULATIONS, 53),
         (kind::TOKENS, 54),
+        (kind::SPLITS, 45),
+        (kind::COPIES, 46),
+        (kind::SYNCS, 47),
+        (kind::SCHEDULER_RUNS, 48),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -84,6 +91,15 @@ fn every_table() -> Vec<u8> {
             name: "tokens".into(),
             recorded: false,
             reason: "not asked for".into(),
+        }],
+        backends: vec![Backend {
+            name: "Vulkan0".into(),
+            name_source: NameSource::Target,
+            device: "Vulkan0".into(),
+            description: "a device".into(),
+            object: "libggml-vulkan.so".into(),
+            process: 0,
+            synchronizes: true,
         }],
     };
     writer.write_recording(&recording).unwrap();
@@ -151,6 +167,7 @@ fn every_table() -> Vec<u8> {
     let label = writer.string("slow token").0;
     writer.push_mark(Mark { time: 70, label });
     inference_rows().into_iter().for_each(|row| writer.push_inference(row));
+    push_offload(&mut writer);
     let ending = Ending {
         reason: "interrupted".into(),
         events: 99,
@@ -198,6 +215,53 @@ fn inference_rows() -> Vec<InferenceRow> {
         InferenceRow::Speculation(round),
         InferenceRow::Token(token),
     ]
+}
+
+fn push_offload(writer: &mut Writer<Vec<u8>>) {
+    let run = SchedulerRun { id: 0, begin: 80, end: 99, ubatch: 0, tid: 42, process: 0, touched_by_loss: 0 };
+    writer.push_offload(OffloadRow::Run(run));
+    writer.push_offload(OffloadRow::Split(Split {
+        id: 0,
+        begin: 86,
+        end: 92,
+        run: 0,
+        backend: 0,
+        graph: 0,
+        first_node: 7,
+        nodes: 2,
+        graph_span: NONE,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 0,
+    }));
+    let [source_memory, target_memory, tensor] =
+        ["CPU", "Vulkan0", "l_out-8"].map(|text| writer.string(text).0);
+    writer.push_offload(OffloadRow::Copy(Copy {
+        begin: 81,
+        end: 84,
+        call: CopyCall::Copy as u8,
+        direction: Direction::HostToDevice as u8,
+        source: NONE,
+        target: 0,
+        source_memory,
+        target_memory,
+        bytes: 2560,
+        tensor,
+        split: 0,
+        run: 0,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 1,
+    }));
+    writer.push_offload(OffloadRow::Sync(Sync {
+        begin: 93,
+        end: 98,
+        backend: 0,
+        run: 0,
+        tid: 42,
+        process: 0,
+        touched_by_loss: 0,
+    }));
 }
 
 /// Writes the fixture of the current version, and the texts of the earlier ones, in which later
@@ -265,6 +329,8 @@ fn describe(trace: &TraceFile) -> String {
     }
     rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
     rows!(SequenceRuns KvOperations Calls Speculations Tokens);
+    rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals
+        SchedulerRuns Splits Copies Syncs);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }

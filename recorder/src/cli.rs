@@ -97,6 +97,12 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// begins are seen, at twice the cost.
         #[arg(long)]
         exact_begins: bool,
+        /// Record no splits, copies and waits of backends
+        ///
+        /// From level graph on they are: what the scheduler gives to which backend,
+        /// what is copied for it, and how long the program waits for it.
+        #[arg(long)]
+        no_offload: bool,
         /// Percent of the target's time that probes may take
         ///
         /// Above it, operators are recorded for fewer tokens, or not at all; each
@@ -192,6 +198,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     calls: !self.without.contains(&Source::Calls),
                     tokens: self.tokens,
                 },
+                offload: !self.no_offload,
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
                 moe: match self.moe {

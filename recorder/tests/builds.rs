@@ -11,6 +11,8 @@ mod build;
 #[path = "record/invariants.rs"]
 #[expect(dead_code, reason = "some is for Gemma alone")]
 mod invariants;
+#[path = "builds/offload.rs"]
+mod offload;
 #[path = "record/workload.rs"]
 #[expect(dead_code, reason = "the workloads here are others")]
 mod workload;
@@ -95,4 +97,39 @@ tests! {
         ggml_version: false,
         barrier: "",
     });
+}
+
+/// Offloading, with none, some and all layers on the device.
+mod vulkan_3_22_1 {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
+    fn no_layers() {
+        offload::no_layers(Form::AsShipped);
+    }
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
+    fn some_layers() {
+        offload::some_layers(Form::AsShipped);
+    }
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
+    fn some_layers_stripped() {
+        offload::some_layers(Form::Stripped);
+    }
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
+    fn all_layers() {
+        offload::all_layers(Form::AsShipped);
+    }
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
+    fn switched_off() {
+        offload::switched_off(Form::AsShipped);
+    }
 }

@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=.ci/lib.sh
 source "$here/../../.ci/lib.sh"
 
-all=(node-3.22.1 node-3.6.0 node-3.1.1 xllamacpp whisper clang)
+all=(vulkan-3.22.1 node-3.22.1 node-3.6.0 node-3.1.1 xllamacpp whisper clang)
 builds=$CACHE/builds
 dense=$CACHE/models/llama-synthetic-4x256.gguf
 speech=$CACHE/models/whisper-synthetic-4x128.bin
@@ -29,6 +29,7 @@ give_up() {
 inputs_of() {
     case $1 in
     node-*) echo "builds/$1/package-lock.json" builds/generate.mjs make_llama.py ;;
+    vulkan-*) echo "builds/$1/package-lock.json" builds/offload.mjs ;;
     xllamacpp) echo requirements.txt generate.py ;;
     whisper) echo builds/requirements-whisper.txt builds/transcribe.py make_whisper.py ;;
     clang) echo builds/requirements-source.txt builds/requirements-clang.txt builds/ggml_graph.c ;;
@@ -40,7 +41,7 @@ inputs_of() {
 stamp_of() {
     local inputs
     read -ra inputs <<<"$(inputs_of "$1")"
-    (cd "$here" && cat -- "${inputs[@]}" && declare -f write_run make_stripped "prepare_${1%%-*}") | sha256sum
+    (cd "$here" && cat -- "${inputs[@]}" && declare -f write_run make_stripped install_packages "prepare_${1%%-*}") | sha256sum
 }
 
 pip_quietly() {
@@ -95,17 +96,36 @@ find_node() {
     PATH=$venv/bin:$PATH
 }
 
-prepare_node() {
-    local weights=$1 lock=$here/builds/$name/package-lock.json
+# Installs what the build's lock file names, and the script $1.
+install_packages() {
+    local script=$1 lock=$here/builds/$name/package-lock.json
     find_node
-    cp "$here/builds/$name/package.json" "$lock" "$here/builds/generate.mjs" as-shipped
+    cp "$here/builds/$name/package.json" "$lock" "$here/builds/$script" as-shipped
     # Not `npm ci`: it wants the optional packages of all platforms in the lock file, and some
     # registries lack some. What is in the lock file is checked against its hash all the same.
     (cd as-shipped && npm install --ignore-scripts --omit=optional --no-save --no-audit --no-fund) \
         >>"$log" 2>&1 || give_up "npm failed (no package registry?); see $log"
     cmp --silent "$lock" as-shipped/package-lock.json || give_up "npm chose other packages than $lock"
+}
+
+prepare_node() {
+    local weights=$1
+    install_packages generate.mjs
     write_run as-shipped <<EOF
 cd "\$here" && exec $(command -v node) generate.mjs "\$models/${weights##*/}" "\$threads" "\$tokens"
+EOF
+}
+
+# Offloads to Vulkan's first device; Mesa's llvmpipe is one that every machine can have. A third
+# argument of `run` is how many layers: 0, a number, or max.
+prepare_vulkan() {
+    local driver
+    driver=$(compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' | head -n 1)
+    [[ -n $driver ]] || give_up "Mesa's Vulkan driver llvmpipe not found; install mesa-vulkan-drivers"
+    install_packages offload.mjs
+    write_run as-shipped <<EOF
+export GGML_VK_VISIBLE_DEVICES=0 VK_ICD_FILENAMES=$driver VK_DRIVER_FILES=$driver
+cd "\$here" && exec $(command -v node) offload.mjs "\$models/${MODEL##*/}" "\$threads" "\$tokens" "\${3:-9}"
 EOF
 }
 
@@ -166,6 +186,7 @@ prepare() {
     mkdir as-shipped
     case $name in
     node-3.22.1) prepare_node "$MODEL" ;;
+    vulkan-*) prepare_vulkan ;;
     node-*) # too old for Gemma 3
         make_model "$dense" make_llama.py --tokenizer-from "$MODEL"
         prepare_node "$dense"

@@ -23,6 +23,8 @@ pub const SEQUENCE_HEIGHT: f32 = 20.0;
 pub const CELLS_HEIGHT: f32 = 26.0;
 /// Height of the lane of what was recorded.
 pub const LEVELS_HEIGHT: f32 = 14.0;
+/// Height of the lane of a backend.
+pub const BACKEND_HEIGHT: f32 = 34.0;
 /// Least height of a thread's lane.
 pub const LANE_MIN_HEIGHT: f32 = 20.0;
 /// Greatest height of a thread's lane.

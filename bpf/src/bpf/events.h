@@ -26,13 +26,25 @@ enum event_kind {
 	EVENT_DRAFT_ACCEPTED = 16,
 	EVENT_TOKENS = 17,
 	EVENT_EXPERTS = 18,	/* in the bulk channel */
-	EVENT_KINDS = 19,
+	EVENT_SCHEDULER_BEGIN = 19,
+	EVENT_SCHEDULER_END = 20,
+	EVENT_BACKENDS = 21,
+	EVENT_SPLIT_BEGIN = 22,
+	EVENT_SPLIT_NODES = 23,
+	EVENT_SPLIT_END = 24,
+	EVENT_COPY_BEGIN = 25,
+	EVENT_COPY_ENDS = 26,
+	EVENT_COPY_NAME = 27,
+	EVENT_COPY_END = 28,
+	EVENT_WAIT_BEGIN = 29,
+	EVENT_WAIT_END = 30,
+	EVENT_KINDS = 31,
 };
 
 /*
  * What a probe knows from where it was attached. Low bits: below; bits 8 to 15:
- * the recorder's number of the process; bits 16 to 23: enum kv_kind or call_kind;
- * bits 32 to 63: the process' id, 0 when that is
+ * the recorder's number of the process; bits 16 to 23: enum kv_kind, call_kind
+ * or copy_call; bits 32 to 63: the process' id, 0 when that is
  * not known in the initial namespace. Twins in recorder's plan.rs and kernel.rs.
  */
 enum cookie {
@@ -60,6 +72,18 @@ enum call_kind {
 	CALL_SAMPLE = 1,
 	CALL_STATE_SAVE = 7,
 	CALL_STATE_LOAD = 8,
+};
+
+/* Where the arguments of a function that copies are; as recorder's offload.rs. */
+enum copy_call {
+	COPY_TENSOR = 1,	/* source, target */
+	COPY_TENSOR_ASYNC = 2,	/* backend, backend, source, target */
+	COPY_SET = 3,		/* target, data, offset, size */
+	COPY_SET_ASYNC = 4,	/* backend, target, data, offset, size */
+	COPY_GET = 5,		/* source, data, offset, size */
+	COPY_GET_ASYNC = 6,	/* backend, source, data, offset, size */
+	COPY_BY_BACKEND = 7,	/* as 2; returns whether it did */
+	COPY_TIMES = 16,	/* flag: the argument behind the size is how often */
 };
 
 /* Every record fits into a slot of 32 bytes. `time` is written last: a slot in
@@ -233,6 +257,84 @@ struct event_tokens {
 	struct event_head head;
 	__u32 index;		/* of the first, in the ubatch */
 	__s32 ids[3];		/* -1 behind the last */
+};
+
+/* ggml_backend_sched_graph_compute_async */
+struct event_scheduler_begin {
+	struct event_head head;
+	__u64 scheduler;	/* struct ggml_backend_sched * */
+	__u64 nodes;		/* cgraph->nodes */
+};
+
+struct event_scheduler_end {
+	struct event_head head;
+	__u64 pad[2];
+};
+
+/* A scheduler is made. */
+struct event_backends {
+	struct event_head head;
+	__u64 backends;		/* ggml_backend_t * */
+	__u32 count;
+	__u32 pad;
+};
+
+/* A backend's graph_compute. */
+struct event_split_begin {
+	struct event_head head;
+	__u64 backend;		/* ggml_backend_t */
+	__u64 graph;		/* struct ggml_cgraph * */
+};
+
+/* Comes behind the begin of the split, on the same thread. */
+struct event_split_nodes {
+	struct event_head head;
+	__u64 nodes_count;	/* cgraph->nodes; in the upper 16 bits how many, 0xffff for that many or more */
+	__u64 uid;		/* cgraph->uid, garbage in builds without it */
+};
+
+struct event_split_end {
+	struct event_head head;
+	__u64 pad[2];
+};
+
+struct event_copy_begin {
+	struct event_head head;
+	__u64 bytes;
+	__u32 call;		/* enum copy_call, without flags */
+	__u32 pad;
+};
+
+/* Comes behind the begin of the copy, on the same thread, as the name does. */
+struct event_copy_ends {
+	struct event_head head;
+	__u64 source;		/* struct ggml_backend_buffer *, 0 for the program's own memory */
+	__u64 target;
+};
+
+/* Sixteen bytes of the name of the tensor; the next ones, if any, come in a next record. */
+struct event_copy_name {
+	struct event_head head;
+	__u8 name[16];
+};
+
+struct event_copy_end {
+	struct event_head head;
+	__u32 done;		/* what a function returned that says so, else 1 */
+	__u32 pad;
+	__u64 pad2;
+};
+
+/* A backend's synchronize. */
+struct event_wait_begin {
+	struct event_head head;
+	__u64 backend;		/* ggml_backend_t */
+	__u64 pad;
+};
+
+struct event_wait_end {
+	struct event_head head;
+	__u64 pad[2];
 };
 
 /* The ring of one CPU: what the kernel side writes, then what it only reads. */

@@ -209,3 +209,4 @@ struct event_types {
 
 #include "experts.bpf.h"
 #include "inference.bpf.h"
+#include "offload.bpf.h"

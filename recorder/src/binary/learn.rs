@@ -43,21 +43,48 @@ const TENSOR_LAYOUTS: [TensorLayout; 3] = [
     TensorLayout { name: 288, sources: 160, view_source: 264, view_offset: 272 },
 ];
 
+impl TensorLayout {
+    /// Whether it is the one that the kernel side reads.
+    pub(crate) fn is_newest(&self) -> bool {
+        TENSOR_LAYOUTS.first() == Some(self)
+    }
+}
+
 /// Offsets of functions in `struct ggml_backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BackendLayout {
     pub(crate) get_name: u32,
     pub(crate) synchronize: u32,
     pub(crate) graph_compute: u32,
+    /// The backend's device, and in it the functions that tell its name and what it is.
+    pub(crate) device: Option<[u32; 3]>,
 }
 
 impl BackendLayout {
+    /// Of the function that copies from another backend: in all versions the one before.
+    pub(crate) fn copy_tensor(&self) -> u32 {
+        self.synchronize - 8
+    }
+
     /// Whether it can be one: pointers behind the backend's id, in their order.
     fn is_plausible(&self) -> bool {
         let offsets = [self.get_name, self.synchronize, self.graph_compute];
         offsets.is_sorted_by(|a, b| a < b)
             && offsets.iter().all(|offset| offset % 8 == 0 && (8..256).contains(offset))
     }
+}
+
+/// What tells which memory a tensor is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryLayout {
+    /// Offset in `struct ggml_backend_buffer` of its type.
+    pub(crate) buffer_type: u32,
+    /// Offsets in `struct ggml_backend_buffer_type`: functions that tell its name and whether
+    /// it is the host's.
+    pub(crate) get_name: u32,
+    pub(crate) is_host: u32,
+    /// Offset in the same of the device that it is of.
+    pub(crate) device: u32,
 }
 
 /// Everything learned from one copy of ggml.
@@ -83,6 +110,8 @@ pub(crate) struct Learned {
     pub(crate) glu_op: Option<u32>,
     /// Where a backend's functions lie; `None` when that is not told, or in doubt.
     pub(crate) backend: Option<BackendLayout>,
+    /// What tells where tensors lie; `None` when that is not told.
+    pub(crate) memory: Option<MemoryLayout>,
     /// `ggml_version()`, since 2025-07.
     pub(crate) ggml_version: Option<String>,
     /// `ggml_commit()`, since 2025-07.
@@ -141,6 +170,7 @@ pub(crate) fn learn(
         // Comes from the same accessor, which is named once.
         op_params_offset: fields.map_or(DEFAULT_OP_PARAMS_OFFSET, |fields| fields.value_offset),
         backend: learn_backend(&target),
+        memory: learn_memory(&target),
         ggml_version: target.text("ggml_version"),
         ggml_commit: target.text("ggml_commit"),
         llama_version: target.text("llama_version"),
@@ -157,8 +187,26 @@ fn learn_backend(target: &Target) -> Option<BackendLayout> {
         get_name: target.loaded_offset("ggml_backend_name", 8)?,
         synchronize: target.loaded_offset("ggml_backend_synchronize", 8)?,
         graph_compute: target.loaded_offset("ggml_backend_graph_compute_async", 8)?,
+        device: learn_device(target),
     };
     layout.is_plausible().then_some(layout)
+}
+
+fn learn_device(target: &Target) -> Option<[u32; 3]> {
+    Some([
+        target.loaded_offset("ggml_backend_get_device", 8)?,
+        target.loaded_offset("ggml_backend_dev_name", 8)?,
+        target.loaded_offset("ggml_backend_dev_description", 8)?,
+    ])
+}
+
+fn learn_memory(target: &Target) -> Option<MemoryLayout> {
+    Some(MemoryLayout {
+        buffer_type: target.loaded_offset("ggml_backend_buffer_get_type", 8)?,
+        get_name: target.loaded_offset("ggml_backend_buft_name", 8)?,
+        is_host: target.loaded_offset("ggml_backend_buft_is_host", 8)?,
+        device: target.loaded_offset("ggml_backend_buft_get_device", 8)?,
+    })
 }
 
 fn learn_ops(target: &Target) -> Result<Vec<String>, BinaryError> {
@@ -340,7 +388,7 @@ mod tests {
         ] {
             fake.functions.push((name, through(offset)));
         }
-        let layout = BackendLayout { get_name: 8, synchronize: 64, graph_compute: 104 };
+        let layout = BackendLayout { get_name: 8, synchronize: 64, graph_compute: 104, device: None };
         assert_eq!(fake.learn()?.backend, Some(layout));
         // In another order they are not believed.
         fake.replace("ggml_backend_name", through(96));

@@ -24,15 +24,17 @@ mod plt;
 mod prologue;
 #[cfg(test)]
 mod real_binaries;
+mod returned;
 mod symbols;
 mod tables;
 mod target;
 
 pub(crate) use elf::Object;
 pub(crate) use image::FileImage;
-pub(crate) use learn::{Learned, TensorLayout, learn};
+pub(crate) use learn::{BackendLayout, Learned, MemoryLayout, TensorLayout, learn};
 pub(crate) use node_loop::{LoopSite, barrier_sites};
 pub(crate) use prologue::{Arg, Site, probe_site, return_site};
+pub(crate) use returned::{returned, returned_text};
 pub(crate) use symbols::Symbol;
 pub(crate) use tables::{Memory, TypeInfo};
 pub(crate) use target::{Located, field_read};

@@ -33,6 +33,8 @@ pub(crate) enum Arg {
     Rcx,
     /// Fifth argument.
     R8,
+    /// Sixth argument.
+    R9,
 }
 
 impl Arg {
@@ -43,6 +45,7 @@ impl Arg {
             Self::Rdx => Register::RDX,
             Self::Rcx => Register::RCX,
             Self::R8 => Register::R8,
+            Self::R9 => Register::R9,
         }
     }
 }

@@ -6,12 +6,14 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
-use llmtrace_format::inference;
-use llmtrace_format::meta::{Ending, Host, Level, Probe, ProbeCost, Process, Source, StrId, Target};
+use llmtrace_format::meta::{
+    Backend, Ending, Host, Level, NameSource, Probe, ProbeCost, Process, Source, StrId, Target,
+};
 use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _,
     Threads, Ubatches,
 };
+use llmtrace_format::{inference, offload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -44,6 +46,7 @@ struct Info<'a> {
     window: u32,
     sources: &'a [Source],
     has_tokens: bool,
+    backends: &'a [Backend],
     level_changes: Vec<LevelChangeInfo<'a>>,
     marks: Vec<MarkInfo<'a>>,
     probes: &'a [Probe],
@@ -143,6 +146,7 @@ impl<'a> Info<'a> {
             window: recording.map_or(1, |recording| recording.window.max(1)),
             sources: recording.map_or(&[], |recording| &recording.sources),
             has_tokens: !trace.inference.tokens.is_empty(),
+            backends: recording.map_or(&[], |recording| &recording.backends),
             level_changes: level_changes(trace),
             marks: marks(trace),
             probes: recording.map_or(&[], |recording| &recording.probes),
@@ -230,6 +234,26 @@ impl<'a> Info<'a> {
                     process.level.name().to_owned(),
                     clean(&process.exe),
                     process.models.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "),
+                ]);
+            }
+            columns.print(out)?;
+        }
+        if !self.backends.is_empty() {
+            heading("backends", out)?;
+            let mut columns = Columns::new(&["name", "device", "is", "waited for", "code in"], 5);
+            for backend in self.backends {
+                let name = match backend.name_source {
+                    NameSource::Target => clean(&backend.name),
+                    NameSource::File => format!("{} (its file)", clean(&backend.name)),
+                    NameSource::Unknown => "unknown".to_owned(),
+                };
+                let or_unknown = |text: &str| if text.is_empty() { "–".to_owned() } else { clean(text) };
+                columns.row([
+                    name,
+                    or_unknown(&backend.device),
+                    or_unknown(&backend.description),
+                    if backend.synchronizes { "yes" } else { "no: computes within the call" }.to_owned(),
+                    or_unknown(&backend.object),
                 ]);
             }
             columns.print(out)?;
@@ -473,7 +497,7 @@ fn table_name(number: u16) -> String {
         Marks::KIND => Marks::NAME,
         Selections::KIND => Selections::NAME,
         Experts::KIND => Experts::NAME,
-        unknown => match inference::table_name(unknown) {
+        unknown => match inference::table_name(unknown).or(offload::table_name(unknown)) {
             Some(name) => name,
             None => return format!("unknown ({unknown})"),
         },

@@ -7,6 +7,7 @@
 //! that stdout stays what was asked for. Runs on any operating system.
 
 mod around;
+mod backends;
 mod check;
 mod compact;
 mod cut;

@@ -1,11 +1,12 @@
 //! `llmtrace stats`: where the time went.
 
+use super::backends::{self, Rows};
 use super::text::{Columns, clean, count, duration, known, percent, plural};
 use super::{Input, open, print_json, warn_of_new};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use llmtrace_analysis::Phase;
 use llmtrace_analysis::stats::{By, Query, Row, Stats, stats};
+use llmtrace_analysis::{Phase, offload};
 use std::io::Write;
 
 const PHASES: [Phase; 4] = [Phase::Prefill, Phase::Decode, Phase::Encode, Phase::Unknown];
@@ -17,7 +18,7 @@ pub(crate) struct Args {
     input: Input,
     /// What a row stands for
     #[arg(long, default_value = "op", value_parser = by_parser())]
-    by: By,
+    by: What,
     /// Only what was computed in this phase
     #[arg(long, value_parser = phase_parser())]
     phase: Option<Phase>,
@@ -26,9 +27,22 @@ pub(crate) struct Args {
     limit: Option<usize>,
 }
 
-fn by_parser() -> impl TypedValueParser<Value = By> {
-    let names = PossibleValuesParser::new(By::ALL.map(By::name));
-    names.map(|name| By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op))
+/// What rows stand for: groups of executions, or what was given to backends.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Executions(By),
+    Offload(Rows),
+}
+
+const OFFLOAD: [(&str, Rows); 2] = [("backend", Rows::Backends), ("copy", Rows::Copies)];
+
+fn by_parser() -> impl TypedValueParser<Value = What> {
+    let names = By::ALL.map(By::name).into_iter().chain(OFFLOAD.map(|(name, _)| name));
+    PossibleValuesParser::new(names).map(|name| {
+        let offload = OFFLOAD.into_iter().find(|(known, _)| *known == name);
+        let by = By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op);
+        offload.map_or(What::Executions(by), |(_, rows)| What::Offload(rows))
+    })
 }
 
 fn phase_parser() -> impl TypedValueParser<Value = Phase> {
@@ -39,7 +53,15 @@ fn phase_parser() -> impl TypedValueParser<Value = Phase> {
 /// Prints the groups of a trace.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let trace = open(&args.input.file)?;
-    let query = Query { by: args.by, range: None, phase: args.phase };
+    let by = match args.by {
+        What::Executions(by) => by,
+        What::Offload(rows) => {
+            warn_of_new(&trace, &args.input.file);
+            let found = offload::totals(&trace, None, args.phase);
+            return backends::print(&found, rows, args.input.json, out);
+        }
+    };
+    let query = Query { by, range: None, phase: args.phase };
     let mut found = stats(&trace, &query, &|_| true)?;
     warn_of_new(&trace, &args.input.file);
     let all = found.rows.len();

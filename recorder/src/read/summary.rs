@@ -1,5 +1,6 @@
 //! `llmtrace summary`: the run on one page.
 
+use super::backends;
 use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, plural, three};
 use super::{Input, around, open, open_quietly, print_json, warn_of_new};
 use anyhow::Result;
@@ -32,6 +33,13 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         return print_json(&found, out);
     }
     pairs(&facts(&found), out)?;
+    // With one backend there is nothing to tell apart.
+    if found.backends.len() > 1 {
+        heading("backends; the host's calls", out)?;
+        for totals in &found.backends {
+            writeln!(out, "{}", backends::line(totals))?;
+        }
+    }
     if !found.operators.is_empty() {
         heading("operators by time, summed over threads", out)?;
         print_operators(&found, out)?;

@@ -21,6 +21,7 @@ use super::graphs::{GraphCall, KnownGraph};
 use super::hits::Hits;
 use super::inference::Inference;
 use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_spans, releases};
+use super::offload::Offload;
 use super::sequence::{Item, Sequences, begins};
 use llmtrace_bpf::types::{event_decode_begin, event_graph_begin, event_graph_nodes};
 use llmtrace_bpf::{Bulk, Event};
@@ -57,6 +58,8 @@ pub(super) struct Ids {
     graph_span: Cell<u32>,
     thread: Cell<u32>,
     context: Cell<u32>,
+    pub(super) run: Cell<u32>,
+    pub(super) split: Cell<u32>,
     pub(super) graph: Cell<u32>,
     pub(super) selection: Rc<Cell<u32>>,
 }
@@ -143,6 +146,7 @@ pub(super) struct Assembler {
     pub(super) rows: Rows,
     pub(super) counts: Counts,
     pub(super) hits: Hits,
+    pub(super) offload: Offload,
 }
 
 /// From `after` on, calls or graphs that are open may have ended unseen.
@@ -166,6 +170,7 @@ impl Assembler {
             pid,
             process,
             experts: Experts::new(ids.selection.clone()),
+            offload: Offload::new(process, ids.clone()),
             ids,
             ubatch_ends: true,
             contexts: HashMap::new(),
@@ -244,7 +249,12 @@ impl Assembler {
             Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
             // The session's, not a process's own.
             Event::Process(_) => {}
-            around => self.around(time, around),
+            around => {
+                self.around(time, around);
+                let ubatch = self.ubatches.get(&tid).map_or(NONE, |ubatch| ubatch.id);
+                self.offload.handle(time, event, ubatch, describe);
+                self.counts.orphans += std::mem::take(&mut self.offload.orphans);
+            }
         }
     }
 
@@ -274,6 +284,7 @@ impl Assembler {
     /// marks what they may have touched, as it ends, and forgets what is open once
     /// the events have come that far.
     pub(super) fn lost(&mut self, range: TimeRange, calls: bool, graphs: bool) {
+        self.offload.lost(range);
         for graph in &mut self.rows.graphs {
             mark(graph, range);
         }
@@ -313,6 +324,7 @@ impl Assembler {
     pub(super) fn forget_running_graphs(&mut self) {
         self.counts.orphans += self.running.iter().map(RunningGraph::steps).sum::<u64>();
         self.running.clear();
+        self.offload.forget();
     }
 
     /// Closes what is open: the target is gone or the recording ends. Unfinished
@@ -445,6 +457,7 @@ impl Assembler {
         if let Some(known) = &known {
             self.experts.graph_begin(span.id, tid, time, known);
         }
+        self.offload.graph_began(tid, span.id, span.graph);
         let free = |slot: &u32| self.running.iter().all(|graph| graph.slot != *slot);
         let slot = (0..).find(free).unwrap_or(0);
         self.running.push(RunningGraph { span, slot, known, lanes: Vec::new() });

@@ -35,9 +35,15 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
     let plain = hammer.measure()?;
     let mut costs = Vec::new();
     let emulated = hammer.site.emulated;
-    for program in
-        [Program::Nothing, Program::OpBegin, Program::FusedBegin, Program::Barrier, Program::DecodeBegin]
-    {
+    for program in [
+        Program::Nothing,
+        Program::OpBegin,
+        Program::FusedBegin,
+        Program::Barrier,
+        Program::DecodeBegin,
+        Program::SplitBegin,
+        Program::CopyBegin,
+    ] {
         if !emulated {
             break;
         }

@@ -210,6 +210,15 @@ impl Kernel {
             Program::CallBegin => &mut programs.call_begin,
             Program::CallEnd => &mut programs.call_end,
             Program::DraftAccepted => &mut programs.draft_accepted,
+            Program::SchedulerBegin => &mut programs.scheduler_begin,
+            Program::SchedulerEnd => &mut programs.scheduler_end,
+            Program::Backends => &mut programs.backends_told,
+            Program::SplitBegin => &mut programs.split_begin,
+            Program::SplitEnd => &mut programs.split_end,
+            Program::CopyBegin => &mut programs.copy_begin,
+            Program::CopyEnd => &mut programs.copy_end,
+            Program::WaitBegin => &mut programs.wait_begin,
+            Program::WaitEnd => &mut programs.wait_end,
             Program::Nothing => &mut programs.nothing,
         }
     }

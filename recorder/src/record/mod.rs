@@ -15,6 +15,7 @@
 
 mod assemble;
 mod attach;
+mod backends;
 mod budget;
 mod bulk;
 mod calibrate;
@@ -31,6 +32,7 @@ mod lanes;
 mod maps;
 mod memory;
 mod objects;
+mod offload;
 mod output;
 mod plan;
 mod privileges;
@@ -77,6 +79,8 @@ pub(crate) struct Options {
     pub(crate) level: Level,
     pub(crate) exact_begins: bool,
     pub(crate) sources: Sources,
+    /// Record splits, copies and waits, too, from level graph on.
+    pub(crate) offload: bool,
     /// Percent of the target's time that probes may take; `None` for any.
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.

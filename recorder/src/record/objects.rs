@@ -84,6 +84,18 @@ impl Objects {
         field_read(&code, vaddr)
     }
 
+    /// Which object has code at an address, and where in it: its place in `loaded`, and the
+    /// address as linked.
+    pub(super) fn at(&self, address: u64) -> Option<(usize, u64)> {
+        // The newest first: an older one may have been unloaded.
+        self.loaded.iter().enumerate().rev().find_map(|(index, loaded)| {
+            let mapping = &loaded.mapping;
+            let bias = loaded.object.load_bias(mapping.start, mapping.file_offset, true)?;
+            let inside = (mapping.start..mapping.end).contains(&address);
+            inside.then(|| (index, address.wrapping_sub(bias)))
+        })
+    }
+
     /// Learns the target's tables from its memory, or, while it is not yet
     /// relocated, from the file.
     ///

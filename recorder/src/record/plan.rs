@@ -48,6 +48,16 @@ pub(super) enum Program {
     CallBegin,
     CallEnd,
     DraftAccepted,
+    SchedulerBegin,
+    SchedulerEnd,
+    /// A list of backends becomes known.
+    Backends,
+    SplitBegin,
+    SplitEnd,
+    CopyBegin,
+    CopyEnd,
+    WaitBegin,
+    WaitEnd,
     /// Records nothing; for calibration.
     Nothing,
 }
@@ -71,6 +81,15 @@ impl Program {
             Self::CallBegin => "call begin",
             Self::CallEnd => "call end",
             Self::DraftAccepted => "draft accepted",
+            Self::SchedulerBegin => "scheduler begin",
+            Self::SchedulerEnd => "scheduler end",
+            Self::Backends => "backends",
+            Self::SplitBegin => "split begin",
+            Self::SplitEnd => "split end",
+            Self::CopyBegin => "copy begin",
+            Self::CopyEnd => "copy end",
+            Self::WaitBegin => "wait begin",
+            Self::WaitEnd => "wait end",
             Self::Nothing => "empty",
         }
     }
@@ -83,7 +102,17 @@ impl Program {
     }
 
     pub(super) fn on_return(self) -> bool {
-        matches!(self, Self::DecodeEnd | Self::UbatchEnd | Self::GraphEnd | Self::CallEnd)
+        matches!(
+            self,
+            Self::DecodeEnd
+                | Self::UbatchEnd
+                | Self::GraphEnd
+                | Self::CallEnd
+                | Self::SchedulerEnd
+                | Self::SplitEnd
+                | Self::CopyEnd
+                | Self::WaitEnd
+        )
     }
 }
 
@@ -172,6 +201,59 @@ const COMPUTE: &[Function] = &[
     ),
 ];
 
+/// Functions that copy tensors, by where their arguments are; twin of `enum copy_call`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Call {
+    Tensor = 1,
+    TensorAsync = 2,
+    Set = 3,
+    SetAsync = 4,
+    Get = 5,
+    GetAsync = 6,
+    ByBackend = 7,
+}
+
+impl Call {
+    pub(super) const fn cookie(self) -> u64 {
+        (self as u64) << 16
+    }
+}
+
+/// The flag `COPY_TIMES`: the argument behind the size is how often.
+const TIMES: u64 = 16 << 16;
+
+const fn copy(symbol: &'static str, call: Call, args: &'static [Arg], flags: u64) -> Function {
+    let begin = function(symbol, Level::Graph, Program::CopyBegin, args);
+    Function { end: Some(Program::CopyEnd), cookie: call.cookie() | flags, ..begin }
+}
+
+const SIX: &[Arg] = &[Arg::Rdi, Arg::Rsi, Arg::Rdx, Arg::Rcx, Arg::R8, Arg::R9];
+
+/// What goes to which backend. The backends' own functions are found in their tables, see
+/// backends.rs.
+const OFFLOAD: &[Function] = &[
+    Function {
+        end: Some(Program::SchedulerEnd),
+        ..function("ggml_backend_sched_graph_compute_async", Level::Graph, Program::SchedulerBegin, TWO)
+    },
+    function("ggml_backend_sched_new", Level::Graph, Program::Backends, &[Arg::Rdi, Arg::Rsi, Arg::Rdx]),
+    copy("ggml_backend_tensor_copy", Call::Tensor, TWO, 0),
+    copy("ggml_backend_tensor_copy_async", Call::TensorAsync, &[Arg::Rdx, Arg::Rcx], 0),
+    copy("ggml_backend_tensor_set", Call::Set, SIX, 0),
+    copy("ggml_backend_tensor_set_async", Call::SetAsync, SIX, 0),
+    copy("ggml_backend_tensor_get", Call::Get, SIX, 0),
+    copy("ggml_backend_tensor_get_async", Call::GetAsync, SIX, 0),
+    copy("ggml_backend_tensor_set_2d", Call::Set, SIX, TIMES),
+    copy("ggml_backend_tensor_set_2d_async", Call::SetAsync, SIX, TIMES),
+    copy("ggml_backend_tensor_get_2d", Call::Get, SIX, TIMES),
+    copy("ggml_backend_tensor_get_2d_async", Call::GetAsync, SIX, TIMES),
+];
+
+/// Whether it records what the scheduler gives to backends.
+pub(super) fn is_offload(program: Program) -> bool {
+    OFFLOAD.iter().any(|function| function.begin == program || function.end == Some(program))
+}
+
 /// Arrivals at barriers, where the node loop cannot be found: also those inside
 /// of operators, which cost as much and say less.
 const BARRIER: &[Function] = &[function("ggml_barrier", Level::Thread, Program::Barrier, &[])];
@@ -243,7 +325,7 @@ pub(super) fn keep(symbol: &str) -> bool {
 }
 
 fn functions() -> impl Iterator<Item = &'static Function> {
-    [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE, BARRIER]
+    [DECODE_METHODS, DECODE_FUNCTIONS, UBATCH_METHODS, UBATCH_FUNCTIONS, COMPUTE, OFFLOAD, BARRIER]
         .into_iter()
         .chain(inference::all())
         .flatten()
@@ -280,7 +362,7 @@ pub(super) fn points(object: &Object, level: Level, sources: Sources) -> Vec<Poi
     let barrier = if in_loop.is_empty() { BARRIER } else { &[] };
     points.extend(in_loop);
     let functions =
-        [decode, ubatch, COMPUTE, barrier].into_iter().chain(inference::chosen(&symbols)).flatten();
+        [decode, ubatch, COMPUTE, OFFLOAD, barrier].into_iter().chain(inference::chosen(&symbols)).flatten();
     for function in functions.filter(|function| function.level <= level && sources.wants(function.begin)) {
         let mut found: Vec<(&str, Symbol)> =
             object.symbols_matching_unsorted(|symbol| function.matches(symbol)).collect();
@@ -416,6 +498,18 @@ mod tests {
         let later = [Program::KvOperation, Program::CallBegin, Program::CallEnd, Program::DraftAccepted];
         assert_eq!(later.map(Program::event), [13, 14, 15, 16]);
         assert_eq!(EVENT_KINDS.get(10..13), Some(&["graph nodes", "process", "sequence run"][..]));
-        assert_eq!(EVENT_KINDS.get(17..), Some(&["tokens", "experts"][..]));
+        assert_eq!(EVENT_KINDS.get(17..19), Some(&["tokens", "experts"][..]));
+        let later = [
+            Program::SchedulerBegin,
+            Program::SchedulerEnd,
+            Program::Backends,
+            Program::SplitBegin,
+            Program::SplitEnd,
+            Program::CopyBegin,
+            Program::CopyEnd,
+            Program::WaitBegin,
+            Program::WaitEnd,
+        ];
+        assert!(later.iter().all(|program| EVENT_KINDS.get(program.event()) == Some(&program.purpose())));
     }
 }

@@ -1,20 +1,24 @@
 //! One recorded process: its objects, probes, tables and assembler.
 
 use super::assemble::{Assembler, FinishedGraph, Ids};
+use super::backends::Backends;
 use super::budget::{Budget, Setting, Window};
 use super::graphs::{GraphReader, MUL_MAT_ID, RawGraph, RawTensor};
 use super::kernel::{Attachment, Kernel};
 use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
+use super::offload::Unnamed;
 use super::plan::{self, Moe, Point, Program, Sources};
 use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
 use llmtrace_format::Nanos;
 use llmtrace_format::meta::{self, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
+use llmtrace_format::offload::{Direction, OffloadRow};
 use llmtrace_format::tables::LevelChange;
 use nix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +40,19 @@ const LONGEST_NAP: Duration = Duration::from_millis(2);
 
 const BEGINS: &[Program] = &[Program::OpBegin, Program::FusedBegin];
 const OPS: &[Program] = &[Program::OpBegin, Program::FusedBegin, Program::Barrier];
-const GRAPHS: &[Program] = &[Program::GraphBegin, Program::GraphEnd];
+const GRAPHS: &[Program] = &[
+    Program::GraphBegin,
+    Program::GraphEnd,
+    Program::SchedulerBegin,
+    Program::SchedulerEnd,
+    Program::SplitBegin,
+    Program::SplitEnd,
+    Program::CopyBegin,
+    Program::CopyEnd,
+    Program::WaitBegin,
+    Program::WaitEnd,
+];
+const COPIES: &[Program] = &[Program::CopyBegin, Program::CopyEnd];
 
 /// What all processes of a recording share.
 pub(super) struct Common {
@@ -46,6 +62,7 @@ pub(super) struct Common {
     pub(super) exact_begins: bool,
     pub(super) moe: Moe,
     pub(super) sources: Sources,
+    pub(super) offload: bool,
     pub(super) ids: Rc<Ids>,
 }
 
@@ -75,6 +92,7 @@ pub(super) struct Process {
     pub(super) level: Level,
     pub(super) level_reason: String,
     objects: Objects,
+    backends: Backends,
     /// Of each object: the points that are not attached to, and how often that
     /// failed.
     missing: Vec<(Vec<Point>, u32)>,
@@ -122,6 +140,7 @@ impl Process {
             level: common.level,
             level_reason: String::new(),
             objects,
+            backends: Backends::new(ProcessMemory::new(to.pid), to.index),
             missing: Vec::new(),
             points: Vec::new(),
             refusal: None,
@@ -153,6 +172,7 @@ impl Process {
             if common.level >= Level::Graph {
                 points.extend(plan::expert_points(&loaded.object, common.moe));
             }
+            points.retain(|point| common.offload || !plan::is_offload(point.program));
             self.missing.push((points, 0));
         }
         let (mut changed, mut result) = (false, Ok(()));
@@ -295,6 +315,11 @@ impl Process {
         match self.objects.learn(&ProcessMemory::new(self.to.pid)) {
             Ok(learned) => {
                 self.graphs.has_uid = self.objects.has("ggml_graph_next_uid");
+                if !learned.tensor.is_newest() {
+                    // The kernel side would read other fields.
+                    kernel.detach(self.to.index, COPIES);
+                    self.points.retain(|(point, _)| !COPIES.contains(&point.program));
+                }
                 if self.learn_failure.take().is_some() {
                     // They were detached when nobody could name the nodes.
                     self.switch(kernel, OPS, self.ops_attached);
@@ -309,6 +334,68 @@ impl Process {
             }
             Err(error) => self.learn_failure = Some(error.to_string()),
         }
+    }
+
+    /// Looks at backends that became known, and attaches to their functions. Returns whether
+    /// the description of the recording changed.
+    pub(super) fn meet_backends(&mut self, kernel: &mut Kernel, recording: &mut Recording) -> bool {
+        if self.assembler.offload.told.is_empty() || self.gone {
+            return false;
+        }
+        // Until the tables are known, the scheduler tells nothing.
+        let Some(learned) = self.graphs.learned.clone() else {
+            self.assembler.offload.forget_told();
+            return false;
+        };
+        let told = std::mem::take(&mut self.assembler.offload.told);
+        let first = recording.backends.len() as u32;
+        let mut found = self.backends.meet(&told, &learned, &self.objects, first);
+        let there = |new: &(Point, usize)| {
+            let mut points = self.points.iter();
+            points.any(|(old, object)| {
+                (old.program, old.file_offset, *object) == (new.0.program, new.0.file_offset, new.1)
+            })
+        };
+        found.points.retain(|point| !there(point));
+        if !learned.tensor.is_newest() {
+            found.points.retain(|(point, _)| !COPIES.contains(&point.program));
+        }
+        let mut by_object: BTreeMap<usize, Vec<Point>> = BTreeMap::new();
+        for (point, index) in &found.points {
+            by_object.entry(*index).or_default().push(point.clone());
+        }
+        for (index, points) in by_object.into_iter().filter(|_| self.graphs_attached) {
+            let Some(loaded) = self.objects.loaded.get(index) else { continue };
+            if let (_, Err(error)) = kernel.attach(self.to, &loaded.object.path(), &points) {
+                log::warn!("{error:#}");
+            }
+        }
+        self.points.extend(found.points);
+        let changed = !found.backends.is_empty();
+        recording.backends.extend(found.backends);
+        changed
+    }
+
+    /// Says what the addresses in a row stand for; `None` for what cannot be read in this build.
+    fn named(&mut self, unnamed: Unnamed, writer: &mut Sink) -> Option<OffloadRow> {
+        let mut row = unnamed.row;
+        match &mut row {
+            OffloadRow::Run(_) => {}
+            OffloadRow::Split(split) => split.backend = self.backends.index(unnamed.backend),
+            OffloadRow::Sync(sync) => sync.backend = self.backends.index(unnamed.backend),
+            OffloadRow::Copy(copy) => {
+                let learned = self.graphs.learned.clone().filter(|learned| learned.tensor.is_newest())?;
+                let [source, target] =
+                    unnamed.ends.map(|end| self.backends.memory_of(end, Some(&learned), &self.objects));
+                copy.direction = Direction::between(source.is_host, target.is_host) as u8;
+                copy.source = self.backends.of_memory(&source);
+                copy.target = self.backends.of_memory(&target);
+                copy.source_memory = writer.string(&source.name).0;
+                copy.target_memory = writer.string(&target.name).0;
+                copy.tensor = writer.string(&unnamed.tensor).0;
+            }
+        }
+        Some(row)
     }
 
     fn take(&mut self, learned: Learned, writer: &mut Sink, recording: &mut Recording) {
@@ -460,6 +547,11 @@ impl Process {
             }
         }
         selected.iter().try_for_each(|selected| writer.push_selected(selected))?;
+        for unnamed in std::mem::take(&mut self.assembler.offload.rows) {
+            if let Some(row) = self.named(unnamed, writer) {
+                writer.push_offload(row)?;
+            }
+        }
         Ok(())
     }
 

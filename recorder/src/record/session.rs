@@ -118,6 +118,7 @@ impl Session {
                 exact_begins: options.exact_begins,
                 moe: options.moe,
                 sources: options.sources,
+                offload: options.offload,
                 ids: Rc::new(Ids::default()),
             },
             kernel,
@@ -279,6 +280,13 @@ impl Session {
         let Self { rings, bulk, processes, family, .. } = self;
         let more = rings.drain(now, |event| take(event, processes, family));
         bulk.drain(rings.passed(), |record| take_bulk(record, processes));
+        let mut met = false;
+        for process in &mut self.processes {
+            met |= process.meet_backends(&mut self.kernel, &mut self.recording);
+        }
+        if met {
+            self.describe()?;
+        }
         for process in self.processes.iter_mut().filter(|process| process.replaced) {
             self.kernel.detach_process(process.to.index);
         }

@@ -259,11 +259,17 @@ impl Canvas<'_> {
     }
 
     /// A lane's name, left of it.
-    pub(crate) fn name(&self, row: &Row, gutter: Rect, open: &Open) {
+    pub(crate) fn name(&self, open: &Open, row: &Row, gutter: Rect) {
         let strong = matches!(row.kind, Kind::Thread(_));
         let color = if strong { self.colors.text } else { self.colors.weak };
         let at = pos2(gutter.left() + 8.0, gutter.center().y);
-        self.painter.text(at, Align2::LEFT_CENTER, row.name(open), FontId::proportional(12.0), color);
+        // Names of backends come from the recorded program.
+        let mut job =
+            egui::text::LayoutJob::simple_singleline(row.name(open), FontId::proportional(12.0), color);
+        job.wrap = egui::text::TextWrapping::truncate_at_width(gutter.width() - 12.0);
+        let galley = self.painter.layout_job(job);
+        let at = Align2::LEFT_CENTER.anchor_size(at, galley.size()).min;
+        self.painter.galley(at, galley, color);
     }
 }
 

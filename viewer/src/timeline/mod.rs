@@ -9,10 +9,12 @@
 //! │ calls    │      ▪ sample ▪ sample        what happens between micro-batches
 //! │ KV cells │ ▁▂▂▃▃▄▄▅▅▁▁▂                  in use, and operations on them
 //! │ recorded │ thread │ graph │ thread      level and marks, where they changed
+//! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
 mod around;
+mod backends;
 mod input;
 mod lanes;
 mod levels;
@@ -185,6 +187,10 @@ impl Timeline {
                 let share = (y - row.top) / row.height;
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
             }
+            Kind::Backend(backend) => {
+                let share = (y - row.top) / row.height;
+                backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
+            }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
                 bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
@@ -225,6 +231,7 @@ impl Timeline {
                 Kind::Calls => around::paint_calls(&canvas, cx.open),
                 Kind::Cells => around::paint_cells(&canvas, cx.open),
                 Kind::Levels => levels::paint(&canvas, cx.open),
+                Kind::Backend(backend) => backends::paint(&canvas, cx.open, backend),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
@@ -237,9 +244,12 @@ impl Timeline {
             }
             let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
             let canvas = Canvas { painter: &everywhere, ..canvas };
-            canvas.name(row, gutter, cx.open);
+            canvas.name(cx.open, row, gutter);
             announce_row(ui, row, rect, cx.open);
         }
+        let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
+        let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect: grid };
+        backends::paint_lines(&canvas, cx.open, rows, all.top());
         paint_losses(
             &everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())),
             grid,
@@ -268,6 +278,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Token(token)) => token.range,
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
+            Some(Hit::Backend(item)) => item.range(),
             Some(Hit::Level(Moment::Range(range))) => range.range,
             Some(Hit::Around(found)) => match found.range() {
                 Some(range) => range,
@@ -291,6 +302,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                     What::Buckets { .. } => Command::Seek(Seek::Longest { lane, range: bar.range }),
                 });
             }
+            Some(Hit::Backend(item)) => cx.commands.push(Command::SelectRange(item.range())),
             Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
             Some(Hit::Around(found)) => cx.commands.push(match found.range() {
                 Some(range) => Command::SelectRange(range),

@@ -1,10 +1,10 @@
 //! Which lanes there are, and where.
 
-use super::{around, levels};
+use super::{around, backends, levels};
 use crate::state::Open;
 use crate::theme::{
-    CELLS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT, SEQUENCE_HEIGHT,
-    TOKENS_HEIGHT,
+    BACKEND_HEIGHT, CELLS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT,
+    SEQUENCE_HEIGHT, TOKENS_HEIGHT,
 };
 
 /// What a lane shows.
@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Calls,
     /// Cells of KV caches.
     Cells,
+    /// What one backend was given.
+    Backend(u32),
     /// One place in the thread pool.
     Thread(u32),
 }
@@ -44,6 +46,7 @@ impl Row {
             Kind::Sequence(lane) => around::sequence_name(open, lane),
             Kind::Calls => "calls".into(),
             Kind::Cells => "KV cells".into(),
+            Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
             Kind::Thread(lane) => llmtrace_analysis::lane_name(lane),
         }
     }
@@ -82,6 +85,9 @@ pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
     }
     if levels::any(open) {
         used = add(Kind::Levels, LEVELS_HEIGHT);
+    }
+    for lane in backends::lanes(open) {
+        used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);
     }
     let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
     let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();

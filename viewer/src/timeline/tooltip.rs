@@ -2,7 +2,7 @@
 
 use super::around::{self, Around};
 use super::lanes::token_names;
-use super::levels;
+use super::{backends, levels};
 use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
@@ -23,6 +23,8 @@ pub(crate) enum Hit {
     Around(Around),
     /// What was recorded, or a mark.
     Level(levels::Moment),
+    /// What a backend was given.
+    Backend(backends::Item),
     /// A bar of a thread's lane, and its place in the list of bars.
     Bar { lane: u32, index: usize, bar: Bar },
 }
@@ -35,6 +37,7 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
         Hit::Graph(span) => graph_ui(ui, open, span),
         Hit::Around(found) => around::found_ui(ui, open, found, time),
         Hit::Level(found) => levels::found_ui(ui, open, found),
+        Hit::Backend(item) => backends::found_ui(ui, open, item),
         Hit::Bar { bar, .. } => match &bar.what {
             What::Span(_, span) => span_ui(ui, open, span),
             What::Folded(_, span) => {

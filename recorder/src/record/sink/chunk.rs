@@ -7,6 +7,7 @@ use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::inference::InferenceRow;
+use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{
     Decode, Expert, GraphSpan, LevelChange, Loss, Mark, Selection, Thread, Ubatch,
 };
@@ -30,6 +31,7 @@ pub(super) struct Chunk {
     /// Those of the selections, in their order.
     experts: Vec<Expert>,
     pub(super) inference: Vec<InferenceRow>,
+    pub(super) offload: Vec<OffloadRow>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -60,7 +62,11 @@ impl Chunk {
             spans.clear();
         }
         self.threads = threads.into_iter().filter_map(|id| live.thread(id)).collect();
-        let graphs = self.graph_spans.iter().map(|row| row.graph);
+        let of_splits = self.offload.iter().filter_map(|row| match row {
+            OffloadRow::Split(split) => Some(split.graph),
+            _ => None,
+        });
+        let graphs = self.graph_spans.iter().map(|row| row.graph).chain(of_splits);
         self.graphs = graphs.filter_map(|id| Some((id, live.graph(id)?))).collect();
         Ok(())
     }
@@ -77,6 +83,7 @@ impl Chunk {
             + size_of_val(&self.selections[..])
             + size_of_val(&self.experts[..])
             + size_of_val(&self.inference[..])
+            + size_of_val(&self.offload[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -99,6 +106,7 @@ impl Chunk {
             }
         }
         self.inference.iter().for_each(|row| writer.push_inference(*row));
+        self.offload.iter().for_each(|row| writer.push_offload(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }

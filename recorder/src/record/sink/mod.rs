@@ -32,6 +32,7 @@ use files::Files;
 use live::Live;
 use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Graph, Recording, StrId};
+use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{Header, OpSpan};
 use ring::Ring;
@@ -136,6 +137,15 @@ impl Sink {
         match &mut self.out {
             Out::Files(files) => files.put(&self.live, |segment| segment.selected(selected))?,
             Out::Ring(ring) => ring.open.selected(selected),
+        }
+        Ok(())
+    }
+
+    /// Takes a row of what the scheduler gives to backends; a split comes behind its graph.
+    pub(super) fn push_offload(&mut self, row: OffloadRow) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.offload(row, &self.live))?,
+            Out::Ring(ring) => ring.open.offload.push(row),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Recording};
+use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::summary::MAX_SUMMARY_BYTES;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
 use llmtrace_format::{Header, Nanos, OpSpan, RawBlock, Writer};
@@ -21,7 +22,7 @@ const EXPERT_BYTES: u64 = 32;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 15;
+const TABLES: u64 = 19;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -250,6 +251,21 @@ impl<M: Medium> Segment<M> {
             let Selected { selection, experts } = selected;
             self.writer.push_selection(*selection);
             experts.iter().try_for_each(|row| self.writer.push_expert(selection.time, *row))?;
+            true
+        })
+    }
+
+    /// Adds a row of what the scheduler gives to backends, and a split's graph.
+    pub(super) fn offload(&mut self, row: OffloadRow, live: &Live) -> Result<bool> {
+        if let OffloadRow::Split(split) = &row
+            && split.graph != NONE
+            && let Some(graph) = live.graph(split.graph)
+            && !self.graph(split.graph, &graph)?
+        {
+            return Ok(false);
+        }
+        Ok(self.fits(ROW_BYTES)? && {
+            self.writer.push_offload(row);
             true
         })
     }
