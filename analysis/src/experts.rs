@@ -322,9 +322,8 @@ impl<'a> Sums<'a> {
     fn compute(&self, tensor: &Tensor) -> Option<u64> {
         let name = self.trace.file.string(tensor.name);
         let nodes = self.trace.nodes()?.iter();
-        let of_it = nodes.filter(|node| {
-            node.key.as_ref().is_some_and(|key| key.name == name && key.op == MUL_MAT_ID)
-        });
+        let of_it = nodes
+            .filter(|node| node.key.as_ref().is_some_and(|key| key.name == name && key.op == MUL_MAT_ID));
         Some(of_it.map(|node| node.compute).fold(0, u64::saturating_add))
     }
 

@@ -151,6 +151,9 @@ pub struct Recording {
     pub max_overhead_permille: u32,
     /// Operators are recorded for one token in so many; 0 and 1 for all.
     pub window: u32,
+    /// How experts of a mixture are recorded, or why they are not, in words. Empty before
+    /// version 1.2.
+    pub experts: String,
 }
 
 /// One of several processes in a recording.

@@ -6,8 +6,9 @@ use llmtrace_format::meta::{
     TensorType,
 };
 use llmtrace_format::tables::{
-    Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
-    Losses, Mark, Marks, NodeTotals, Phase, Thread, Ubatch, Ubatches,
+    Buckets, Decode, Decodes, ExecutionTotals, Expert, Experts, GraphSpan, GraphSpans, LevelChange,
+    LevelChanges, Loss, Losses, Mark, Marks, NodeTotals, Phase, Selection, SelectionStatus, Selections,
+    Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{ColumnSet, Header, OpSpan, OpSpans, Source, TraceFile, Writer};
 use std::fmt::Write as _;
@@ -36,6 +37,8 @@ fn constants_keep_their_values() {
         (kind::LOSSES, 32),
         (kind::LEVEL_CHANGES, 33),
         (kind::MARKS, 34),
+        (kind::SELECTIONS, 40),
+        (kind::EXPERTS, 41),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -71,6 +74,7 @@ fn every_table() -> Vec<u8> {
         processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
         max_overhead_permille: 50,
         window: 1,
+        experts: "where their weights are gathered".into(),
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -136,6 +140,24 @@ fn every_table() -> Vec<u8> {
     writer.push_level_change(change);
     let label = writer.string("slow token").0;
     writer.push_mark(Mark { time: 70, label });
+    for (id, status) in [(0, SelectionStatus::Whole), (1, SelectionStatus::Partial)] {
+        let recorded = 2 - id;
+        writer.push_selection(Selection {
+            id,
+            time: 110 + u64::from(id),
+            graph_span: id,
+            node: 1,
+            tokens: 2,
+            used: 2,
+            recorded,
+            status: status as u8,
+        });
+        for token in 0..recorded {
+            let expert = |expert, weight| Expert { selection: id, token, expert, weight };
+            writer.push_expert(110 + u64::from(id), expert(300 + token, 0.5f32.to_bits())).unwrap();
+            writer.push_expert(110 + u64::from(id), expert(7, NONE)).unwrap();
+        }
+    }
     let ending = Ending {
         reason: "interrupted".into(),
         events: 99,
@@ -211,6 +233,7 @@ fn describe(trace: &TraceFile) -> String {
         ); )+ };
     }
     rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
+    rows!(Selections Experts);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }
