@@ -6,6 +6,7 @@
 
 use crate::{Phase, Trace};
 use llmtrace_format::meta::{Level, Recording};
+use llmtrace_format::tables::Selections;
 use std::collections::HashMap;
 
 /// Entry and return of a decode call and of its micro-batch.
@@ -23,6 +24,22 @@ pub fn probe_nanos(trace: &Trace, phase: Phase) -> Option<u64> {
         trace.graph_spans.iter().filter(|span| of_phase(span.ubatch)).map(|span| u64::from(span.probe_hits));
     let offload = offload_nanos(trace, phase, recording);
     let in_graphs = hits.fold(0u64, u64::saturating_add).saturating_mul(in_graph);
+    let gathered = price(recording, "experts").unwrap_or(0);
+    let graphs: HashMap<u32, u32> = trace.graph_spans.iter().map(|row| (row.id, row.ubatch)).collect();
+    let mut experts = 0u64;
+    trace.file.read_all::<Selections>(
+        |_, table| {
+            let of_it = table
+                .graph_span
+                .iter()
+                .filter_map(|span| graphs.get(span))
+                .filter(|&&ubatch| of_phase(ubatch));
+            experts = experts.saturating_add(of_it.count() as u64);
+        },
+        // Opening and `experts` say what is damaged.
+        &mut Vec::new(),
+    );
+    let in_graphs = in_graphs.saturating_add(experts.saturating_mul(gathered));
     let calls = trace.ubatches.iter().filter(|row| row.phase == phase as u8).count() as u64;
     Some(
         in_graphs

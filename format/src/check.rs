@@ -119,6 +119,8 @@ struct Checker<'a> {
     /// References that can be judged once all blocks were seen.
     to_graphs: Vec<(BlockInfo, Vec<u32>)>,
     to_ubatches: Vec<(BlockInfo, Vec<u32>)>,
+    /// The same of selections.
+    to_graph_spans: Vec<(BlockInfo, Vec<u32>)>,
     to_decodes: Vec<(BlockInfo, Vec<u32>)>,
     /// Where each lane has come.
     ends: HashMap<u32, Nanos>,
@@ -137,6 +139,7 @@ impl<'a> Checker<'a> {
             graph_spans: HashMap::new(),
             to_graphs: Vec::new(),
             to_ubatches: Vec::new(),
+            to_graph_spans: Vec::new(),
             to_decodes: Vec::new(),
             ends: HashMap::new(),
             summaries: Summaries::new(file),
@@ -230,10 +233,8 @@ impl<'a> Checker<'a> {
             }
             kind::SELECTIONS => {
                 let Some(table) = self.read::<Selections>(info) else { return };
-                let spans = table.graph_span.iter().filter(|span| !self.graph_spans.contains_key(span));
-                let gone = spans.count() as u64;
-                self.problems.add(ProblemKind::NoGraphSpan, info, Selections::NAME, gone);
-                return self.times(info, Selections::NAME, &table.time, &table.time);
+                self.times(info, Selections::NAME, &table.time, &table.time);
+                return self.to_graph_spans.push((*info, table.graph_span));
             }
             kind::EXPERTS => self.file.read::<Experts>(info, ColumnSet::ALL).map(drop),
             kind::MARKS => {
@@ -316,6 +317,10 @@ impl<'a> Checker<'a> {
         for (info, ids) in std::mem::take(&mut self.to_graphs) {
             let gone = ids.iter().filter(|id| **id != NONE && !self.graphs.contains_key(id)).count();
             self.problems.add(ProblemKind::NoGraph, &info, GraphSpans::NAME, gone as u64);
+        }
+        for (info, ids) in std::mem::take(&mut self.to_graph_spans) {
+            let gone = ids.iter().filter(|id| !self.graph_spans.contains_key(id)).count();
+            self.problems.add(ProblemKind::NoGraphSpan, &info, Selections::NAME, gone as u64);
         }
         for (info, ids) in std::mem::take(&mut self.to_ubatches) {
             let gone = ids.iter().filter(|id| **id != NONE && !self.ubatches.contains(id)).count();

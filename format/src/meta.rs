@@ -156,6 +156,9 @@ pub struct Recording {
     /// Backends that the programs' schedulers know; rows name them by their place here.
     /// Empty before version 1.2.
     pub backends: Vec<Backend>,
+    /// How experts of a mixture are recorded, or why they are not, in words. Empty before
+    /// version 1.2.
+    pub experts: String,
 }
 
 /// Something that can be recorded.

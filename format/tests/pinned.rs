@@ -13,8 +13,9 @@ use llmtrace_format::offload::{
     Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
 };
 use llmtrace_format::tables::{
-    Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
-    Losses, Mark, Marks, NodeTotals, Phase, Thread, Ubatch, Ubatches,
+    Buckets, Decode, Decodes, ExecutionTotals, Expert, Experts, GraphSpan, GraphSpans, LevelChange,
+    LevelChanges, Loss, Losses, Mark, Marks, NodeTotals, Phase, Selection, SelectionStatus, Selections,
+    Thread, Ubatch, Ubatches,
 };
 use llmtrace_format::{ColumnSet, Header, OpSpan, OpSpans, Source, TraceFile, Writer};
 use std::fmt::Write as _;
@@ -52,6 +53,8 @@ fn constants_keep_their_values() {
         (kind::COPIES, 46),
         (kind::SYNCS, 47),
         (kind::SCHEDULER_RUNS, 48),
+        (kind::SELECTIONS, 40),
+        (kind::EXPERTS, 41),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -101,6 +104,7 @@ fn every_table() -> Vec<u8> {
             process: 0,
             synchronizes: true,
         }],
+        experts: "where their weights are gathered".into(),
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -168,6 +172,24 @@ fn every_table() -> Vec<u8> {
     writer.push_mark(Mark { time: 70, label });
     inference_rows().into_iter().for_each(|row| writer.push_inference(row));
     push_offload(&mut writer);
+    for (id, status) in [(0, SelectionStatus::Whole), (1, SelectionStatus::Partial)] {
+        let recorded = 2 - id;
+        writer.push_selection(Selection {
+            id,
+            time: 110 + u64::from(id),
+            graph_span: id,
+            node: 1,
+            tokens: 2,
+            used: 2,
+            recorded,
+            status: status as u8,
+        });
+        for token in 0..recorded {
+            let expert = |expert, weight| Expert { selection: id, token, expert, weight };
+            writer.push_expert(110 + u64::from(id), expert(300 + token, 0.5f32.to_bits())).unwrap();
+            writer.push_expert(110 + u64::from(id), expert(7, NONE)).unwrap();
+        }
+    }
     let ending = Ending {
         reason: "interrupted".into(),
         events: 99,
@@ -329,8 +351,7 @@ fn describe(trace: &TraceFile) -> String {
     }
     rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
     rows!(SequenceRuns KvOperations Calls Speculations Tokens);
-    rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals
-        SchedulerRuns Splits Copies Syncs);
+    rows!(SchedulerRuns Splits Copies Syncs Selections Experts);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }

@@ -14,6 +14,8 @@ mod doctor;
 mod elsewhere;
 #[path = "record/errors.rs"]
 mod errors;
+#[path = "record/experts.rs"]
+mod experts;
 #[path = "record/invariants.rs"]
 mod invariants;
 #[path = "record/outputs.rs"]

@@ -22,6 +22,8 @@ HEAD_DIM = 64
 Q8_0_BLOCK = 32
 CONTEXT_TOKENS = 4096
 TEXT_SPECIALS = ("bos", "eos", "unknown", "padding")
+# With these zero, every layer adds nothing: each router sees the token's embedding, normalised.
+PLANTED_ZEROS = ("attn_output.weight", "ffn_down_exps.weight")
 SPACE = "\u2581"  # SentencePiece's mark for a space
 
 
@@ -79,6 +81,8 @@ def add_weights(writer, args, vocab):
     def project(name, *shape):
         scale = 1.0 / math.sqrt(shape[-1])
         data = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+        if args.planted and name.endswith(PLANTED_ZEROS):
+            data[:] = 0
         if name.endswith("ffn_gate_inp.weight"):
             writer.add_tensor(name, data)
         else:
@@ -137,6 +141,11 @@ def parse_args():
     parser.add_argument("--embd", type=int, default=256, metavar="N", help="embedding length")
     parser.add_argument("--vocab", type=int, default=8192, metavar="N", help="ordinary tokens")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--planted",
+        action="store_true",
+        help="let layers add nothing, so that embedding and router alone decide which experts",
+    )
     args = parser.parse_args()
     if not args.tokenizer_from.is_file():
         parser.error(f"no such model: {args.tokenizer_from}")

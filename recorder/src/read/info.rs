@@ -1,6 +1,6 @@
 //! `llmtrace info`: what was recorded, where, when and how.
 
-use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, three};
+use super::text::{Columns, bytes, clean, count, duration, heading, known, pairs, percent, plural, three};
 use super::{Input, open, print_json};
 use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
@@ -42,6 +42,8 @@ struct Info<'a> {
     target: Option<&'a Target>,
     processes: &'a [Process],
     contexts: usize,
+    /// How experts were recorded, or why not.
+    experts: Option<&'a str>,
     max_overhead_percent: Option<f64>,
     window: u32,
     sources: &'a [Source],
@@ -140,6 +142,7 @@ impl<'a> Info<'a> {
             target: recording.map(|recording| &recording.target),
             processes: recording.map_or(&[], |recording| &recording.processes),
             contexts: contexts(trace),
+            experts: recording.map(|r| r.experts.as_str()).filter(|how| !how.is_empty()),
             max_overhead_percent: recording
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
                 .filter(|percent| *percent > 0.0),
@@ -277,6 +280,21 @@ impl<'a> Info<'a> {
         Ok(())
     }
 
+    /// How experts were recorded, when there are any, and how many.
+    fn experts(&self) -> String {
+        let rows =
+            |name: &str| self.tables.iter().find(|table| table.table == name).map_or(0, |table| table.rows);
+        match (rows(Selections::NAME), self.experts) {
+            (0, _) | (_, None) => String::new(),
+            (selections, Some(how)) => format!(
+                "{} of {}, {}",
+                plural(rows(Experts::NAME), "expert", "experts"),
+                plural(selections, "selection", "selections"),
+                clean(how)
+            ),
+        }
+    }
+
     /// Hits of each kind of probe, over all threads.
     fn hits(&self) -> Vec<String> {
         let mut hits: Vec<(&str, u64)> = Vec::new();
@@ -374,6 +392,7 @@ impl<'a> Info<'a> {
             ("ended", ended),
             ("events", if self.ending.is_some() { events } else { format!("{} lost", count(lost)) }),
             ("cost", closed(cost)),
+            ("experts", self.experts()),
             ("threads", format!("{} in {} places", count(self.threads as u64), self.lanes.len())),
             ("op spans", format!("{}, {per_span}", count(self.op_spans))),
             (

@@ -11,6 +11,7 @@ mod backends;
 mod check;
 mod compact;
 mod cut;
+mod experts;
 mod export;
 mod import;
 mod info;
@@ -39,6 +40,8 @@ pub(crate) enum Read {
     Summary(summary::Args),
     /// Show where the time went, by operator, name, layer, thread or token
     Stats(stats::Args),
+    /// Show which experts of a mixture tokens were sent to, layer by layer
+    Experts(experts::Args),
     /// Say what is wrong with a file, and rescue what can be read
     Check(check::Args),
     /// Write a time range as a trace of its own
@@ -60,6 +63,7 @@ impl Read {
             Self::Info(args) => info::run(&args, &mut out)?,
             Self::Summary(args) => summary::run(&args, &mut out)?,
             Self::Stats(args) => stats::run(&args, &mut out)?,
+            Self::Experts(args) => experts::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
             Self::Compact(args) => compact::run(&args, &mut out)?,

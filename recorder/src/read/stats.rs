@@ -45,7 +45,7 @@ fn by_parser() -> impl TypedValueParser<Value = What> {
     })
 }
 
-fn phase_parser() -> impl TypedValueParser<Value = Phase> {
+pub(super) fn phase_parser() -> impl TypedValueParser<Value = Phase> {
     let names = PossibleValuesParser::new(PHASES.map(Phase::name));
     names.map(|name| PHASES.into_iter().find(|phase| phase.name() == name).unwrap_or(Phase::Unknown))
 }

@@ -19,6 +19,7 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Info(args) => info::run(&args, &mut out)?,
         Read::Summary(args) => summary::run(&args, &mut out)?,
         Read::Stats(args) => stats::run(&args, &mut out)?,
+        Read::Experts(args) => experts::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
         Read::Cut(args) => cut::run(&args, &mut out)?,
         Read::Compact(args) => compact::run(&args, &mut out)?,

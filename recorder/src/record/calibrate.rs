@@ -43,8 +43,9 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
         Program::DecodeBegin,
         Program::SplitBegin,
         Program::CopyBegin,
+        Program::ExpertsGathered,
     ] {
-        if !emulated {
+        if !emulated || program == Program::ExpertsGathered && !host::knows_loops() {
             break;
         }
         let nanos = hammer.measure_probed(kernel, rings, program, hammer.site.clone())?.saturating_sub(plain);
@@ -144,13 +145,32 @@ pub(crate) fn hammer() -> Result<()> {
     for line in std::io::stdin().lines() {
         let calls: u32 = line?.trim().parse()?;
         let params = [0u32, 1, 0, 0];
+        let values: [u32; 8] = std::array::from_fn(|expert| expert as u32);
+        let ids = tensor(&[(2, 8), (3, 1), (6, 4), (7, 32), (10, 1), (31, address(&values))]);
+        let node = tensor(&[(20, address(&ids))]);
         let begin = Instant::now();
-        for call in 0..calls {
-            black_box(struck(black_box(&params), u64::from(call)));
+        for _ in 0..calls {
+            black_box(struck(black_box(&params), address(&node)));
         }
         println!("{}", begin.elapsed().as_nanos());
     }
     Ok(())
+}
+
+/// What the programs read of a tensor that gathers by a selection of eight experts
+/// of one token: words of a `struct ggml_tensor` (experts.bpf.h), by place.
+fn tensor(words: &[(usize, u64)]) -> [u64; 42] {
+    let mut tensor = [0; 42];
+    for &(place, word) in words {
+        if let Some(at) = tensor.get_mut(place) {
+            *at = word;
+        }
+    }
+    tensor
+}
+
+fn address<T>(value: &T) -> u64 {
+    std::ptr::from_ref(black_box(value)) as u64
 }
 
 /// Has the shape of the functions that get probed, however it is compiled: its

@@ -45,6 +45,8 @@ pub(super) struct Experts {
     losses: VecDeque<TimeRange>,
     values: usize,
     next_id: Rc<Cell<u32>>,
+    /// Whether what is not seen is to be said.
+    pub(super) wanted: bool,
     pub(super) rows: Vec<Selected>,
 }
 
@@ -78,14 +80,14 @@ struct Piece {
 impl Experts {
     /// Selections are numbered over all processes by `next_id`.
     pub(super) fn new(next_id: Rc<Cell<u32>>) -> Self {
-        Self { next_id, ..Self::default() }
+        Self { next_id, wanted: true, ..Self::default() }
     }
 
     /// A thread begins a graph.
     pub(super) fn graph_begin(&mut self, span: u32, tid: u32, begin: Nanos, known: &Rc<KnownGraph>) {
         // One that did not end never will.
         self.graphs.retain(|graph| graph.tid != tid || graph.end.is_some());
-        if known.gates.is_empty() {
+        if known.gates.is_empty() || !self.wanted {
             return;
         }
         if self.graphs.len() >= MAX_GRAPHS {
@@ -134,13 +136,20 @@ impl Experts {
     /// events up to `until` have been passed on.
     pub(super) fn settle(&mut self, until: Nanos) {
         let ready = |graph: &OpenGraph| {
-            let whole = || graph.gathered.iter().all(|gathered| gathered.status() == SelectionStatus::Whole);
+            let whole = || {
+                let mut all = graph.known.gates.iter().zip(&graph.gathered);
+                all.all(|(gate, gathered)| gate.tokens == 0 || gathered.status() == SelectionStatus::Whole)
+            };
             graph.end.is_some_and(|end| end.saturating_add(GRACE) < until || end < until && whole())
         };
         while let Some(graph) = self.graphs.front().filter(|graph| ready(graph)) {
             let range = TimeRange::new(graph.begin, graph.end.unwrap_or(graph.begin) + 1);
             let lost = self.losses.iter().any(|loss| loss.overlaps(range));
             for (gate, gathered) in graph.known.gates.iter().zip(&graph.gathered) {
+                // Of no tokens: the last layer of a micro-batch without outputs.
+                if gate.tokens == 0 && gathered.time == 0 {
+                    continue;
+                }
                 let id = self.next_id.get();
                 self.next_id.set(id.wrapping_add(1));
                 let selected = gathered.rows(id, gate, graph.span, range.end - 1, lost);
@@ -227,7 +236,7 @@ mod tests {
 
     /// Begins a graph, gives it pieces, and ends it.
     fn selected(pieces: &[(u32, u32, &[u32])], loss: Option<TimeRange>) -> Selected {
-        let mut experts = Experts::default();
+        let mut experts = Experts::new(Rc::default());
         experts.graph_begin(11, 5, 100, &graph());
         for (first, what, values) in pieces {
             experts.piece(150, &record(*first, *what), values);
@@ -277,7 +286,7 @@ mod tests {
 
     #[test]
     fn pieces_of_other_graphs_threads_and_tensors_belong_to_nothing() {
-        let mut experts = Experts::default();
+        let mut experts = Experts::new(Rc::default());
         experts.graph_begin(11, 5, 100, &graph());
         experts.graph_begin(12, 6, 100, &graph());
         let other = bulk_experts { ids: 1, ..record(0, 0) };
@@ -306,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_whole_selection_does_not_wait() {
-        let mut experts = Experts::default();
+        let mut experts = Experts::new(Rc::default());
         experts.graph_begin(11, 5, 100, &graph());
         experts.piece(150, &record(0, 0), &[1, 2, 3, 4, 5, 6]);
         experts.graph_end(11, 200);

@@ -288,11 +288,12 @@ pub(super) fn expert_points(object: &Object, moe: Moe) -> Vec<Point> {
     object.symbol(wanted.symbol).map(points).unwrap_or_default()
 }
 
-/// Why experts of a target with these points are not recorded; empty if they are.
-pub(super) fn no_experts(moe: Moe, points: &[Point]) -> &'static str {
+/// How experts of a target with these points are recorded, or why they are not.
+pub(super) fn experts_given(moe: Moe, points: &[Point]) -> &'static str {
     let has = |program| points.iter().any(|point| point.program == program);
     match moe {
         Moe::Off => "not asked for",
+        _ if !has(Program::GraphBegin) => "below level graph, or no graphs are seen",
         _ if !host::knows_loops() => "the kernel is older than 5.17",
         Moe::Auto if !has(Program::ExpertsGathered) => {
             "the target has no function ggml_compute_forward_get_rows; --moe nodes does without"
@@ -300,7 +301,8 @@ pub(super) fn no_experts(moe: Moe, points: &[Point]) -> &'static str {
         Moe::Nodes if !has(Program::ExpertsBegin) => {
             "the target has no function ggml_cpu_extra_compute_forward"
         }
-        _ => "",
+        Moe::Auto => "where their weights are gathered",
+        Moe::Nodes => "at each node",
     }
 }
 

@@ -91,6 +91,8 @@ pub(super) struct Process {
     pub(super) graphs: GraphReader,
     pub(super) level: Level,
     pub(super) level_reason: String,
+    /// How experts are recorded, or why they are not.
+    pub(super) experts_given: &'static str,
     objects: Objects,
     backends: Backends,
     /// Of each object: the points that are not attached to, and how often that
@@ -139,6 +141,7 @@ impl Process {
             graphs: GraphReader::new(ProcessMemory::new(to.pid), common.ids.clone()),
             level: common.level,
             level_reason: String::new(),
+            experts_given: "",
             objects,
             backends: Backends::new(ProcessMemory::new(to.pid), to.index),
             missing: Vec::new(),
@@ -304,6 +307,8 @@ impl Process {
         }
         let of_ops = points.iter().filter(|point| OPS.contains(&point.program));
         self.budget.set_stepped(of_ops.into_iter().any(|point| !point.site.emulated));
+        self.experts_given = plan::experts_given(common.moe, &points);
+        self.assembler.experts.wanted = common.moe != Moe::Off;
         self.level = level;
         self.level_reason = reason;
     }

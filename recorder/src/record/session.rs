@@ -356,6 +356,7 @@ impl Session {
             self.recording.target = main.target(self.launched);
             self.recording.level = main.level;
             self.recording.level_reason = main.level_reason.clone();
+            self.recording.experts = main.experts_given.to_owned();
         }
         self.recording.processes = self.processes.iter().map(Process::described).collect();
         self.recording.probes.clear();

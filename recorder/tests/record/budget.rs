@@ -68,6 +68,8 @@ fn runs(recorder: u32) -> u64 {
     let of_probes = |program: &&serde_json::Value| {
         let name = program["name"].as_str().unwrap_or_default();
         ids.contains(&program["id"].as_u64().unwrap_or(0)) && !name.starts_with("process_")
+            // Runs of these give records of another channel, or none.
+            && !name.starts_with("experts_")
     };
     let runs = programs.as_array().unwrap().iter().filter(of_probes).filter(|p| p["name"] != "nothing");
     runs.map(|program| program["run_cnt"].as_u64().unwrap_or(0)).sum()
