@@ -65,6 +65,16 @@ fn offload_nanos(trace: &Trace, phase: Phase, recording: &Recording) -> u64 {
         .saturating_add((others as u64).saturating_mul(2).saturating_mul(call))
 }
 
+/// Estimated nanoseconds that probes of calls, KV operations and drafts took, between decode
+/// calls; `None` when the recorder did not measure the price of a hit.
+pub fn around_nanos(trace: &Trace) -> Option<u64> {
+    let recording = trace.file.recording.as_ref()?;
+    let call = price(recording, "decode begin").or_else(|| price_in_graph(recording))?;
+    let around = &trace.inference;
+    let hits = 2 * around.calls.len() + around.kv.len() + around.speculations.len();
+    Some((hits as u64).saturating_mul(call))
+}
+
 /// The price of a hit while a graph runs: begins of nodes, and as many or more
 /// arrivals at barriers at level `thread`.
 fn price_in_graph(recording: &Recording) -> Option<u64> {

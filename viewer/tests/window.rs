@@ -5,6 +5,7 @@ use egui::accesskit::Role;
 use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, TouchPhase, pos2, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
+use llmtrace_analysis::TimeRange;
 use llmtrace_analysis::synth::{Options, bytes};
 use llmtrace_viewer::app::ViewerApp;
 use llmtrace_viewer::command::Command;
@@ -341,4 +342,44 @@ fn changes_of_what_is_recorded_and_marks_have_a_lane() {
     click(&mut harness, at(0.75));
     let range = opened(&harness).range.expect("the range of the level");
     assert_eq!((range.begin, range.end), (500_000_000, 1_000_000_000));
+}
+
+/// The recorded server of the samples.
+fn server() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces/gemma3-270m-server-1t.llmtrace")
+}
+
+#[test]
+fn sequences_calls_and_the_kv_cache_have_lanes_and_details() {
+    let mut harness = harness();
+    open(&mut harness, &server());
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let lanes = texts(&harness);
+    for lane in ["seq 0", "seq 1", "seq 2", "calls", "KV cells"] {
+        assert!(lanes.contains(&format!("{lane}\n")), "{lane} is missing: {lanes}");
+    }
+    assert!(!lanes.contains("private"), "it has no ids of tokens");
+    let trace = opened(&harness).trace.clone();
+    let request = trace.around().requests.last().expect("requests").clone();
+    apply(&mut harness, Command::SelectRange(TimeRange::new(request.begin, request.end)));
+    let details = texts(&harness);
+    for text in ["Requests", "Calls around graphs", "sample", "KV cache at the end"] {
+        assert!(details.contains(text), "{text} is missing: {details}");
+    }
+    let prompt = format!("{}\n", request.prompt_tokens);
+    assert!(details.contains(&prompt), "{details}");
+}
+
+#[test]
+fn a_private_file_says_so() {
+    use llmtrace_analysis::format::inference::{InferenceRow, TokenRow};
+    use llmtrace_analysis::format::{Header, Writer};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("private.llmtrace");
+    let mut writer = Writer::new(Vec::new(), Header::new(0, 0)).unwrap();
+    writer.push_inference(InferenceRow::Token(TokenRow { time: 5, token: 7, ..TokenRow::default() }));
+    std::fs::write(&path, writer.finish(&Default::default()).unwrap()).unwrap();
+    let mut harness = harness();
+    open(&mut harness, &path);
+    assert!(texts(&harness).contains("private: prompts and answers can be read"), "{}", texts(&harness));
 }

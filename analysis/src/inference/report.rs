@@ -24,6 +24,9 @@ pub struct InferenceReport {
     pub calls: Vec<CallSummary>,
     /// Speculative decoding; `None` when there was none, or it was not recorded.
     pub speculation: Option<SpeculationSummary>,
+    /// Estimated milliseconds that probes of calls, KV operations and drafts took; `None` when
+    /// the price of a hit was not measured.
+    pub around_probes_ms: Option<f64>,
     /// Whether the file has ids of tokens, from which prompts and answers can be read.
     pub has_tokens: bool,
 }
@@ -126,6 +129,7 @@ pub fn report(trace: &Trace) -> InferenceReport {
         attention: attention(trace),
         calls: call_summaries(trace, None),
         speculation: speculation(trace, None),
+        around_probes_ms: crate::price::around_nanos(trace).map(millis),
         has_tokens: !trace.inference.tokens.is_empty(),
     }
 }

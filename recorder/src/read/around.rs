@@ -20,6 +20,10 @@ pub(super) fn facts(found: &InferenceReport) -> Vec<(&'static str, String)> {
             format!("p50 {median}, max {most}, {}", plural(sample.count, "call", "calls")),
         ));
     }
+    if let Some(ms) = found.around_probes_ms.filter(|ms| *ms > 0.0) {
+        let sum = duration(ms * 1e6);
+        facts.push(("  its probes", format!("about {sum} in all, for calls, the KV cache and drafts")));
+    }
     facts.extend(found.speculation.as_ref().map(|drafts| ("speculation", speculation(drafts))));
     facts.extend(found.kv.iter().map(|kv| ("KV cache", kv_cache(kv))));
     if let Some(tokens) = found.tokens_of_unknown_sequence.filter(|tokens| *tokens > 0) {

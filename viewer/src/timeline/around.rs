@@ -4,6 +4,7 @@ use super::lanes::Canvas;
 use super::paint::Quads;
 use crate::state::Open;
 use crate::text;
+use crate::theme::MIN_BAR;
 use egui::{Color32, Rect, Stroke, Ui, pos2};
 use llmtrace_analysis::format::constants::NONE;
 use llmtrace_analysis::format::inference::{
@@ -12,6 +13,8 @@ use llmtrace_analysis::format::inference::{
 use llmtrace_analysis::inference::{KvCurve, Request, SequenceKey, Step};
 use llmtrace_analysis::{Nanos, TimeRange};
 
+/// How many items may lie inside of another one and still leave it in sight.
+const DEEP: usize = 256;
 /// Sequences with a lane of their own; the others share one.
 const OWN_LANES: usize = 16;
 
@@ -71,7 +74,7 @@ impl Around {
 /// The item that a time lies in, of items by begin; the innermost.
 fn inside<T>(items: &[T], time: Nanos, range: impl Fn(&T) -> TimeRange) -> Option<&T> {
     let after = items.partition_point(|item| range(item).begin <= time);
-    let recent = items.get(after.saturating_sub(256)..after).unwrap_or_default();
+    let recent = items.get(after.saturating_sub(DEEP)..after).unwrap_or_default();
     recent.iter().rev().find(|item| time < range(item).end)
 }
 
@@ -106,12 +109,39 @@ pub(crate) fn cells_at(open: &Open, time: Nanos, slack: Nanos, share: f32) -> Op
     near.find(of_it).copied().map(Around::Operation).or(Some(Around::Cells(at)))
 }
 
+/// Calls `draw` for items in sight, by begin; those that end within a pixel of one that was
+/// drawn are left out. A long one after a short one is not, as it would be by
+/// [`Canvas::each_in_sight`].
+fn each_visible<'a, T>(
+    canvas: &Canvas<'_>,
+    items: &'a [T],
+    range: impl Fn(&T) -> TimeRange,
+    mut draw: impl FnMut(Rect, &'a T),
+) {
+    let window = canvas.view.range();
+    let pixel = canvas.view.nanos_from_pixels(MIN_BAR);
+    // Those before may reach into the window, and lie around others.
+    let first = items.partition_point(|item| range(item).begin < window.begin).saturating_sub(DEEP);
+    let mut drawn = 0;
+    for item in items.get(first..).unwrap_or_default() {
+        let item_range = range(item);
+        if item_range.begin >= window.end {
+            break;
+        }
+        if item_range.end >= window.begin && (drawn == 0 || item_range.end >= drawn) {
+            draw(canvas.bar(item_range), item);
+            drawn = item_range.begin.saturating_add(pixel);
+        }
+    }
+}
+
 /// Draws a lane of sequences.
 pub(crate) fn paint_sequences(canvas: &Canvas<'_>, open: &Open, lane: usize) {
     let mut quads = Quads::new(canvas.rect, 256);
     let mut labels = Vec::new();
     for (key, steps) in sequences_of(open, lane) {
-        canvas.each_in_sight(
+        each_visible(
+            canvas,
             steps,
             |step| step.range,
             |bar, step| {
@@ -126,7 +156,8 @@ pub(crate) fn paint_sequences(canvas: &Canvas<'_>, open: &Open, lane: usize) {
         // A line as long as each request.
         let requests: Vec<&Request> =
             open.trace.around().requests.iter().filter(|request| request.key == *key).collect();
-        canvas.each_in_sight(
+        each_visible(
+            canvas,
             &requests,
             |request| TimeRange::new(request.begin, request.end),
             |bar, _| {
@@ -165,7 +196,8 @@ fn step_names(step: &Step) -> [String; 2] {
 pub(crate) fn paint_calls(canvas: &Canvas<'_>, open: &Open) {
     let mut quads = Quads::new(canvas.rect, 256);
     let mut labels = Vec::new();
-    canvas.each_in_sight(
+    each_visible(
+        canvas,
         &open.trace.inference.calls,
         |call| TimeRange::new(call.begin, call.end),
         |bar, call| {
@@ -206,31 +238,30 @@ pub(crate) fn paint_cells(canvas: &Canvas<'_>, open: &Open) {
         let top = canvas.rect.top() + each * index as f32;
         let band = Rect::from_x_y_ranges(canvas.rect.x_range(), top..=(top + each - 1.0));
         let most = curve.most().max(1) as f32;
-        let next = |at: usize| curve.points.get(at + 1).map_or(end, |point| point.time);
-        let points: Vec<(TimeRange, u64)> = curve
-            .points
-            .iter()
-            .enumerate()
-            .map(|(at, point)| (TimeRange::new(point.time, next(at)), point.cells))
-            .collect();
+        let color = if curve.whole { canvas.colors.decode[0] } else { canvas.colors.weak };
         let mut quads = Quads::new(band, 256);
-        canvas.each_in_sight(
-            &points,
-            |point| point.0,
-            |bar, (range, cells)| {
-                let high = *cells as f32 / most * band.height();
-                // Without the gap that bars have.
-                let right = bar.right().max(canvas.bar(TimeRange::new(range.end, range.end)).left());
-                let bar =
-                    Rect::from_min_max(pos2(bar.left(), band.bottom() - high), pos2(right, band.bottom()));
-                let color = if curve.whole { canvas.colors.decode[0] } else { canvas.colors.weak };
-                quads.rect(bar, color.gamma_multiply(0.7));
-            },
-        );
+        let (window, pixel) = (canvas.view.range(), canvas.view.nanos_from_pixels(MIN_BAR));
+        let points = &curve.points;
+        let mut at = points.partition_point(|point| point.time <= window.begin).saturating_sub(1);
+        while let Some(point) = points.get(at).filter(|point| point.time < window.end) {
+            let next_pixel = point.time.saturating_add(pixel);
+            let rest = points.get(at..).unwrap_or_default();
+            let after = at + rest.partition_point(|point| point.time < next_pixel).max(1);
+            // Of what happens within a pixel the last holds until the next one.
+            let cells = points.get(after - 1).map_or(0, |point| point.cells);
+            let until = points.get(after).map_or(end, |point| point.time);
+            let left = canvas.rect.left() + canvas.view.x_from_time(point.time);
+            let right = canvas.rect.left() + canvas.view.x_from_time(until);
+            let high = cells as f32 / most * band.height();
+            let bar = Rect::from_min_max(pos2(left, band.bottom() - high), pos2(right, band.bottom()));
+            quads.rect(bar, color.gamma_multiply(0.7));
+            at = after;
+        }
         canvas.painter.add(quads.into_shape());
         let rows: Vec<&KvOperationRow> =
             open.trace.inference.kv.iter().filter(|row| of_curve(row, curve)).collect();
-        canvas.each_in_sight(
+        each_visible(
+            canvas,
             &rows,
             |row| TimeRange::new(row.time, row.time),
             |bar, row| {
