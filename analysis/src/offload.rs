@@ -6,6 +6,7 @@
 
 mod work;
 
+use crate::stats::{millis, opt_millis};
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Backend, NameSource, StrId};
@@ -138,9 +139,11 @@ pub struct BackendTotals {
     /// Their nodes.
     pub nodes: u64,
     /// Nanoseconds in calls that computed a split, or only gave it to the device.
+    #[serde(rename = "host_ms", serialize_with = "millis")]
     pub host_nanos: u64,
     /// Nanoseconds from such calls to the end of the next wait: the device was not busy longer
     /// for them. `None` when nobody waited for one of them.
+    #[serde(rename = "bound_ms", serialize_with = "opt_millis")]
     pub bound_nanos: Option<u64>,
     /// Floating point operations and bytes read and written, by the shapes of the nodes; of
     /// those splits whose nodes are known.
@@ -150,6 +153,7 @@ pub struct BackendTotals {
     /// Calls that waited for it.
     pub waits: u64,
     /// Nanoseconds in them.
+    #[serde(rename = "wait_ms", serialize_with = "millis")]
     pub wait_nanos: u64,
     /// Copies from elsewhere into its memory.
     pub copies_in: CopySums,
@@ -165,6 +169,7 @@ pub struct CopySums {
     /// Bytes.
     pub bytes: u64,
     /// Nanoseconds in the calls.
+    #[serde(rename = "ms", serialize_with = "millis")]
     pub nanos: u64,
 }
 

@@ -144,9 +144,9 @@ pub(crate) fn some_layers(form: Form) {
 pub(crate) fn all_layers(form: Form) {
     let trace = record(form, "max", &["--level", "graph"]);
     check(&trace);
-    // All but the row of the embedding is computed there.
+    // All but the row of the embedding, and what the device does not know, is computed there.
     for pattern in patterns(&trace) {
-        assert_eq!(pattern.last().map(String::as_str), Some("Vulkan0"), "{pattern:?}");
+        assert!(pattern.iter().any(|backend| backend == "Vulkan0"), "{pattern:?}");
     }
     let nodes = |name: &str| {
         let splits = trace.offload.splits.iter().filter(|split| backend_name(&trace, split.backend) == name);
