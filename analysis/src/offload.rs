@@ -155,9 +155,9 @@ pub struct BackendTotals {
     /// Nanoseconds in them.
     #[serde(rename = "wait_ms", serialize_with = "millis")]
     pub wait_nanos: u64,
-    /// Copies from elsewhere into its memory.
+    /// Copies from elsewhere into its device's memory.
     pub copies_in: CopySums,
-    /// Copies from its memory to elsewhere.
+    /// Copies from its device's memory to elsewhere.
     pub copies_out: CopySums,
 }
 
@@ -257,11 +257,13 @@ pub fn totals(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> 
     for copy in offload.copies.iter().filter(|copy| wanted(copy.begin)) {
         let key = (copy.direction, copy.source_memory, copy.target_memory);
         copies.entry(key).or_default().add(copy);
-        if copy.source == copy.target && copy.source_memory == copy.target_memory {
-            continue;
-        }
-        for (backend, is_in) in [(copy.target, true), (copy.source, false)] {
-            if backend != NONE {
+        // A device's driver may have memory of the host, too.
+        let direction = Direction::from_u8(copy.direction);
+        let between = direction == Direction::DeviceToDevice && copy.source != copy.target;
+        let is_in = between || direction == Direction::HostToDevice;
+        let is_out = between || direction == Direction::DeviceToHost;
+        for (backend, is_in, counts) in [(copy.target, true, is_in), (copy.source, false, is_out)] {
+            if counts && backend != NONE {
                 let totals = all.entry(backend).or_insert_with(|| named(trace, backend));
                 let sums = if is_in { &mut totals.copies_in } else { &mut totals.copies_out };
                 sums.add(copy);

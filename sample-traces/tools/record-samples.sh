@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Records the traces in sample-traces/ again, with target/release/llmtrace. Wants an idle machine
-# with at least two cores. Usage: record-samples.sh [NAME...], by default all three.
+# with at least two cores. Usage: record-samples.sh [NAME...], by default all.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=.ci/lib.sh
@@ -13,12 +13,17 @@ moe="$CACHE/models/qwen3moe-synthetic-8x32x512.gguf"
 
 # record NAME MODEL THREADS: about 120 tokens of prefill, 71 of decode.
 record() {
-    local output=sample-traces/$1.llmtrace model=$2 threads=$3 bytes
+    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$2" --threads "$3" \
+        --prompt-tokens 128 --tokens 72
+}
+
+# record_command NAME COMMAND...
+record_command() {
+    local output=sample-traces/$1.llmtrace bytes
+    shift
     echo "record-samples: recording $output"
     # A trace that is too large never takes the place of a good one.
-    as_root "$llmtrace" record -o "$output.new" --level thread -- \
-        "$PYTHON" sample-traces/tools/generate.py --model "$model" --threads "$threads" \
-        --prompt-tokens 128 --tokens 72
+    as_root "$llmtrace" record -o "$output.new" --level thread -- "$@"
     bytes=$(stat -c %s "$output.new")
     if [[ $bytes -gt $max_bytes ]]; then
         echo "record-samples: $bytes bytes, more than $max_bytes: $output.new" >&2
@@ -26,6 +31,17 @@ record() {
     fi
     mv "$output.new" "$output"
     echo "record-samples: $bytes bytes: $output"
+}
+
+# record_offload NAME LAYERS: the same build with some layers on Vulkan, that is on Mesa's llvmpipe.
+record_offload() {
+    local build=$CACHE/builds/vulkan-3.22.1
+    sample-traces/tools/setup-builds.sh vulkan-3.22.1
+    if [[ -f $build/skipped ]]; then
+        echo "record-samples: no $1: $(<"$build/skipped")" >&2
+        exit 1
+    fi
+    record_command "$1" "$build/as-shipped/run" 2 24 "$2"
 }
 
 record_sample() {
@@ -39,6 +55,7 @@ record_sample() {
                 --layers 8 --experts 32 --used 4 --embd 512 --seed 1
         record "$1" "$moe" 2
         ;;
+    gemma3-270m-vulkan9-2t) record_offload "$1" 9 ;;
     *)
         echo "record-samples: no such sample: $1" >&2
         exit 2
@@ -54,7 +71,7 @@ fi
 .ci/setup.sh build
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
-[[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t
+[[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-vulkan9-2t
 for name in "$@"; do
     record_sample "$name"
 done

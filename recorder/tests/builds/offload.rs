@@ -84,7 +84,9 @@ fn check(trace: &Trace) {
         let split = offload.splits.iter().find(|split| split.id == copy.split).expect("its split");
         assert!(copy.end < split.begin && copy.run == split.run);
     }
-    assert!(offload.copies.iter().all(|copy| copy.direction != Direction::Unknown as u8));
+    // Memory that loading the model used may be gone before it was looked at; that is unknown, then.
+    let mut of_runs = offload.copies.iter().filter(|copy| copy.run != NONE);
+    assert!(of_runs.all(|copy| copy.direction != Direction::Unknown as u8));
     // Somebody waits for all that a device was given.
     assert!(
         offload
@@ -153,9 +155,10 @@ pub(crate) fn all_layers(form: Form) {
         splits.map(|split| u64::from(split.nodes)).sum::<u64>()
     };
     assert!(nodes("Vulkan0") > 10 * nodes("CPU"));
-    // Each token's logits come back.
+    // The last layer's row of each token comes back: the output's weights are the embedding's,
+    // which stays with the CPU.
     let back = trace.offload.copies.iter().filter(|copy| copy.direction == Direction::DeviceToHost as u8);
-    assert!(back.filter(|copy| copy.bytes >= 262_144 * F32).count() >= 3);
+    assert!(back.filter(|copy| copy.bytes == EMBEDDING * F32).count() >= 3);
 }
 
 pub(crate) fn switched_off(form: Form) {
