@@ -279,7 +279,7 @@ pub fn totals(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> 
             sums,
         })
         .collect();
-    copies.sort_by(|a, b| b.sums.bytes.cmp(&a.sums.bytes));
+    copies.sort_by_key(|row| std::cmp::Reverse(row.sums.bytes));
     let runs = offload.runs.iter().filter(|run| wanted(run.begin)).count() as u64;
     OffloadTotals { runs, backends: all.into_values().collect(), copies }
 }
