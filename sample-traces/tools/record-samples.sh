@@ -41,7 +41,7 @@ record_offload() {
         echo "record-samples: no $1: $(<"$build/skipped")" >&2
         exit 1
     fi
-    record_command "$1" "$build/as-shipped/run" 2 24 "$2"
+    record_command "$1" "$build/as-shipped/run" 2 12 "$2"
 }
 
 record_sample() {

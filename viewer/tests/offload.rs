@@ -34,7 +34,7 @@ fn harness(sample: &str) -> Harness<'static, ViewerApp> {
     let context = harness.ctx.clone();
     harness.state_mut().open(&context, path);
     harness.run_steps(3);
-    harness.state_mut().apply(&context, Command::ShowPage(Page::Timeline));
+    harness.state_mut().apply(&context, Command::Show(Page::Timeline));
     harness.run_steps(3);
     harness
 }
