@@ -6,6 +6,7 @@
 
 mod work;
 
+use crate::stats::{millis, opt_millis};
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Backend, NameSource, StrId};
@@ -138,9 +139,11 @@ pub struct BackendTotals {
     /// Their nodes.
     pub nodes: u64,
     /// Nanoseconds in calls that computed a split, or only gave it to the device.
+    #[serde(rename = "host_ms", serialize_with = "millis")]
     pub host_nanos: u64,
     /// Nanoseconds from such calls to the end of the next wait: the device was not busy longer
     /// for them. `None` when nobody waited for one of them.
+    #[serde(rename = "bound_ms", serialize_with = "opt_millis")]
     pub bound_nanos: Option<u64>,
     /// Floating point operations and bytes read and written, by the shapes of the nodes; of
     /// those splits whose nodes are known.
@@ -150,10 +153,11 @@ pub struct BackendTotals {
     /// Calls that waited for it.
     pub waits: u64,
     /// Nanoseconds in them.
+    #[serde(rename = "wait_ms", serialize_with = "millis")]
     pub wait_nanos: u64,
-    /// Copies from elsewhere into its memory.
+    /// Copies from elsewhere into its device's memory.
     pub copies_in: CopySums,
-    /// Copies from its memory to elsewhere.
+    /// Copies from its device's memory to elsewhere.
     pub copies_out: CopySums,
 }
 
@@ -165,6 +169,7 @@ pub struct CopySums {
     /// Bytes.
     pub bytes: u64,
     /// Nanoseconds in the calls.
+    #[serde(rename = "ms", serialize_with = "millis")]
     pub nanos: u64,
 }
 
@@ -252,11 +257,13 @@ pub fn totals(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> 
     for copy in offload.copies.iter().filter(|copy| wanted(copy.begin)) {
         let key = (copy.direction, copy.source_memory, copy.target_memory);
         copies.entry(key).or_default().add(copy);
-        if copy.source == copy.target && copy.source_memory == copy.target_memory {
-            continue;
-        }
-        for (backend, is_in) in [(copy.target, true), (copy.source, false)] {
-            if backend != NONE {
+        // A device's driver may have memory of the host, too.
+        let direction = Direction::from_u8(copy.direction);
+        let between = direction == Direction::DeviceToDevice && copy.source != copy.target;
+        let is_in = between || direction == Direction::HostToDevice;
+        let is_out = between || direction == Direction::DeviceToHost;
+        for (backend, is_in, counts) in [(copy.target, true, is_in), (copy.source, false, is_out)] {
+            if counts && backend != NONE {
                 let totals = all.entry(backend).or_insert_with(|| named(trace, backend));
                 let sums = if is_in { &mut totals.copies_in } else { &mut totals.copies_out };
                 sums.add(copy);
@@ -272,7 +279,7 @@ pub fn totals(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> 
             sums,
         })
         .collect();
-    copies.sort_by(|a, b| b.sums.bytes.cmp(&a.sums.bytes));
+    copies.sort_by_key(|row| std::cmp::Reverse(row.sums.bytes));
     let runs = offload.runs.iter().filter(|run| wanted(run.begin)).count() as u64;
     OffloadTotals { runs, backends: all.into_values().collect(), copies }
 }

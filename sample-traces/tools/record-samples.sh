@@ -13,16 +13,17 @@ moe="$CACHE/models/qwen3moe-synthetic-8x32x512.gguf"
 
 # record NAME MODEL THREADS: about 120 tokens of prefill, 71 of decode.
 record() {
-    record_command "$1" generate.py --model "$2" --threads "$3" --prompt-tokens 128 --tokens 72
+    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$2" --threads "$3" \
+        --prompt-tokens 128 --tokens 72
 }
 
-# record_command NAME SCRIPT ARGUMENT...
+# record_command NAME COMMAND...
 record_command() {
-    local output=sample-traces/$1.llmtrace script=sample-traces/tools/$2 bytes
-    shift 2
+    local output=sample-traces/$1.llmtrace bytes
+    shift
     echo "record-samples: recording $output"
     # A trace that is too large never takes the place of a good one.
-    as_root "$llmtrace" record -o "$output.new" --level thread -- "$PYTHON" "$script" "$@"
+    as_root "$llmtrace" record -o "$output.new" --level thread -- "$@"
     bytes=$(stat -c %s "$output.new")
     if [[ $bytes -gt $max_bytes ]]; then
         echo "record-samples: $bytes bytes, more than $max_bytes: $output.new" >&2
@@ -30,6 +31,17 @@ record_command() {
     fi
     mv "$output.new" "$output"
     echo "record-samples: $bytes bytes: $output"
+}
+
+# record_offload NAME LAYERS: the same build with some layers on Vulkan, that is on Mesa's llvmpipe.
+record_offload() {
+    local build=$CACHE/builds/vulkan-3.22.1
+    sample-traces/tools/setup-builds.sh vulkan-3.22.1
+    if [[ -f $build/skipped ]]; then
+        echo "record-samples: no $1: $(<"$build/skipped")" >&2
+        exit 1
+    fi
+    record_command "$1" "$build/as-shipped/run" 2 12 "$2"
 }
 
 record_sample() {
@@ -45,8 +57,10 @@ record_sample() {
         ;;
     gemma3-270m-server-1t)
         # Three slots for seven requests, with different prompts and lengths.
-        record_command "$1" serve.py --model "$MODEL" --slots 3 --requests 7 --tokens 16
+        record_command "$1" "$PYTHON" sample-traces/tools/serve.py --model "$MODEL" --slots 3 --requests 7 \
+            --tokens 16
         ;;
+    gemma3-270m-vulkan9-2t) record_offload "$1" 9 ;;
     *)
         echo "record-samples: no such sample: $1" >&2
         exit 2
@@ -62,7 +76,8 @@ fi
 .ci/setup.sh build
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
-[[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t
+[[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t \
+    gemma3-270m-vulkan9-2t
 for name in "$@"; do
     record_sample "$name"
 done

@@ -88,16 +88,20 @@ impl Backends {
                 known_rest == rest && known.device == device && (known_name == name || !is_code(name))
             };
             // Each context has its own backends of the same devices; one row is enough.
-            let known = self.known.values().find(same).map(|known| known.index);
+            let known = self.known.values().find(same).map(|known| (known.index, known.functions));
             if known.is_none() && !is_code(name) {
                 continue;
             }
-            let index = known.unwrap_or_else(|| {
+            let (index, functions) = known.unwrap_or_else(|| {
                 let backend = self.describe(address, functions, device, &layout, objects);
                 let index = first + found.backends.len() as u32;
+                log::debug!(
+                    "backend {} at {address:x}: functions {functions:x?}, device {device:x}",
+                    backend.name
+                );
                 found.points.extend(points(&backend.name, functions, objects));
                 found.backends.push(backend);
-                index
+                (index, functions)
             });
             self.known.insert(address, Known { index, device, functions });
         }

@@ -84,7 +84,9 @@ fn check(trace: &Trace) {
         let split = offload.splits.iter().find(|split| split.id == copy.split).expect("its split");
         assert!(copy.end < split.begin && copy.run == split.run);
     }
-    assert!(offload.copies.iter().all(|copy| copy.direction != Direction::Unknown as u8));
+    // Memory that loading the model used may be gone before it was looked at; that is unknown, then.
+    let mut of_runs = offload.copies.iter().filter(|copy| copy.run != NONE);
+    assert!(of_runs.all(|copy| copy.direction != Direction::Unknown as u8));
     // Somebody waits for all that a device was given.
     assert!(
         offload
@@ -144,18 +146,19 @@ pub(crate) fn some_layers(form: Form) {
 pub(crate) fn all_layers(form: Form) {
     let trace = record(form, "max", &["--level", "graph"]);
     check(&trace);
-    // All but the row of the embedding is computed there.
+    // All but the row of the embedding, and what the device does not know, is computed there.
     for pattern in patterns(&trace) {
-        assert_eq!(pattern.last().map(String::as_str), Some("Vulkan0"), "{pattern:?}");
+        assert!(pattern.iter().any(|backend| backend == "Vulkan0"), "{pattern:?}");
     }
     let nodes = |name: &str| {
         let splits = trace.offload.splits.iter().filter(|split| backend_name(&trace, split.backend) == name);
         splits.map(|split| u64::from(split.nodes)).sum::<u64>()
     };
     assert!(nodes("Vulkan0") > 10 * nodes("CPU"));
-    // Each token's logits come back.
+    // The last layer's row of each token comes back: the output's weights are the embedding's,
+    // which stays with the CPU.
     let back = trace.offload.copies.iter().filter(|copy| copy.direction == Direction::DeviceToHost as u8);
-    assert!(back.filter(|copy| copy.bytes >= 262_144 * F32).count() >= 3);
+    assert!(back.filter(|copy| copy.bytes == EMBEDDING * F32).count() >= 3);
 }
 
 pub(crate) fn switched_off(form: Form) {
