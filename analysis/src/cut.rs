@@ -9,7 +9,7 @@ use llmtrace_format::offload::{self, OffloadRow};
 use llmtrace_format::tables::{
     Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selections, Table, Ubatches,
 };
-use llmtrace_format::{BlockInfo, ColumnSet, Error, OpSpans, Result, Warning, Writer};
+use llmtrace_format::{BlockInfo, ColumnSet, Error, Header, OpSpans, Result, Warning, Writer};
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
@@ -157,11 +157,15 @@ fn rewrite<W: Write>(
     progress: Progress<'_>,
 ) -> Result<(W, CutReport)> {
     let kept = Kept::new(trace, range);
+    let original = trace.file.header;
+    // What is written is of this version, whatever was read.
+    let header = Header::new(original.start_unix_nanos, original.start_monotonic_nanos);
     let mut cutter = Cutter {
         trace,
         range,
-        writer: Writer::new(sink, trace.file.header)?,
+        writer: Writer::new(sink, header)?,
         pending: 0,
+        last_lane: None,
         report: CutReport::default(),
     };
     cutter.writer.remember_graph_spans();
@@ -241,6 +245,8 @@ struct Cutter<'a, W: Write> {
     range: TimeRange,
     writer: Writer<W>,
     pending: usize,
+    /// Lane of the last block of op spans.
+    last_lane: Option<u32>,
     report: CutReport,
 }
 
@@ -354,6 +360,11 @@ impl<W: Write> Cutter<'_, W> {
             self.report.warnings.push(Warning::Unreadable { what: OpSpans::NAME, offset: info.offset });
             return Ok(());
         };
+        // A writer writes the blocks of all lanes together, by lane.
+        if self.last_lane.is_some_and(|last| info.lane <= last) {
+            self.writer.lanes_are_even()?;
+        }
+        self.last_lane = Some(info.lane);
         for span in table.spans(info.range).filter(|span| touches(span.begin, span.end(), self.range)) {
             self.writer.push_op_span(info.lane, span)?;
             self.report.op_spans += 1;

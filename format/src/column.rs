@@ -90,7 +90,18 @@ pub(crate) fn encode_periodic(values: &[u64], period: usize, out: &mut Vec<u8>) 
     Some(encoding::PERIODIC)
 }
 
-/// Decodes a column of `rows` values; `None` when the bytes are not exactly that.
+/// About how many bytes zstd makes of these.
+pub(crate) fn packed(bytes: &[u8]) -> usize {
+    zstd::bulk::compress(bytes, 3).map_or(bytes.len(), |packed| packed.len().min(bytes.len()))
+}
+
+/// Whether this build knows the encoding of a table's column.
+pub(crate) fn is_known(encoding: u8) -> bool {
+    encoding <= encoding::SIBLING
+}
+
+/// Decodes a column of `rows` values that needs nothing else; `None` when the bytes
+/// are not exactly that.
 pub fn decode(bytes: &[u8], encoding: u8, rows: u32) -> Option<Vec<u64>> {
     if rows > MAX_ROWS || bytes.len() > MAX_COLUMN_BYTES as usize {
         return None;
@@ -150,16 +161,16 @@ fn whole((values, rest): (Vec<u64>, &[u8])) -> Option<Vec<u64>> {
     rest.is_empty().then_some(values)
 }
 
-fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
 /// A width byte, then that many planes.
-fn planes(values: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
+pub(crate) fn planes(values: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
     let all = values.clone().fold(0, |all, value| all | value);
     let width = match all {
         0..=0xFF => 1,
@@ -174,7 +185,7 @@ fn planes(values: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
 }
 
 /// The values, and the bytes behind them.
-fn from_planes(bytes: &[u8], rows: usize) -> Option<(Vec<u64>, &[u8])> {
+pub(crate) fn from_planes(bytes: &[u8], rows: usize) -> Option<(Vec<u64>, &[u8])> {
     let (&width, bytes) = bytes.split_first()?;
     if !matches!(width, 1 | 2 | 4 | 8) {
         return None;

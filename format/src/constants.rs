@@ -117,6 +117,8 @@ pub mod encoding {
     pub const RUNS: u8 = 3;
     /// Differences to the median of the rows a whole number of periods away.
     pub const PERIODIC: u8 = 4;
+    /// Differences to what another lane's block tells, since 1.2.
+    pub const SIBLING: u8 = 5;
     /// bincode 2 (little endian, fixed-width integers).
     pub const STRUCTURED: u8 = 255;
 }

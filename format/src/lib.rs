@@ -36,6 +36,8 @@ mod raw;
 mod reader;
 mod repair;
 pub mod segment;
+mod sibling;
+mod small;
 mod structured;
 pub mod summary;
 pub mod tables;

@@ -7,11 +7,14 @@ use crate::constants::{
 };
 use crate::footer::{Footer, trailer_from_bytes};
 use crate::meta::{Ending, Graph, Recording, StrId};
+use crate::sibling::{References, Told};
 use crate::summary::LaneSummary;
 use crate::tables::{self, ColumnSet, Table, Threads};
 use crate::{Error, Header, Result, TimeRange, Warning, column, structured};
 use serde::de::DeserializeOwned;
 use std::fs::File;
+
+mod siblings;
 
 /// Where the bytes come from.
 pub enum Source {
@@ -112,6 +115,7 @@ pub struct TraceFile {
     pub summaries: Vec<LaneSummary>,
     /// What is wrong with the file.
     pub warnings: Vec<Warning>,
+    references: References,
 }
 
 impl TraceFile {
@@ -163,6 +167,7 @@ impl TraceFile {
             blocks: Vec::new(),
             summaries: Vec::new(),
             warnings: Vec::new(),
+            references: References::default(),
         };
         if header.minor > VERSION_MINOR {
             let Header { major, minor, .. } = header;
@@ -210,14 +215,26 @@ impl TraceFile {
                 }
                 return Err(Error::MissingColumn { offset: info.offset, column: spec.name });
             };
-            let bytes = self.column_bytes(&block, entry)?;
-            let values = column::decode(&bytes, entry.encoding, info.rows)
-                .ok_or(malformed("a column does not decode"))?;
+            let values = self.values::<T>(&block, entry)?;
             if !table.set_column(index, values) {
                 return Err(malformed("a value is out of range"));
             }
         }
         Ok(table)
+    }
+
+    fn values<T: Table>(&self, block: &Columns<'_>, entry: &DirectoryEntry) -> Result<Vec<u64>> {
+        let info = block.info;
+        let malformed = |why| Error::Malformed { what: "column", offset: block.offset_of(entry), why };
+        if !column::is_known(entry.encoding) {
+            return Err(malformed("its encoding is not known to this build; a newer llmtrace may read it"));
+        }
+        if entry.encoding == encoding::SIBLING {
+            let told = Told::of_id(entry.id).filter(|_| T::KIND == kind::OP_SPANS);
+            return self.sibling(block, entry, told.ok_or(malformed("no other lane tells it"))?);
+        }
+        let bytes = self.column_bytes(block, entry)?;
+        column::decode(&bytes, entry.encoding, info.rows).ok_or(malformed("it does not decode"))
     }
 
     /// Bytes that each column of a block takes in the file, by column id.
@@ -473,6 +490,13 @@ struct Columns<'a> {
     directory: Vec<DirectoryEntry>,
     /// All bytes of the block, or none.
     bytes: Vec<u8>,
+}
+
+impl Columns<'_> {
+    /// Where a column begins in the file.
+    fn offset_of(&self, entry: &DirectoryEntry) -> u64 {
+        self.info.offset + BLOCK_HEADER_LEN as u64 + block::stored_range(entry).0
+    }
 }
 
 #[cfg(test)]

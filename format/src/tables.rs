@@ -88,7 +88,6 @@ pub(crate) fn encode<T: Table>(table: &T) -> Vec<EncodedColumn> {
 pub(crate) fn encode_small<T: Table>(table: &T, period: Option<usize>) -> Vec<EncodedColumn> {
     let mut columns = encode(table);
     let mut values = Vec::with_capacity(table.len());
-    let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, 3).map_or(bytes.len(), |packed| packed.len());
     for ((index, spec), column) in T::COLUMNS.iter().enumerate().zip(&mut columns) {
         if spec.preference != Preference::Planes || column.encoding != encoding::PLANES {
             continue;
@@ -98,7 +97,7 @@ pub(crate) fn encode_small<T: Table>(table: &T, period: Option<usize>) -> Vec<En
         let mut bytes = Vec::new();
         let found = period.and_then(|period| column::encode_periodic(&values, period, &mut bytes));
         if let Some(encoding) = found
-            && packed(&bytes) < packed(&column.bytes)
+            && column::packed(&bytes) < column::packed(&column.bytes)
         {
             (column.encoding, column.bytes) = (encoding, bytes);
         }

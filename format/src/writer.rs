@@ -9,6 +9,7 @@ use crate::nodes::Joiner;
 use crate::offload::{OffloadRow, OffloadTables};
 use crate::raw::{Content, RawBlock, node_ops};
 use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
+use crate::small::Siblings;
 use crate::summary::MAX_SUMMARY_BYTES;
 use crate::tables::{
     self, Decode, Decodes, Expert, Experts, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses,
@@ -25,6 +26,8 @@ const ROWS_PER_BLOCK: usize = 1 << 16;
 const ROWS_PER_SMALL_BLOCK: usize = 1 << 17;
 /// Rows after which experts become a block.
 const EXPERTS_PER_BLOCK: usize = 1 << 18;
+/// Where a small file's blocks may begin for all lanes alike, they do after so many.
+const ROWS_PER_ALIGNED_BLOCK: usize = ROWS_PER_SMALL_BLOCK / 4 * 3;
 /// Graphs of which a writer remembers the operators: of the newest so many ids.
 /// Whoever numbers graphs refers to no older ones.
 pub const MAX_LIVE_GRAPHS: usize = 4096;
@@ -159,6 +162,16 @@ impl<W: Write> Writer<W> {
     /// Takes ten times the time for a smaller file.
     pub fn prefer_small(&mut self) {
         self.small = true;
+    }
+
+    /// All lanes have come equally far: a good place for a small file's blocks to
+    /// begin, so that those of one lane tell those of the others.
+    ///
+    /// # Errors
+    /// When blocks are full and the sink cannot be written.
+    pub fn lanes_are_even(&mut self) -> Result<()> {
+        let full = |lane: &Lane| lane.rows.len() >= ROWS_PER_ALIGNED_BLOCK;
+        if self.small && self.lanes.values().any(full) { self.flush() } else { Ok(()) }
     }
 
     /// The id of a string, which is added when it is new.
@@ -305,7 +318,8 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When a block is full and the sink cannot be written.
     pub fn push_op_span(&mut self, lane_id: u32, span: OpSpan) -> Result<()> {
-        let most = if self.small { ROWS_PER_SMALL_BLOCK } else { ROWS_PER_BLOCK };
+        // A small file's lanes come one after the other, and are better cut where all are even.
+        let most = if self.small { 2 * ROWS_PER_SMALL_BLOCK } else { ROWS_PER_BLOCK };
         let lane = self.lane(lane_id);
         let mut span = span;
         span.begin = span.begin.max(lane.range.end);
@@ -467,6 +481,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_lanes(&mut self) -> Result<()> {
+        let mut siblings = Siblings::default();
         for id in self.lane_ids() {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if lane.rows.is_empty() {
@@ -476,7 +491,11 @@ impl<W: Write> Writer<W> {
             let mut rows = std::mem::take(&mut lane.rows);
             if self.small {
                 let head = BlockHead { kind: kind::OP_SPANS, lane: id, rows: rows.len() as u32, range };
-                self.write(&head, &tables::encode_small(&rows, rows.period()))?;
+                let (columns, independent) = siblings.encode(&rows, range);
+                self.write(&head, &columns)?;
+                if let Some(info) = self.blocks.last().filter(|_| independent) {
+                    siblings.add(*info, &rows);
+                }
             } else {
                 self.write_table(&rows, id, range)?;
             }
