@@ -29,6 +29,7 @@ mod levels;
 pub mod node;
 mod picture;
 pub mod price;
+pub mod rollup;
 mod rows;
 pub mod search;
 pub mod stats;
