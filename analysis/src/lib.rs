@@ -38,6 +38,7 @@ pub mod summary;
 pub mod synth;
 pub mod totals;
 mod trace;
+pub mod work;
 
 pub use cache::{DEFAULT_CACHE_BYTES, Part};
 pub use executions::NodeKey;
