@@ -27,7 +27,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 pub(crate) use summary::print_short_summary;
-pub(crate) use text::clean;
+pub(crate) use text::{clean, pairs as print_pairs};
 
 /// Commands that read a trace.
 #[derive(clap::Subcommand, Debug)]
