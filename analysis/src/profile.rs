@@ -46,6 +46,8 @@ pub struct NodeProfile {
     pub work: Option<Work>,
     /// Sums.
     pub sums: NodeSums,
+    /// Nanoseconds of these that recording cost: its part of what attribution took from nodes.
+    pub probes: u64,
 }
 
 /// Sums over executions of a node; nanoseconds.
@@ -172,12 +174,10 @@ pub fn profile(trace: &Trace, progress: LoadProgress<'_>) -> Result<Profile> {
         all.threads = all.threads.max(state.threads);
     }
     let graphs: HashMap<u32, InGraph> = all.graphs.into_iter().collect();
-    Ok(Profile {
-        calls: attribution::calls(trace, &graphs),
-        nodes: nodes(trace, all.nodes),
-        lanes: lanes(trace, all.lanes),
-        threads: all.threads,
-    })
+    let calls = attribution::calls(trace, &graphs);
+    let mut nodes = nodes(trace, all.nodes);
+    share_probes(&calls, &mut nodes);
+    Ok(Profile { calls, nodes, lanes: lanes(trace, all.lanes), threads: all.threads })
 }
 
 impl State {
@@ -264,9 +264,26 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
                 (Location::default(), key, None)
             }
         };
-        NodeProfile { phase: Phase::from_u8(phase), location: known.0, key: known.1, work: known.2, sums }
+        let (location, key, work) = known;
+        NodeProfile { phase: Phase::from_u8(phase), location, key, work, sums, probes: 0 }
     };
     sorted.into_iter().map(each).collect()
+}
+
+/// A thread hits about one probe a node, so that each execution has an equal part of what
+/// probes cost in nodes.
+fn share_probes(calls: &[CallParts], nodes: &mut [NodeProfile]) {
+    for phase in [Phase::Unknown, Phase::Prefill, Phase::Decode, Phase::Encode] {
+        let calls = calls.iter().filter(|call| call.phase == phase);
+        let cost = calls.fold(0u64, |sum, call| sum.saturating_add(call.probes_in_nodes));
+        let of_phase = |node: &NodeProfile| node.phase == phase;
+        let counts = nodes.iter().filter(|node| of_phase(node)).map(|node| node.sums.count);
+        let executions = counts.fold(0u64, u64::saturating_add).max(1);
+        for node in nodes.iter_mut().filter(|node| of_phase(node)) {
+            let part = u128::from(cost) * u128::from(node.sums.count) / u128::from(executions);
+            node.probes = (part as u64).min(node.sums.balanced);
+        }
+    }
 }
 
 fn lanes(trace: &Trace, sums: HashMap<(u8, u32), [u64; 4]>) -> Vec<LaneProfile> {

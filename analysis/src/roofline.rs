@@ -45,7 +45,8 @@ impl Of {
     }
 }
 
-/// Executions taken together; nanoseconds, operations and bytes are sums.
+/// Executions taken together; nanoseconds, operations and bytes are sums. What recording cost
+/// is taken off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Group {
     /// Executions.
@@ -110,8 +111,9 @@ impl Group {
             self.longest = TimeRange::new(sums.longest.1, sums.longest.1.saturating_add(sums.longest.0));
         }
         self.count = self.count.saturating_add(sums.count);
-        self.wall_nanos = self.wall_nanos.saturating_add(sums.wall);
-        self.balanced_nanos = self.balanced_nanos.saturating_add(sums.balanced);
+        let balanced = sums.balanced.saturating_sub(node.probes);
+        self.wall_nanos = self.wall_nanos.saturating_add(sums.wall.saturating_sub(node.probes));
+        self.balanced_nanos = self.balanced_nanos.saturating_add(balanced);
         let Some(work) = &node.work else { return };
         let times = |value: u64| value.saturating_mul(sums.count);
         let (flops, bytes) = (work.flops.map(times), work.bytes().map(times));
@@ -119,7 +121,7 @@ impl Group {
             self.flops = self.flops.saturating_add(flops);
             self.bytes = self.bytes.saturating_add(bytes);
             self.at_most |= work.at_most;
-            self.known_nanos = self.known_nanos.saturating_add(sums.balanced);
+            self.known_nanos = self.known_nanos.saturating_add(balanced);
             if work.int8 {
                 self.int8_flops = self.int8_flops.saturating_add(flops);
             }

@@ -28,6 +28,8 @@ const CLEAR: f64 = 0.5;
 const SMALL_NANOS: f64 = 10_000.0;
 /// A roof has to be so much longer than the other one to decide.
 const DECIDES: f64 = 1.5;
+/// Below this part of both roofs, something else limits.
+const FAR: f64 = 0.05;
 /// How much longer than ever after an execution takes that waits for a disk.
 const COLD: u64 = 3;
 
@@ -130,8 +132,8 @@ pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
                 verdict.bound = Bound::Overhead;
                 verdict.confidence = if share < 0.2 { Confidence::High } else { Confidence::Medium };
                 verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
-            } else if memory.max(compute) <= 0.0 {
-                return verdict;
+            } else if share < FAR {
+                verdict.evidence.push("far under both roofs".to_owned());
             } else {
                 let ratio = memory.max(compute) / memory.min(compute).max(f64::MIN_POSITIVE);
                 verdict.bound = match ratio {
@@ -199,12 +201,13 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let mut group = Group::default();
         group.add(node, roofs);
-        let cold = cold_nanos(node, &warm, roofs).min(node.sums.balanced);
+        let balanced = group.balanced_nanos;
+        let cold = cold_nanos(node, &warm, roofs).min(balanced);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
-        group.wall_nanos = group.balanced_nanos;
+        group.wall_nanos = balanced;
         let found = of_group(&group, roofs);
-        *nanos.entry(found.bound).or_default() += (node.sums.balanced - cold) as f64;
-        if node.sums.balanced > parts.operators / 10 {
+        *nanos.entry(found.bound).or_default() += (balanced - cold) as f64;
+        if balanced > parts.operators / 10 {
             worst = worst.min(found.confidence);
         }
     }
@@ -226,6 +229,9 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     };
     let by_roof = matches!(verdict.bound, Bound::Memory | Bound::Compute);
     verdict.confidence = if by_roof { clear.min(worst) } else { clear };
+    if verdict.bound == Bound::Unknown {
+        verdict.confidence = Confidence::Low;
+    }
     if verdict.bound == Bound::Io {
         verdict.confidence = verdict.confidence.min(Confidence::Medium);
     }
