@@ -197,7 +197,8 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
     *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
     let warm = warmest(profile);
-    let mut worst = Confidence::High;
+    // Nanoseconds by limit and confidence of the nodes.
+    let mut sure: HashMap<(Bound, Confidence), u64> = HashMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let mut group = Group::default();
         group.add(node, roofs);
@@ -207,9 +208,7 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         group.wall_nanos = balanced;
         let found = of_group(&group, roofs);
         *nanos.entry(found.bound).or_default() += (balanced - cold) as f64;
-        if balanced > parts.operators / 10 {
-            worst = worst.min(found.confidence);
-        }
+        *sure.entry((found.bound, found.confidence)).or_default() += balanced - cold;
     }
     let mut shares: Vec<(Bound, f64)> =
         nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).min(1.0))).collect();
@@ -228,7 +227,14 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         _ => Confidence::Low,
     };
     let by_roof = matches!(verdict.bound, Bound::Memory | Bound::Compute);
-    verdict.confidence = if by_roof { clear.min(worst) } else { clear };
+    let of_nodes = |confidence| sure.get(&(verdict.bound, confidence)).copied().unwrap_or(0);
+    let [low, medium, high] = [Confidence::Low, Confidence::Medium, Confidence::High].map(of_nodes);
+    let nodes = match (low.saturating_add(medium).saturating_add(high) / 2, high, medium) {
+        (half, high, _) if high > half => Confidence::High,
+        (half, high, medium) if high.saturating_add(medium) > half => Confidence::Medium,
+        _ => Confidence::Low,
+    };
+    verdict.confidence = if by_roof { clear.min(nodes) } else { clear };
     if verdict.bound == Bound::Unknown {
         verdict.confidence = Confidence::Low;
     }

@@ -122,6 +122,7 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
         .include_x(right)
         .include_y(edge(f64::min, 1, 8.0) - 0.3)
         .grid_color(colors.line)
+        .x_axis_label("operations a byte")
         .x_axis_formatter(|mark, _| power(mark.value, ""))
         .y_axis_formatter(|mark, _| power(mark.value - 9.0, " Gop/s"))
         .label_formatter(move |at| match at {
