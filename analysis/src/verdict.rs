@@ -31,7 +31,9 @@ const DECIDES: f64 = 1.5;
 /// Below this part of both roofs, something else limits.
 const FAR: f64 = 0.05;
 /// How much longer than ever after an execution takes that waits for a disk.
-const COLD: u64 = 3;
+const COLD: u64 = 2;
+/// How much slower than dot products in the first cache a real matrix product may be.
+const SLOW_PRODUCT: f64 = 8.0;
 
 /// A limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -197,6 +199,8 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
     *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
     let warm = warmest(profile);
+    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
+    let crowded = cpus > 0 && profile.threads > cpus;
     // Nanoseconds by limit and confidence of the nodes.
     let mut sure: HashMap<(Bound, Confidence), u64> = HashMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
@@ -205,10 +209,15 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         let balanced = group.balanced_nanos;
         let cold = cold_nanos(node, &warm, roofs).min(balanced);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
+        // With more threads than CPUs, a thread that computes may not run: what others wait for
+        // looks like computing. Without, the node takes as long as its shortest execution.
+        let alone = node.sums.shortest.saturating_mul(node.sums.count);
+        let late = if crowded { (balanced - cold).saturating_sub(alone) } else { 0 };
+        *nanos.entry(Bound::Synchronisation).or_default() += late as f64;
         group.wall_nanos = balanced;
         let found = of_group(&group, roofs);
-        *nanos.entry(found.bound).or_default() += (balanced - cold) as f64;
-        *sure.entry((found.bound, found.confidence)).or_default() += balanced - cold;
+        *nanos.entry(found.bound).or_default() += (balanced - cold - late) as f64;
+        *sure.entry((found.bound, found.confidence)).or_default() += balanced - cold - late;
     }
     let mut shares: Vec<(Bound, f64)> =
         nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).min(1.0))).collect();
@@ -248,8 +257,7 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         };
         verdict.evidence.push(format!("{name} {:.0} %", share * 100.0));
     }
-    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
-    if cpus > 0 && profile.threads > cpus {
+    if crowded {
         verdict.evidence.push(format!("{} threads on {cpus} CPUs", profile.threads));
     }
     verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
@@ -272,7 +280,7 @@ fn warmest(profile: &Profile) -> HashMap<&str, u64> {
 /// Nanoseconds that the first execution waited for a disk: what it took longer than
 /// [`COLD`] times what it takes once its weights are in memory. Where that never was
 /// seen (a prompt that is read once), that is its shortest execution when it generates,
-/// and a tenth of the rate of operations besides.
+/// and its operations at a fraction of the host's rate besides.
 fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u64 {
     let sums = &node.sums;
     let reads_weights = matches!(node.key.op.as_str(), "MUL_MAT" | "MUL_MAT_ID" | "GET_ROWS");
@@ -287,7 +295,7 @@ fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u
         let Some((_, compute)) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else {
             return 0;
         };
-        warm.saturating_add((compute * 10.0) as u64)
+        warm.saturating_add((compute * SLOW_PRODUCT) as u64)
     };
     // A late thread takes microseconds, a disk milliseconds.
     if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }

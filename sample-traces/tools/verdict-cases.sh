@@ -50,7 +50,7 @@ record memory "$MODEL" "$cpus" 16 60
 expect memory decode memory
 record synchronisation "$MODEL" $((3 * cpus)) 16 24
 expect synchronisation decode synchronisation
-record overhead "$tiny" "$cpus" 16 60
+record overhead "$tiny" "$cpus" 16 800
 expect overhead decode overhead
 # Loading reads the whole model; so the weights are taken out of memory once it is loaded.
 rm -f "$folder/ready" "$folder/go"

@@ -6,12 +6,18 @@
 //! What is unsafe is to call a function that was compiled for instructions which the
 //! CPU might lack; all of it stands here.
 
-/// Bytes of each operand of a dot product: two fit into any first cache.
+/// Bytes of the first operand of dot products; the second has twice as many. Both fit into any
+/// first cache.
 pub(super) const OPERAND_BYTES: usize = 4096;
 /// How often one call goes through its operands, so that starting it costs nothing.
 pub(super) const PASSES: usize = 32;
-/// Independent sums, so that instructions overlap.
-const SUMS: usize = 8;
+/// Vectors of the first operand, and of the second, that are loaded at a time. Each is
+/// multiplied with each, as in a matrix product that keeps what it loaded: else loads, not
+/// products, would be measured. As many sums are independent, so that instructions overlap.
+const ROWS: usize = 2;
+const COLUMNS: usize = 4;
+/// Products of each element of the first operand in one pass.
+pub(super) const PRODUCTS: usize = COLUMNS;
 
 /// A loop that reads.
 type Read = fn(&[u64]) -> u64;
@@ -39,20 +45,22 @@ fn read_words(words: &[u64]) -> u64 {
 
 #[inline(always)]
 fn dot_f32_of<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [[0f32; 16]; SUMS];
+    let mut sums = [[[0f32; 16]; COLUMNS]; ROWS];
     for _ in 0..PASSES {
-        let (a, _) = a.as_chunks::<16>().0.as_chunks::<SUMS>();
-        let (b, _) = b.as_chunks::<16>().0.as_chunks::<SUMS>();
+        let (a, _) = a.as_chunks::<16>().0.as_chunks::<ROWS>();
+        let (b, _) = b.as_chunks::<16>().0.as_chunks::<COLUMNS>();
         for (a, b) in a.iter().zip(b) {
-            for ((sums, a), b) in sums.iter_mut().zip(a).zip(b) {
-                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum = if FUSED { a.mul_add(*b, *sum) } else { a * b + *sum };
+            for (sums, a) in sums.iter_mut().zip(a) {
+                for (sums, b) in sums.iter_mut().zip(b) {
+                    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                        *sum = if FUSED { a.mul_add(*b, *sum) } else { a * b + *sum };
+                    }
                 }
             }
         }
     }
     let mut all = [0f32; 16];
-    for sums in &sums {
+    for sums in sums.iter().flatten() {
         all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
     }
     all.iter().sum()
@@ -60,7 +68,7 @@ fn dot_f32_of<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{DotInt8, Kernels, PASSES, SUMS, dot_f32_of, read_words};
+    use super::{COLUMNS, DotInt8, Kernels, PASSES, ROWS, dot_f32_of, read_words};
     use std::arch::is_x86_feature_detected as has;
     use std::arch::x86_64::*;
 
@@ -69,17 +77,19 @@ mod x86 {
         ($name:ident, $features:literal, $bytes:literal, $zero:ident, $load:ident, $step:expr, $words:ident) => {
             #[target_feature(enable = $features)]
             fn $name(a: &[u8], b: &[u8]) -> i32 {
-                let mut sums = [$zero(); SUMS];
+                let mut sums = [[$zero(); COLUMNS]; ROWS];
                 for _ in 0..PASSES {
-                    let (a, _) = a.as_chunks::<$bytes>().0.as_chunks::<SUMS>();
-                    let (b, _) = b.as_chunks::<$bytes>().0.as_chunks::<SUMS>();
+                    let (a, _) = a.as_chunks::<$bytes>().0.as_chunks::<ROWS>();
+                    let (b, _) = b.as_chunks::<$bytes>().0.as_chunks::<COLUMNS>();
                     for (a, b) in a.iter().zip(b) {
-                        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                            *sum = $step(*sum, $load(a), $load(b));
+                        for (sums, a) in sums.iter_mut().zip(a) {
+                            for (sum, b) in sums.iter_mut().zip(b) {
+                                *sum = $step(*sum, $load(a), $load(b));
+                            }
                         }
                     }
                 }
-                sums.into_iter().fold(0i32, |all, sum| all.wrapping_add($words(sum)))
+                sums.into_iter().flatten().fold(0i32, |all, sum| all.wrapping_add($words(sum)))
             }
         };
     }
@@ -203,15 +213,21 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod arm {
-    use super::{DotInt8, Kernels, PASSES, dot_f32_of, read_words};
+    use super::{DotInt8, Kernels, PASSES, PRODUCTS, dot_f32_of, read_words};
 
     /// The compiler makes the instruction of it; its operands are both signed.
     #[target_feature(enable = "neon,dotprod")]
     fn int8(a: &[u8], b: &[u8]) -> i32 {
         let mut all = 0i32;
+        // Each element with as many of the second operand as elsewhere.
+        let parts = b.chunks_exact((b.len() / PRODUCTS).max(1));
         for _ in 0..PASSES {
-            let products = a.iter().zip(b).map(|(a, b)| i32::from(*a as i8) * i32::from(*b as i8));
-            all = products.fold(all, i32::wrapping_add);
+            for b in parts.clone() {
+                for a in a.chunks_exact(b.len().max(1)) {
+                    let products = a.iter().zip(b).map(|(a, b)| i32::from(*a as i8) * i32::from(*b as i8));
+                    all = products.fold(all, i32::wrapping_add);
+                }
+            }
         }
         all
     }
@@ -252,22 +268,38 @@ mod tests {
     fn every_instruction_set_computes_the_same() {
         let words: Vec<u64> = (0..5000u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
         let a: Vec<f32> = (0..1024).map(|n| (n % 7) as f32).collect();
-        let b: Vec<f32> = (0..1024).map(|n| (n % 5) as f32).collect();
-        let c: Vec<u8> = (0..4096).map(|n| (n * 7 % 128) as u8).collect();
+        let b: Vec<f32> = (0..2048).map(|n| (n % 5) as f32).collect();
+        let c: Vec<u8> = (0..OPERAND_BYTES).map(|n| (n * 7 % 128) as u8).collect();
         // The second operand is signed: 192 is -64.
-        let d: Vec<u8> = (0..4096).map(|n| if n % 3 == 0 { 192 } else { (n % 60) as u8 }).collect();
+        let d: Vec<u8> =
+            (0..OPERAND_BYTES * 2).map(|n| if n % 3 == 0 { 192 } else { (n % 60) as u8 }).collect();
         let sum = words.iter().fold(0u64, |all, word| all.wrapping_add(*word));
-        let passes = PASSES as i32;
-        let floats = a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>() * passes as f32;
-        let bytes: i32 = c.iter().zip(&d).map(|(c, d)| i32::from(*c) * i32::from(*d as i8)).sum();
         for kernels in found() {
             let name = kernels.name;
             assert_eq!((kernels.read)(&words), sum, "{name}");
             // Whole numbers this small are exact, in any order.
+            let floats = slow(&a, &b, 16, |a, b| f64::from(a * b)) as f32;
             assert_eq!((kernels.f32)(&a, &b).to_bits(), floats.to_bits(), "{name}");
-            if let Some(int8) = kernels.int8 {
-                assert_eq!(int8(&c, &d), bytes * passes, "{name}");
+            if cfg!(target_arch = "x86_64")
+                && let Some(int8) = kernels.int8
+            {
+                let lanes = if name.contains("512") { 64 } else { 32 };
+                let bytes = slow(&c, &d, lanes, |c, d| f64::from(c) * f64::from(d as i8));
+                assert_eq!(int8(&c, &d), bytes as i32, "{name}");
             }
         }
+    }
+
+    /// Each vector of two with each of four, element by element.
+    fn slow<T: Copy>(a: &[T], b: &[T], lanes: usize, product: impl Fn(T, T) -> f64) -> f64 {
+        let mut sum = 0.0;
+        for (a, b) in a.chunks(ROWS * lanes).zip(b.chunks(COLUMNS * lanes)) {
+            for a in a.chunks(lanes) {
+                for b in b.chunks(lanes) {
+                    sum += a.iter().zip(b).map(|(a, b)| product(*a, *b)).sum::<f64>();
+                }
+            }
+        }
+        sum * PASSES as f64
     }
 }

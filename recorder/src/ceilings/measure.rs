@@ -1,6 +1,6 @@
 //! Rates of several threads at once, over rounds.
 
-use super::kernels::{self, Kernels, OPERAND_BYTES, PASSES};
+use super::kernels::{self, Kernels, OPERAND_BYTES, PASSES, PRODUCTS};
 use anyhow::{Context as _, Result};
 use llmtrace_format::meta::{CeilingRate, Quantity};
 use std::hint::black_box;
@@ -69,19 +69,26 @@ fn read(buffer: &[u64], kernels: Kernels, threads: u32, rounds: u32) -> CeilingR
 }
 
 fn f32_ops(kernels: Kernels, threads: u32, rounds: u32) -> CeilingRate {
-    let values: Vec<f32> = (0..OPERAND_BYTES / 4).map(|n| 1.0 + n as f32 / 4096.0).collect();
+    let values: Vec<f32> = (0..OPERAND_BYTES / 2).map(|n| 1.0 + n as f32 / 4096.0).collect();
+    let (first, _) = values.split_at(OPERAND_BYTES / 4);
     let once = || {
-        black_box((kernels.f32)(black_box(&values), black_box(&values)));
+        black_box((kernels.f32)(black_box(first), black_box(&values)));
     };
-    dot(Quantity::F32Ops, (values.len() * PASSES) as f64 * 2.0, &once, threads, rounds)
+    dot(Quantity::F32Ops, operations(first.len()), &once, threads, rounds)
 }
 
 fn int8_ops(kernel: fn(&[u8], &[u8]) -> i32, threads: u32, rounds: u32) -> Option<CeilingRate> {
-    let values: Vec<u8> = (0..OPERAND_BYTES).map(|n| (n % 127) as u8).collect();
+    let values: Vec<u8> = (0..OPERAND_BYTES * 2).map(|n| (n % 127) as u8).collect();
+    let (first, _) = values.split_at(OPERAND_BYTES);
     let once = || {
-        black_box(kernel(black_box(&values), black_box(&values)));
+        black_box(kernel(black_box(first), black_box(&values)));
     };
-    Some(dot(Quantity::Int8Ops, (values.len() * PASSES) as f64 * 2.0, &once, threads, rounds))
+    Some(dot(Quantity::Int8Ops, operations(first.len()), &once, threads, rounds))
+}
+
+/// Multiplications and additions of one call whose first operand has so many elements.
+fn operations(elements: usize) -> f64 {
+    (elements * PRODUCTS * PASSES * 2) as f64
 }
 
 /// As many calls as make a round, each with so many operations.
