@@ -18,6 +18,7 @@ use crate::trace::LoadProgress;
 use crate::work::{Known, Work, work};
 use crate::{Nanos, Phase, Trace};
 use llmtrace_format::Result;
+use llmtrace_format::meta::Graph;
 use std::collections::HashMap;
 
 /// All that one way through the trace tells.
@@ -44,6 +45,8 @@ pub struct NodeProfile {
     pub key: NodeKey,
     /// Of one execution; `None` when the trace does not describe the node.
     pub work: Option<Work>,
+    /// Whether it reads weights, which may not be in memory the first time.
+    pub reads_weights: bool,
     /// Sums.
     pub sums: NodeSums,
     /// Nanoseconds of these that recording cost: its part of what attribution took from nodes.
@@ -257,17 +260,29 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
                     rollup::location_of(all, node, fused),
                     key,
                     work(&trace.file, of, node, fused, Known::default()),
+                    reads_weights(trace, of, node, fused),
                 )
             }
             None => {
                 let key = NodeKey { name: "unknown".into(), op: "unknown".into() };
-                (Location::default(), key, None)
+                (Location::default(), key, None, false)
             }
         };
-        let (location, key, work) = known;
-        NodeProfile { phase: Phase::from_u8(phase), location, key, work, sums, probes: 0 }
+        let (location, key, work, reads_weights) = known;
+        let phase = Phase::from_u8(phase);
+        NodeProfile { phase, location, key, work, reads_weights, sums, probes: 0 }
     };
     sorted.into_iter().map(each).collect()
+}
+
+/// Whether a source of a kernel is a weight: no node, and called so.
+fn reads_weights(trace: &Trace, graph: &Graph, node: u32, fused: u32) -> bool {
+    let nodes = (node..=node.saturating_add(fused.min(8))).filter_map(|at| graph.tensors.get(at as usize));
+    let mut sources = nodes.flat_map(|tensor| &tensor.sources);
+    sources.any(|&source| {
+        let source = graph.tensors.get(source as usize).filter(|_| source >= graph.nodes);
+        source.is_some_and(|tensor| trace.file.string(tensor.name).contains(".weight"))
+    })
 }
 
 /// A thread hits about one probe a node, so that each execution has an equal part of what

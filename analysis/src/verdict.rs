@@ -207,8 +207,11 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         let mut group = Group::default();
         group.add(node, roofs);
         let balanced = group.balanced_nanos;
-        let cold = cold_nanos(node, &warm, roofs).min(balanced);
+        // While one thread waits for the disk, the others wait for it.
+        let cold = cold_nanos(node, &warm, roofs).min(group.wall_nanos);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
+        *nanos.entry(Bound::Synchronisation).or_default() -= cold.saturating_sub(balanced) as f64;
+        let cold = cold.min(balanced);
         // With more threads than CPUs, a thread that computes may not run: what others wait for
         // looks like computing. Without, the node takes as long as its shortest execution.
         let alone = node.sums.shortest.saturating_mul(node.sums.count);
@@ -283,8 +286,7 @@ fn warmest(profile: &Profile) -> HashMap<&str, u64> {
 /// and its operations at a fraction of the host's rate besides.
 fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u64 {
     let sums = &node.sums;
-    let reads_weights = matches!(node.key.op.as_str(), "MUL_MAT" | "MUL_MAT_ID" | "GET_ROWS");
-    if !reads_weights {
+    if !node.reads_weights {
         return 0;
     }
     let first = sums.first.1;
@@ -292,9 +294,12 @@ fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u
         sums.shortest
     } else {
         let Some(&warm) = warm.get(node.key.name.as_str()) else { return 0 };
-        let Some((_, compute)) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else {
-            return 0;
-        };
+        let Some(roof) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else { return 0 };
+        // Weights are read as when generating; other operands grow with the prompt.
+        let product = node.key.op.starts_with("MUL_MAT");
+        let work = if product { roof.1 } else { roof.0.max(roof.1) };
+        warm.saturating_add((work * SLOW_PRODUCT) as u64)
+    };
         warm.saturating_add((compute * SLOW_PRODUCT) as u64)
     };
     // A late thread takes microseconds, a disk milliseconds.
