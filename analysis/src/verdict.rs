@@ -300,8 +300,6 @@ fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u
         let work = if product { roof.1 } else { roof.0.max(roof.1) };
         warm.saturating_add((work * SLOW_PRODUCT) as u64)
     };
-        warm.saturating_add((compute * SLOW_PRODUCT) as u64)
-    };
     // A late thread takes microseconds, a disk milliseconds.
     if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }
 }
