@@ -70,8 +70,8 @@ pub struct NodeSums {
     pub shortest: u64,
     /// The longest execution's wall time and begin.
     pub longest: (u64, Nanos),
-    /// For the line through wall times over token numbers: Σx, Σx², Σxy, of `count` points.
-    pub over_tokens: [f64; 3],
+    /// For the line through wall times over token numbers: Σx, Σx², Σxy, Σy², of `count` points.
+    pub over_tokens: [f64; 4],
 }
 
 impl NodeSums {
@@ -93,17 +93,19 @@ impl NodeSums {
         }
     }
 
-    /// Nanoseconds that an execution gets longer with each token, and what it takes at
-    /// token 0: the line of least squares. `None` for fewer than 16 executions.
-    pub fn growth(&self) -> Option<(f64, f64)> {
+    /// Nanoseconds that an execution gets longer with each token: the slope of the line of
+    /// least squares. `None` for fewer than 16 executions, or when the line explains less
+    /// than half of how they differ.
+    pub fn growth(&self) -> Option<f64> {
         let n = self.count as f64;
-        let [x, xx, xy] = self.over_tokens;
-        let spread = n * xx - x * x;
-        if self.count < 16 || spread <= 0.0 {
+        let [x, xx, xy, yy] = self.over_tokens;
+        let y = self.wall as f64;
+        let (spread, differ) = (n * xx - x * x, n * yy - y * y);
+        if self.count < 16 || spread <= 0.0 || differ <= 0.0 {
             return None;
         }
-        let slope = (n * xy - x * self.wall as f64) / spread;
-        Some((slope, (self.wall as f64 - slope * x) / n))
+        let along = n * xy - x * y;
+        (along * along / spread / differ >= 0.5).then_some(along / spread)
     }
 }
 
@@ -205,7 +207,7 @@ impl State {
                 first: (begin, wall),
                 shortest: wall,
                 longest: (wall, begin),
-                over_tokens: [x, x * x, x * wall as f64],
+                over_tokens: [x, x * x, x * wall as f64, wall as f64 * wall as f64],
             };
             let node = (phase as u8, graph.unwrap_or(u32::MAX), first.node, fused);
             self.nodes.entry(node).or_default().add(&sums);
@@ -309,4 +311,30 @@ fn lanes(trace: &Trace, sums: HashMap<(u8, u32), [u64; 4]>) -> Vec<LaneProfile> 
     let mut all: Vec<LaneProfile> = sums.into_iter().map(each).collect();
     all.sort_by_key(|of| (of.phase as u8, of.lane));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(walls: impl Iterator<Item = (f64, u64)>) -> NodeSums {
+        let mut all = NodeSums::default();
+        for (x, wall) in walls {
+            let y = wall as f64;
+            let over_tokens = [x, x * x, x * y, y * y];
+            all.add(&NodeSums { count: 1, wall, shortest: wall, over_tokens, ..NodeSums::default() });
+        }
+        all
+    }
+
+    #[test]
+    fn growth_is_the_slope_of_what_grows_and_of_nothing_else() {
+        let grows = sums((0..100u32).map(|x| (f64::from(x), 1000 + 7 * u64::from(x) + u64::from(x % 3))));
+        assert!(grows.growth().is_some_and(|slope| (slope - 7.0).abs() < 0.1));
+        let jumps = sums((0..100u32).map(|x| (f64::from(x), 1000 + 500 * u64::from(x % 2))));
+        assert_eq!(jumps.growth(), None);
+        let few = sums((0..15u32).map(|x| (f64::from(x), 1000 + 7 * u64::from(x))));
+        assert_eq!(few.growth(), None);
+        assert_eq!((grows.count, grows.shortest), (100, 1000));
+    }
 }

@@ -303,3 +303,93 @@ fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u
     // A late thread takes microseconds, a disk milliseconds.
     if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeKey;
+    use crate::profile::NodeSums;
+    use crate::rollup::Location;
+    use crate::work::Work;
+
+    /// A machine that reads 10 and computes 100 a nanosecond.
+    const ROOFS: Roofs = Roofs { bytes: Some(10e9), f32_ops: Some(100e9), int8_ops: None };
+
+    fn node(wall: u64, balanced: u64, flops: u64, bytes: u64) -> NodeProfile {
+        let work = Work { flops: Some(flops), read_bytes: Some(bytes), ..Work::NOTHING };
+        let sums = NodeSums { count: 1, wall, balanced, ..NodeSums::default() };
+        NodeProfile {
+            phase: Phase::Decode,
+            location: Location::default(),
+            key: NodeKey { name: "ffn_up-0".into(), op: "MUL_MAT".into() },
+            work: Some(work),
+            reads_weights: true,
+            sums,
+            probes: 0,
+        }
+    }
+
+    fn verdict(node: &NodeProfile, roofs: &Roofs) -> (Bound, Confidence) {
+        let mut group = Group::default();
+        group.add(node, roofs);
+        let verdict = of_group(&group, roofs);
+        (verdict.bound, verdict.confidence)
+    }
+
+    #[test]
+    fn the_longer_roof_limits_and_the_share_says_how_sure_that_is() {
+        // 100 µs of reading, 10 µs of computing.
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Memory, Confidence::High)
+        );
+        assert_eq!(
+            verdict(&node(400_000, 400_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Memory, Confidence::Medium)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 10_000_000, 100_000), &ROOFS),
+            (Bound::Compute, Confidence::High)
+        );
+        assert_eq!(verdict(&node(120_000, 120_000, 10_000_000, 1_000_000), &ROOFS).0, Bound::Mixed);
+        // A thousandth of the roof is something else.
+        assert_eq!(verdict(&node(90_000_000, 90_000_000, 10, 10), &ROOFS), (Bound::Unknown, Confidence::Low));
+    }
+
+    #[test]
+    fn waits_and_small_nodes_come_first() {
+        assert_eq!(
+            verdict(&node(120_000, 30_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Synchronisation, Confidence::High)
+        );
+        assert_eq!(verdict(&node(2_000, 2_000, 100, 1_000), &ROOFS), (Bound::Overhead, Confidence::High));
+    }
+
+    #[test]
+    fn without_ceilings_only_what_is_far_on_either_side_is_told() {
+        let none = Roofs::default();
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 1_000_000, 1_000_000), &none),
+            (Bound::Memory, Confidence::Low)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 300_000_000, 1_000_000), &none),
+            (Bound::Compute, Confidence::Low)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 30_000_000, 1_000_000), &none),
+            (Bound::Unknown, Confidence::Low)
+        );
+    }
+
+    #[test]
+    fn a_first_execution_that_takes_far_longer_waited_for_a_disk() {
+        let sums = NodeSums { count: 5, first: (0, 5_000_000), shortest: 100_000, ..NodeSums::default() };
+        let cold = NodeProfile { sums, ..node(1, 1, 1, 1) };
+        assert_eq!(cold_nanos(&cold, &HashMap::new(), &ROOFS), 4_900_000);
+        let other = NodeProfile { reads_weights: false, ..cold.clone() };
+        assert_eq!(cold_nanos(&other, &HashMap::new(), &ROOFS), 0);
+        let usual = NodeSums { first: (0, 150_000), ..sums };
+        assert_eq!(cold_nanos(&NodeProfile { sums: usual, ..cold }, &HashMap::new(), &ROOFS), 0);
+    }
+}
