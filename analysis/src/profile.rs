@@ -68,6 +68,8 @@ pub struct NodeSums {
     pub first: (Nanos, u64),
     /// The shortest execution.
     pub shortest: u64,
+    /// The least computing of an execution, over all threads.
+    pub least_compute: u64,
     /// The longest execution's wall time and begin.
     pub longest: (u64, Nanos),
     /// For the line through wall times over token numbers: Σx, Σx², Σxy, Σy², of `count` points.
@@ -87,6 +89,7 @@ impl NodeSums {
         add(&mut self.compute, other.compute);
         self.first = self.first.min(other.first);
         self.shortest = self.shortest.min(other.shortest);
+        self.least_compute = self.least_compute.min(other.least_compute);
         self.longest = self.longest.max(other.longest);
         for (sum, more) in self.over_tokens.iter_mut().zip(other.over_tokens) {
             *sum += more;
@@ -206,6 +209,7 @@ impl State {
                 compute,
                 first: (begin, wall),
                 shortest: wall,
+                least_compute: compute,
                 longest: (wall, begin),
                 over_tokens: [x, x * x, x * wall as f64, wall as f64 * wall as f64],
             };

@@ -161,9 +161,12 @@ pub struct Row {
     pub verdict: Verdict,
 }
 
+/// Phase, place in the order of layers or modules, name, and operator of a node.
+type Key = (u8, u32, String, Option<String>);
+
 /// Nodes taken together, the longest first; layers and modules in order.
 pub fn rows(profile: &Profile, roofs: &Roofs, of: Of, phase: Option<Phase>) -> Vec<Row> {
-    let mut groups: BTreeMap<(u8, u32, String, Option<String>), (Phase, Group)> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, (Phase, Group)> = BTreeMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let key = match of {
             Of::Phase => (0, node.phase.name().to_owned(), None),
@@ -178,7 +181,7 @@ pub fn rows(profile: &Profile, roofs: &Roofs, of: Of, phase: Option<Phase>) -> V
         let group = groups.entry((node.phase as u8, key.0, key.1, key.2));
         group.or_insert_with(|| (node.phase, Group::default())).1.add(node, roofs);
     }
-    let row = |((_, _, key, op), (phase, group)): ((u8, u32, String, Option<String>), (Phase, Group))| {
+    let row = |((_, _, key, op), (phase, group)): (Key, (Phase, Group))| {
         let verdict = verdict::of_group(&group, roofs);
         Row { phase, key, op, group, verdict }
     };

@@ -213,8 +213,10 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         *nanos.entry(Bound::Synchronisation).or_default() -= cold.saturating_sub(balanced) as f64;
         let cold = cold.min(balanced);
         // With more threads than CPUs, a thread that computes may not run: what others wait for
-        // looks like computing. Without, the node takes as long as its shortest execution.
-        let alone = node.sums.shortest.saturating_mul(node.sums.count);
+        // looks like computing. Without, the node takes as long as its shortest execution, or as the
+        // CPUs need for what it computed when fewest threads were interrupted.
+        let alone = node.sums.shortest.min(node.sums.least_compute / u64::from(cpus.max(1)));
+        let alone = alone.saturating_mul(node.sums.count);
         let late = if crowded { (balanced - cold).saturating_sub(alone) } else { 0 };
         *nanos.entry(Bound::Synchronisation).or_default() += late as f64;
         group.wall_nanos = balanced;

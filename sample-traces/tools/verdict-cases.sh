@@ -48,7 +48,7 @@ record compute "$MODEL" 1 600 2
 expect compute prefill compute
 record memory "$MODEL" "$cpus" 16 60
 expect memory decode memory
-record synchronisation "$MODEL" $((3 * cpus)) 16 24
+record synchronisation "$MODEL" $((4 * cpus)) 16 24
 expect synchronisation decode synchronisation
 record overhead "$tiny" "$cpus" 16 800
 expect overhead decode overhead
