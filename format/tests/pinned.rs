@@ -6,8 +6,8 @@ use llmtrace_format::inference::{
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
 use llmtrace_format::meta::{
-    Backend, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost, ProbeHits, Process, Recording,
-    Source as RecordedSource, Target, Tensor, TensorType,
+    Backend, CeilingRate, Ceilings, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost,
+    ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target, Tensor, TensorType,
 };
 use llmtrace_format::offload::{
     Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
@@ -105,6 +105,20 @@ fn every_table() -> Vec<u8> {
             synchronizes: true,
         }],
         experts: "where their weights are gathered".into(),
+        ceilings: Some(Ceilings {
+            measured_unix_secs: 1_790_000_000,
+            cpu_model: "a CPU".into(),
+            simd: "avx2, fma".into(),
+            buffer_bytes: 1 << 29,
+            rates: vec![CeilingRate {
+                quantity: Quantity::Int8Ops,
+                threads: 2,
+                rounds: 7,
+                median: 900_000_000_000,
+                lowest: 800_000_000_000,
+                highest: 910_000_000_000,
+            }],
+        }),
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };

@@ -25,6 +25,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Hammer,
+    Calibrate(crate::ceilings::Calibrate),
     #[command(flatten)]
     Read(crate::read::Read),
 }
@@ -41,6 +42,7 @@ impl Cli {
             Command::Launch(launch) => Err(launch.run()),
             #[cfg(target_os = "linux")]
             Command::Hammer => crate::record::hammer().map(|()| 0),
+            Command::Calibrate(calibrate) => calibrate.run(),
             Command::Read(read) => read.run(),
         }
     }
@@ -130,6 +132,11 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// Off by default. The trace says that it has them.
         #[arg(long)]
         tokens: bool,
+        /// Measure first what this host can do at most, as `llmtrace calibrate` does
+        ///
+        /// Without it, the trace carries what was measured on this host before, if it was.
+        #[arg(long)]
+        calibrate: bool,
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
@@ -207,6 +214,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Experts::Off => Moe::Off,
                 },
                 moe_weights: self.moe_weights,
+                calibrate: self.calibrate,
                 ring_bytes: self.ring_bytes,
                 long: self.long,
                 quiet: self.quiet,

@@ -12,6 +12,7 @@ mod check;
 mod compact;
 mod cut;
 mod experts;
+mod explain;
 mod export;
 mod import;
 mod info;
@@ -29,7 +30,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 pub(crate) use summary::print_short_summary;
-pub(crate) use text::clean;
+pub(crate) use text::{clean, pairs as print_pairs};
 
 /// Commands that read a trace.
 #[derive(clap::Subcommand, Debug)]
@@ -42,6 +43,8 @@ pub(crate) enum Read {
     Stats(stats::Args),
     /// Show which experts of a mixture tokens were sent to, layer by layer
     Experts(experts::Args),
+    /// Show what limits the run, where each token's time goes, and what to try
+    Explain(explain::Args),
     /// Say what is wrong with a file, and rescue what can be read
     Check(check::Args),
     /// Write a time range as a trace of its own
@@ -64,6 +67,7 @@ impl Read {
             Self::Summary(args) => summary::run(&args, &mut out)?,
             Self::Stats(args) => stats::run(&args, &mut out)?,
             Self::Experts(args) => experts::run(&args, &mut out)?,
+            Self::Explain(args) => explain::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
             Self::Compact(args) => compact::run(&args, &mut out)?,

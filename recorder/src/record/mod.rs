@@ -88,6 +88,8 @@ pub(crate) struct Options {
     /// How experts are recorded, and whether with their weights.
     pub(crate) moe: Moe,
     pub(crate) moe_weights: bool,
+    /// Whether to measure first what the host can do.
+    pub(crate) calibrate: bool,
     /// Bytes of the rings between kernel and recorder; for tests.
     pub(crate) ring_bytes: Option<u64>,
     /// What becomes of a recording that may take long.
@@ -290,5 +292,14 @@ impl Options {
             bail!("nothing to record: give a process with -p PID or -n NAME, or a command after `--`");
         }
         self.long.check()
+    }
+
+    /// What this host can do at most: measured now, or what was kept.
+    fn ceilings(&self) -> Result<Option<llmtrace_format::meta::Ceilings>> {
+        if self.calibrate {
+            crate::ceilings::measure_and_save().map(Some)
+        } else {
+            Ok(crate::ceilings::load())
+        }
     }
 }

@@ -59,6 +59,8 @@ impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
         let launched = targets.iter().any(|target| target.launched);
+        // Takes seconds, which are no part of the recording.
+        let ceilings = options.ceilings()?;
         let wanted = Wanted { sequences: options.sources.ubatches(), expert_weights: options.moe_weights };
         let mut kernel = Kernel::load(options.ring_bytes, wanted)?;
         let mut family = Family::default();
@@ -106,6 +108,7 @@ impl Session {
             costs,
             max_overhead_permille: options.max_overhead.map_or(0, |max| (max * 10.0).round() as u32),
             window: options.window,
+            ceilings,
             ..Recording::default()
         };
         recording.target.exe = name;
