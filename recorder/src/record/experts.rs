@@ -226,7 +226,9 @@ mod tests {
 
     fn graph() -> Rc<KnownGraph> {
         let gates = vec![Gate { ids: IDS, node: 7, used: 2, tokens: 3, experts: 8 }];
-        Rc::new(KnownGraph { gates, ..KnownGraph::new(0, vec![1, 2, 3], 0) })
+        let mut known = KnownGraph::new(0, vec![1, 2, 3], 0);
+        known.gates = gates;
+        Rc::new(known)
     }
 
     fn record(first: u32, what: u32) -> bulk_experts {
