@@ -60,7 +60,7 @@ fn constants_keep_their_values() {
     ];
     assert!(kinds.iter().all(|(constant, value)| constant == value));
     assert_eq!((encoding::PLANES, encoding::CONSTANT, encoding::DELTA, encoding::RUNS), (0, 1, 2, 3));
-    assert_eq!(encoding::PERIODIC, 4);
+    assert_eq!((encoding::PERIODIC, encoding::SIBLING), (4, 5));
     assert_eq!((encoding::STRUCTURED, compression::NONE, compression::ZSTD), (255, 0, 1));
 }
 
