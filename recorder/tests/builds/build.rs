@@ -93,12 +93,8 @@ pub(crate) fn graph_level(build: &Build, form: Form) {
     assert!(recording.level_reason.starts_with(reason), "{}", recording.level_reason);
     // What a probe would tell that cannot be used is not probed.
     for probe in &recording.probes {
-<<<<<<< HEAD
-        let useful = ["decode", "graph", "scheduler", "backends", "split", "wait"];
+        let useful = ["decode", "graph", "scheduler", "backends", "split", "wait", "KV", "call"];
         assert!(useful.iter().any(|of| probe.purpose.starts_with(of)), "{probe:?}");
-=======
-        assert!(["decode", "graph", "KV", "call"].iter().any(|of| probe.purpose.starts_with(of)), "{probe:?}");
->>>>>>> h/sequences
     }
     assert_eq!((trace.op_span_count(), trace.lanes().len()), (0, 0));
     assert!(trace.graph_spans.iter().all(|graph| graph.threads == THREADS as u32));
