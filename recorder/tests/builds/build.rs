@@ -93,7 +93,10 @@ pub(crate) fn graph_level(build: &Build, form: Form) {
     assert!(recording.level_reason.starts_with(reason), "{}", recording.level_reason);
     // What a probe would tell that cannot be used is not probed.
     for probe in &recording.probes {
-        assert!(["decode", "graph", "KV", "call"].iter().any(|of| probe.purpose.starts_with(of)), "{probe:?}");
+        assert!(
+            ["decode", "graph", "KV", "call"].iter().any(|of| probe.purpose.starts_with(of)),
+            "{probe:?}"
+        );
     }
     assert_eq!((trace.op_span_count(), trace.lanes().len()), (0, 0));
     assert!(trace.graph_spans.iter().all(|graph| graph.threads == THREADS as u32));
