@@ -253,8 +253,7 @@ int call_begin(struct pt_regs *ctx)
 	return 0;
 }
 
-SEC("uretprobe.multi")
-int call_end(struct pt_regs *ctx)
+static __always_inline int call_ends(struct pt_regs *ctx)
 {
 	BEGIN;
 	__u32 kind = kind_of(cookie);
@@ -266,6 +265,19 @@ int call_end(struct pt_regs *ctx)
 		event->pad = 0;
 	);
 	return 0;
+}
+
+SEC("uretprobe.multi")
+int call_end(struct pt_regs *ctx)
+{
+	return call_ends(ctx);
+}
+
+/* At the instructions that return, where the result is in its register, too. */
+SEC("uprobe.multi")
+int call_returns(struct pt_regs *ctx)
+{
+	return call_ends(ctx);
 }
 
 /* common_speculative_accept(speculative, sequence, n_accepted) */

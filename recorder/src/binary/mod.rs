@@ -33,7 +33,7 @@ pub(crate) use elf::Object;
 pub(crate) use image::FileImage;
 pub(crate) use learn::{BackendLayout, Learned, MemoryLayout, TensorLayout, learn};
 pub(crate) use node_loop::{LoopSite, barrier_sites};
-pub(crate) use prologue::{Arg, Site, probe_site, return_site};
+pub(crate) use prologue::{Arg, Site, probe_site, return_instructions, return_site};
 pub(crate) use returned::{returned, returned_text};
 pub(crate) use symbols::Symbol;
 pub(crate) use tables::{Memory, TypeInfo};

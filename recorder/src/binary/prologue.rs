@@ -80,6 +80,18 @@ pub(crate) fn return_site(code: &[u8], vaddr: u64) -> Site {
     find_site(code, vaddr, &[Register::RSP])
 }
 
+/// All instructions of a function that return from it.
+pub(crate) fn return_instructions(code: &[u8], vaddr: u64) -> Vec<Site> {
+    let decoder = Decoder::with_ip(64, code, vaddr, DecoderOptions::NONE);
+    let returns = decoder.into_iter().filter(|it| it.flow_control() == FlowControl::Return);
+    returns
+        .filter_map(|it| {
+            let offset_in_function = u32::try_from(it.ip().wrapping_sub(vaddr)).ok()?;
+            Some(Site { offset_in_function, emulated: false, instruction: describe(&it), stack_moved: false })
+        })
+        .collect()
+}
+
 /// First emulated instruction before which none of `intact` is written, else the entry.
 fn find_site(code: &[u8], vaddr: u64, intact: &[Register]) -> Site {
     let targets = early_branch_targets(code, vaddr);
@@ -194,6 +206,15 @@ mod tests {
         let site = entry_site(EXTRA_COMPUTE_FORWARD, &[Arg::Rdi, Arg::Rsi]);
         assert_eq!(site, (4, true, "push r13".to_owned(), false));
         assert_eq!(return_site(EXTRA_COMPUTE_FORWARD, 0).offset_in_function, 4);
+    }
+
+    #[test]
+    fn every_return_is_found() {
+        // test edi, edi; je +1; ret; push rbx; pop rbx; ret
+        let code = [0x85, 0xff, 0x74, 0x01, 0xc3, 0x53, 0x5b, 0xc3];
+        let offsets: Vec<u32> =
+            return_instructions(&code, 0x1000).iter().map(|site| site.offset_in_function).collect();
+        assert_eq!(offsets, [4, 7]);
     }
 
     #[test]

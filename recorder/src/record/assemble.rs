@@ -345,6 +345,7 @@ impl Assembler {
             open.row.tokens = open.row.tokens.max(event.tokens);
             return;
         }
+        self.inference.decode_begin(tid);
         if self.contexts.len() >= MAX_CONTEXTS {
             self.contexts.clear();
         }

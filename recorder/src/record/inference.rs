@@ -103,6 +103,15 @@ impl Inference {
         }
     }
 
+    /// A decode call begins: a sampling call of before is not open any more. An exception
+    /// has ended it, or its end was lost.
+    pub(super) fn decode_begin(&mut self, tid: u32) {
+        let Some(calls) = self.calls.get_mut(&tid) else { return };
+        let before = calls.len();
+        calls.retain(|open| open.event.kind != CallKind::Sample as u32);
+        self.orphans += (before - calls.len()) as u64;
+    }
+
     /// A micro-batch begins: what a thread told of one before is not its.
     pub(super) fn ubatch_begin(&mut self, tid: u32) {
         self.open.remove(&tid);

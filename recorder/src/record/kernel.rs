@@ -209,6 +209,7 @@ impl Kernel {
             Program::KvOperation => &mut programs.kv_operation,
             Program::CallBegin => &mut programs.call_begin,
             Program::CallEnd => &mut programs.call_end,
+            Program::CallReturns => &mut programs.call_returns,
             Program::DraftAccepted => &mut programs.draft_accepted,
             Program::SchedulerBegin => &mut programs.scheduler_begin,
             Program::SchedulerEnd => &mut programs.scheduler_end,

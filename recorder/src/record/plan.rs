@@ -8,7 +8,7 @@ mod inference;
 pub(crate) use inference::Sources;
 
 use super::host;
-use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_site};
+use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_instructions, return_site};
 use llmtrace_format::meta::Level;
 use llmtrace_format::tables::EVENT_KINDS;
 
@@ -47,6 +47,9 @@ pub(super) enum Program {
     KvOperation,
     CallBegin,
     CallEnd,
+    /// The same at the instructions that return, of functions that may throw: an
+    /// exception must not pass a return probe.
+    CallReturns,
     DraftAccepted,
     SchedulerBegin,
     SchedulerEnd,
@@ -80,6 +83,7 @@ impl Program {
             Self::KvOperation => "KV operation",
             Self::CallBegin => "call begin",
             Self::CallEnd => "call end",
+            Self::CallReturns => "call end, where it returns",
             Self::DraftAccepted => "draft accepted",
             Self::SchedulerBegin => "scheduler begin",
             Self::SchedulerEnd => "scheduler end",
@@ -96,8 +100,11 @@ impl Program {
 
     /// Its number in `enum event_kind` of events.h.
     pub(super) fn event(self) -> usize {
-        let purpose =
-            if self == Self::ExpertsBegin { Self::ExpertsGathered.purpose() } else { self.purpose() };
+        let purpose = match self {
+            Self::ExpertsBegin => Self::ExpertsGathered.purpose(),
+            Self::CallReturns => Self::CallEnd.purpose(),
+            other => other.purpose(),
+        };
         EVENT_KINDS.iter().position(|kind| *kind == purpose).unwrap_or(0)
     }
 
@@ -387,7 +394,7 @@ pub(super) fn points(object: &Object, level: Level, sources: Sources) -> Vec<Poi
         points.iter_mut().filter(ubatch).for_each(|point| point.cookie |= cookie::UBATCH_EXT);
     }
     if sources.tokens {
-        let tell = |point: &&mut Point| matches!(point.program, Program::UbatchBegin | Program::CallEnd);
+        let tell = |point: &&mut Point| matches!(point.program, Program::UbatchBegin | Program::CallEnd | Program::CallReturns);
         points.iter_mut().filter(tell).for_each(|point| point.cookie |= cookie::TOKENS);
     }
     points.sort_by_key(|point| (point.program, point.file_offset));
@@ -432,8 +439,13 @@ fn function_points(object: &Object, function: &Function, name: &str, symbol: Sym
         site = return_site(&code, symbol.vaddr);
     }
     let begin = point(function.begin, site);
-    let end = function.end.and_then(|program| point(program, return_site(&code, symbol.vaddr)));
-    begin.into_iter().chain(end).collect()
+    let ends = match function.end {
+        Some(Program::CallReturns) => return_instructions(&code, symbol.vaddr),
+        Some(_) => vec![return_site(&code, symbol.vaddr)],
+        None => Vec::new(),
+    };
+    let end = |site| function.end.and_then(|program| point(program, site));
+    begin.into_iter().chain(ends.into_iter().filter_map(end)).collect()
 }
 
 /// The level that these points give, and why it is not the one asked for.

@@ -332,7 +332,7 @@ impl Session {
         let any = |programs: &[Program]| programs.iter().any(|program| kinds.contains(&program.event()));
         let calls =
             any(&[Program::DecodeBegin, Program::DecodeEnd, Program::UbatchBegin, Program::UbatchEnd])
-                || any(&[Program::CallBegin, Program::CallEnd]);
+                || any(&[Program::CallBegin, Program::CallEnd, Program::CallReturns]);
         let graphs = any(&[Program::GraphBegin, Program::GraphEnd]);
         let experts = any(&[Program::ExpertsGathered]);
         for process in &mut self.processes {

@@ -1,8 +1,8 @@
 //! Functions around graphs: the KV cache, sampling, tokenising, loading, drafts.
 //!
 //! All are hit a few times a token at most. Ends are seen through return probes, which
-//! an exception must not pass: `common_sampler_accept`, which throws when a grammar is
-//! violated, is left out.
+//! an exception must not pass. Of functions that may throw (sampling does where a grammar
+//! is violated), the instructions that return are probed instead.
 
 use super::{Function, Program, cookie, function};
 use crate::binary::Arg;
@@ -30,7 +30,7 @@ impl Sources {
     pub(super) fn wants(self, program: Program) -> bool {
         match program {
             Program::KvOperation => self.kv,
-            Program::CallBegin | Program::CallEnd | Program::DraftAccepted => self.calls,
+            Program::CallBegin | Program::CallEnd | Program::CallReturns | Program::DraftAccepted => self.calls,
             _ => true,
         }
     }
@@ -103,6 +103,11 @@ const fn call(symbol: &'static str, kind: CallKind, args: &'static [Arg]) -> Fun
     Function { end: Some(Program::CallEnd), cookie: cookie::kind(kind as u8), ..begin }
 }
 
+/// A call out of which an exception may come.
+const fn throwing(symbol: &'static str, kind: CallKind, args: &'static [Arg]) -> Function {
+    Function { end: Some(Program::CallReturns), ..call(symbol, kind, args) }
+}
+
 /// The state of one sequence, which is the fourth argument.
 const fn sequence_state(symbol: &'static str, kind: CallKind) -> Function {
     let state = call(symbol, kind, &[Arg::Rdi, Arg::Rcx]);
@@ -114,12 +119,12 @@ const SAMPLE: &[Arg] = &[Arg::Rsi, Arg::Rdx];
 
 /// Where one of these calls another one of its kind, the outer one counts.
 const CALLS: &[Function] = &[
-    call("llama_sampler_sample", CallKind::Sample, SAMPLE),
+    throwing("llama_sampler_sample", CallKind::Sample, SAMPLE),
     Function {
         prefix: true,
-        ..call("_Z21common_sampler_sampleP14common_samplerP13llama_context", CallKind::Sample, SAMPLE)
+        ..throwing("_Z21common_sampler_sampleP14common_samplerP13llama_context", CallKind::Sample, SAMPLE)
     },
-    call("llama_tokenize", CallKind::Tokenize, &[Arg::Rdi, Arg::Rdx]),
+    throwing("llama_tokenize", CallKind::Tokenize, &[Arg::Rdi, Arg::Rdx]),
     call("llama_model_load_from_file", CallKind::LoadModel, FIRST),
     call("llama_model_load_from_file_ptr", CallKind::LoadModel, FIRST),
     call("llama_model_load_from_splits", CallKind::LoadModel, FIRST),
@@ -137,11 +142,11 @@ const CALLS: &[Function] = &[
     sequence_state("llama_state_seq_set_data_ext", CallKind::LoadState),
     Function {
         prefix: true,
-        ..call("_Z24common_speculative_draftP18common_speculative", CallKind::Draft, FIRST)
+        ..throwing("_Z24common_speculative_draftP18common_speculative", CallKind::Draft, FIRST)
     },
     Function {
         prefix: true,
-        ..call("_Z29common_speculative_gen_draftP18common_speculative", CallKind::Draft, FIRST)
+        ..throwing("_Z29common_speculative_gen_draftP18common_speculative", CallKind::Draft, FIRST)
     },
 ];
 
