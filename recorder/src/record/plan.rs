@@ -8,7 +8,9 @@ mod inference;
 pub(crate) use inference::Sources;
 
 use super::host;
-use crate::binary::{Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_instructions, return_site};
+use crate::binary::{
+    Arg, LoopSite, Object, Site, Symbol, barrier_sites, probe_site, return_instructions, return_site,
+};
 use llmtrace_format::meta::Level;
 use llmtrace_format::tables::EVENT_KINDS;
 
@@ -394,7 +396,9 @@ pub(super) fn points(object: &Object, level: Level, sources: Sources) -> Vec<Poi
         points.iter_mut().filter(ubatch).for_each(|point| point.cookie |= cookie::UBATCH_EXT);
     }
     if sources.tokens {
-        let tell = |point: &&mut Point| matches!(point.program, Program::UbatchBegin | Program::CallEnd | Program::CallReturns);
+        let tell = |point: &&mut Point| {
+            matches!(point.program, Program::UbatchBegin | Program::CallEnd | Program::CallReturns)
+        };
         points.iter_mut().filter(tell).for_each(|point| point.cookie |= cookie::TOKENS);
     }
     points.sort_by_key(|point| (point.program, point.file_offset));

@@ -151,7 +151,8 @@ fn check_target(trace: &Trace, build: &Build, form: Form) {
     assert_eq!(!target.ggml_version.is_empty(), build.ggml_version);
     assert!(recording.types.iter().any(|known| known.name == "q8_0" && known.block_bytes == 34));
     // Those that are hit a few times a request may be stepped: old builds change an argument at once.
-    let seldom = |purpose: &str| ["KV operation", "call begin", "call end, where it returns"].contains(&purpose);
+    let seldom =
+        |purpose: &str| ["KV operation", "call begin", "call end, where it returns"].contains(&purpose);
     for probe in recording.probes.iter().filter(|probe| !probe.emulated) {
         let sampling = probe.purpose == "call begin" && probe.symbol.contains("sample");
         assert!(seldom(&probe.purpose) && !sampling, "{probe:?}");

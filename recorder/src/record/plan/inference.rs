@@ -30,7 +30,9 @@ impl Sources {
     pub(super) fn wants(self, program: Program) -> bool {
         match program {
             Program::KvOperation => self.kv,
-            Program::CallBegin | Program::CallEnd | Program::CallReturns | Program::DraftAccepted => self.calls,
+            Program::CallBegin | Program::CallEnd | Program::CallReturns | Program::DraftAccepted => {
+                self.calls
+            }
             _ => true,
         }
     }
