@@ -70,6 +70,8 @@ fn texts(harness: &App) -> String {
 fn overview_shows_the_figures_of_the_summary() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness();
+    // The table of operators is below the findings.
+    harness.set_size(egui::vec2(1280.0, 2000.0));
     open(&mut harness, &sample(folder.path()));
     let summary = opened(&harness).summary.clone();
     let texts = texts(&harness);
