@@ -29,6 +29,7 @@ mod levels;
 pub mod node;
 mod picture;
 pub mod price;
+pub mod rollup;
 mod rows;
 pub mod search;
 pub mod stats;
@@ -37,6 +38,7 @@ pub mod summary;
 pub mod synth;
 pub mod totals;
 mod trace;
+pub mod work;
 
 pub use cache::{DEFAULT_CACHE_BYTES, Part};
 pub use executions::NodeKey;
