@@ -18,18 +18,24 @@
 //! command line and the app show. The crate does no I/O beyond the format
 //! crate and knows neither egui nor libbpf.
 
+pub mod attribution;
 mod cache;
+pub mod ceilings;
 pub mod cut;
 mod executions;
+pub mod explain;
 pub mod export;
 pub mod fetch;
+pub mod findings;
 pub mod fold;
 mod lane;
 mod levels;
 pub mod node;
 mod picture;
 pub mod price;
+pub mod profile;
 pub mod rollup;
+pub mod roofline;
 mod rows;
 pub mod search;
 pub mod stats;
@@ -38,6 +44,7 @@ pub mod summary;
 pub mod synth;
 pub mod totals;
 mod trace;
+pub mod verdict;
 pub mod work;
 
 pub use cache::{DEFAULT_CACHE_BYTES, Part};

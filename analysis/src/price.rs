@@ -26,6 +26,15 @@ pub fn probe_nanos(trace: &Trace, phase: Phase) -> Option<u64> {
     Some(in_graphs.saturating_add(calls.saturating_mul(HITS_OF_A_CALL).saturating_mul(call)))
 }
 
+/// Prices of a hit in nanoseconds: while a graph runs, and of a call; `None` when the
+/// recorder did not measure them.
+pub(crate) fn of_hits(trace: &Trace) -> Option<(u64, u64)> {
+    let recording = trace.file.recording.as_ref()?;
+    let in_graph = price_in_graph(recording)?;
+    let call = price(recording, "decode begin").unwrap_or(in_graph);
+    Some((in_graph, call.saturating_mul(HITS_OF_A_CALL)))
+}
+
 /// The price of a hit while a graph runs: begins of nodes, and as many or more
 /// arrivals at barriers at level `thread`.
 fn price_in_graph(recording: &Recording) -> Option<u64> {

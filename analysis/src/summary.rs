@@ -170,19 +170,19 @@ fn operators(trace: &Trace) -> Vec<Operator> {
 /// One call of decode or encode (or one micro-batch, in a recording without
 /// calls).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Call {
-    range: TimeRange,
-    phase: Phase,
+pub(crate) struct Call {
+    pub(crate) range: TimeRange,
+    pub(crate) phase: Phase,
     /// `None` when the build does not tell.
-    tokens: Option<u64>,
-    tid: u32,
-    failed: bool,
+    pub(crate) tokens: Option<u64>,
+    pub(crate) tid: u32,
+    pub(crate) failed: bool,
 }
 
 /// The calls by begin. A call is a prefill if any of its micro-batches is one:
 /// the last micro-batch of a long prompt may hold a single token, which looks
 /// like generation.
-fn calls(trace: &Trace) -> Vec<Call> {
+pub(crate) fn calls(trace: &Trace) -> Vec<Call> {
     if trace.decodes.is_empty() {
         let call = |token: &crate::Token| Call {
             range: token.range,

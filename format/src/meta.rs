@@ -151,6 +151,54 @@ pub struct Recording {
     pub max_overhead_permille: u32,
     /// Operators are recorded for one token in so many; 0 and 1 for all.
     pub window: u32,
+    /// What the recording host can do at most; `None` when it was not measured, and
+    /// before version 1.2.
+    pub ceilings: Option<Ceilings>,
+}
+
+/// What a host can do at most: the roofs of a roofline. Measured by `llmtrace calibrate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceilings {
+    /// When they were measured, in seconds since 1970.
+    pub measured_unix_secs: u64,
+    /// CPU model that they hold for.
+    pub cpu_model: String,
+    /// Instructions that were used, such as `avx512f, avx512vnni`.
+    pub simd: String,
+    /// Bytes that were read in each round of reading, by all threads together.
+    pub buffer_bytes: u64,
+    /// Rates by quantity and number of threads.
+    pub rates: Vec<CeilingRate>,
+}
+
+/// One measured rate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CeilingRate {
+    /// What was measured.
+    pub quantity: Quantity,
+    /// Threads that did it at once.
+    pub threads: u32,
+    /// Rounds.
+    pub rounds: u32,
+    /// Median of the rounds, bytes or operations a second.
+    pub median: u64,
+    /// Slowest round.
+    pub lowest: u64,
+    /// Fastest round.
+    pub highest: u64,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// Bytes read from memory, too many for any cache.
+    #[default]
+    ReadBytes,
+    /// Multiplications and additions of 32-bit floating point in dot products.
+    F32Ops,
+    /// The same of 8-bit integers, summed in 32 bits.
+    Int8Ops,
 }
 
 /// One of several processes in a recording.

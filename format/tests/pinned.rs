@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::meta::{
-    Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process, Recording, Target, Tensor,
-    TensorType,
+    CeilingRate, Ceilings, Ending, Graph, Host, Level, Object, Probe, ProbeCost, ProbeHits, Process,
+    Quantity, Recording, Target, Tensor, TensorType,
 };
 use llmtrace_format::tables::{
     Buckets, Decode, Decodes, ExecutionTotals, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss,
@@ -71,6 +71,20 @@ fn every_table() -> Vec<u8> {
         processes: vec![Process { pid: 42, parent: 1, exe: "llama-cli".into(), ..Process::default() }],
         max_overhead_permille: 50,
         window: 1,
+        ceilings: Some(Ceilings {
+            measured_unix_secs: 1_790_000_000,
+            cpu_model: "a CPU".into(),
+            simd: "avx2, fma".into(),
+            buffer_bytes: 1 << 29,
+            rates: vec![CeilingRate {
+                quantity: Quantity::Int8Ops,
+                threads: 2,
+                rounds: 7,
+                median: 900_000_000_000,
+                lowest: 800_000_000_000,
+                highest: 910_000_000_000,
+            }],
+        }),
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };

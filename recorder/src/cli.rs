@@ -25,6 +25,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Hammer,
+    Calibrate(crate::ceilings::Calibrate),
     #[command(flatten)]
     Read(crate::read::Read),
 }
@@ -41,6 +42,7 @@ impl Cli {
             Command::Launch(launch) => Err(launch.run()),
             #[cfg(target_os = "linux")]
             Command::Hammer => crate::record::hammer().map(|()| 0),
+            Command::Calibrate(calibrate) => calibrate.run(),
             Command::Read(read) => read.run(),
         }
     }
@@ -109,6 +111,11 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// tokens are timed.
         #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         window: u32,
+        /// Measure first what this host can do at most, as `llmtrace calibrate` does
+        ///
+        /// Without it, the trace carries what was measured on this host before, if it was.
+        #[arg(long)]
+        calibrate: bool,
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
@@ -152,6 +159,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                 exact_begins: self.exact_begins,
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
+                calibrate: self.calibrate,
                 ring_bytes: self.ring_bytes,
                 long: self.long,
                 quiet: self.quiet,

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod binary;
+mod ceilings;
 mod cli;
 mod read;
 #[cfg(target_os = "linux")]

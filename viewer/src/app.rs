@@ -1,5 +1,6 @@
 //! The app: receives, draws, applies.
 
+use crate::answers::Answers;
 use crate::command::{self, Command, Effect};
 use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
@@ -9,6 +10,7 @@ use crate::memo::Jobs;
 use crate::overview::Overview;
 use crate::panel::Cx;
 use crate::recent::Store;
+use crate::roofline::Roofline;
 use crate::save::{Saver, Saving};
 use crate::seek::Seeking;
 use crate::state::{Document, Open, Page, State, file_name};
@@ -36,7 +38,9 @@ pub struct ViewerApp {
     seeking: Option<Seeking>,
     saver: Option<Saver>,
     commands: Vec<Command>,
+    answers: Answers,
     overview: Overview,
+    roofline: Roofline,
     timeline: Timeline,
     details: Details,
     find: FindPanel,
@@ -59,7 +63,9 @@ impl ViewerApp {
             seeking: None,
             saver: None,
             commands: Vec::new(),
+            answers: Answers::default(),
             overview: Overview::default(),
+            roofline: Roofline::default(),
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
@@ -144,7 +150,9 @@ impl ViewerApp {
     fn forget_panels(&mut self) {
         self.fetcher = None;
         self.seeking = None;
+        self.answers = Answers::default();
         self.overview = Overview::default();
+        self.roofline = Roofline::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
@@ -245,7 +253,12 @@ impl ViewerApp {
                 Page::Overview => {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
-                        .show(ui, |ui| self.overview.overview_ui(ui, &mut cx));
+                        .show(ui, |ui| self.overview.overview_ui(ui, &mut cx, &mut self.answers));
+                }
+                Page::Roofline => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.roofline.roofline_ui(ui, &mut cx, &mut self.answers));
                 }
                 Page::Timeline => {
                     Panel::right("details")

@@ -13,6 +13,7 @@
 //! which bars. The crate has no opinion about what a trace means; numbers come
 //! from `llmtrace_analysis`.
 
+pub mod answers;
 pub mod app;
 pub mod command;
 pub mod details;
@@ -26,6 +27,7 @@ mod pages;
 pub mod panel;
 pub mod raster;
 pub mod recent;
+pub mod roofline;
 pub mod save;
 pub mod screenshot;
 pub mod seek;

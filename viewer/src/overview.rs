@@ -1,9 +1,11 @@
-//! The run on one page: figures, time per token, recording, operators.
+//! The run on one page: figures, what limits it, time per token, recording, operators.
 
+mod answers;
 mod figures;
 mod operators;
 mod recording;
 
+use crate::answers::Answers;
 use crate::command::Command;
 use crate::panel::Cx;
 use crate::state::Page;
@@ -31,7 +33,7 @@ pub struct Overview {
 
 impl Overview {
     /// Draws the page.
-    pub fn overview_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+    pub fn overview_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             // A frame's margin cannot be this wide.
             let side = ((ui.available_width() - MAX_WIDTH) / 2.0).max(16.0);
@@ -43,18 +45,19 @@ impl Overview {
                 ui.vertical(|ui| {
                     ui.spacing_mut().item_spacing.x = 8.0;
                     ui.set_width(width);
-                    self.contents_ui(ui, cx);
+                    self.contents_ui(ui, cx, answers);
                 });
             });
             ui.add_space(12.0);
         });
     }
 
-    fn contents_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+    fn contents_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         title_ui(ui, cx);
         ui.add_space(8.0);
         figures::figures_ui(ui, cx);
         ui.add_space(10.0);
+        answers::answers_ui(ui, cx, answers);
         if ui.available_width() >= TWO_COLUMNS {
             ui.columns(2, |columns| {
                 if let [left, right] = columns {

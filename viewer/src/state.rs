@@ -37,6 +37,8 @@ pub enum Page {
     Overview,
     /// Lanes over time.
     Timeline,
+    /// Operators against what the machine could do.
+    Roofline,
 }
 
 /// What is open.

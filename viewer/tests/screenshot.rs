@@ -27,15 +27,17 @@ fn both_themes_and_pages_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let path = trace(folder.path());
     for (theme, colors) in [(ThemeChoice::Light, &LIGHT), (ThemeChoice::Dark, &DARK)] {
-        for page in [Page::Overview, Page::Timeline] {
+        for page in [Page::Overview, Page::Timeline, Page::Roofline] {
             let image = render(&path, &shot(page, theme)).unwrap();
             assert_eq!(image.dimensions(), (1000, 600));
             assert!(pixels_of(&image, colors.background) > 20_000);
-            let seen = match page {
-                Page::Overview => pixels_of(&image, colors.card),
-                Page::Timeline => pixels_of(&image, colors.op(OpClass::Matmul)),
+            let (seen, least) = match page {
+                Page::Overview => (pixels_of(&image, colors.card), 20_000),
+                Page::Timeline => (pixels_of(&image, colors.op(OpClass::Matmul)), 20_000),
+                // A point.
+                Page::Roofline => (pixels_of(&image, colors.op(OpClass::Matmul)), 40),
             };
-            assert!(seen > 20_000, "{page:?} {theme:?}");
+            assert!(seen > least, "{page:?} {theme:?}: {seen}");
             let distinct: HashSet<[u8; 4]> = image.pixels().map(|pixel| pixel.0).collect();
             assert!(distinct.len() > 200, "text is smooth");
         }

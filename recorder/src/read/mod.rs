@@ -9,6 +9,7 @@
 mod check;
 mod compact;
 mod cut;
+mod explain;
 mod export;
 mod import;
 mod info;
@@ -26,7 +27,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 pub(crate) use summary::print_short_summary;
-pub(crate) use text::clean;
+pub(crate) use text::{clean, pairs as print_pairs};
 
 /// Commands that read a trace.
 #[derive(clap::Subcommand, Debug)]
@@ -37,6 +38,8 @@ pub(crate) enum Read {
     Summary(summary::Args),
     /// Show where the time went, by operator, name, layer, thread or token
     Stats(stats::Args),
+    /// Show what limits the run, where each token's time goes, and what to try
+    Explain(explain::Args),
     /// Say what is wrong with a file, and rescue what can be read
     Check(check::Args),
     /// Write a time range as a trace of its own
@@ -58,6 +61,7 @@ impl Read {
             Self::Info(args) => info::run(&args, &mut out)?,
             Self::Summary(args) => summary::run(&args, &mut out)?,
             Self::Stats(args) => stats::run(&args, &mut out)?,
+            Self::Explain(args) => explain::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
             Self::Compact(args) => compact::run(&args, &mut out)?,

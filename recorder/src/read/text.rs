@@ -115,7 +115,7 @@ impl Columns {
 }
 
 /// Prints `name   value` lines; empty values are left out.
-pub(super) fn pairs(pairs: &[(&str, String)], out: &mut dyn Write) -> std::io::Result<()> {
+pub(crate) fn pairs(pairs: &[(&str, String)], out: &mut dyn Write) -> std::io::Result<()> {
     let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
         writeln!(out, "{name:<width$}  {value}")?;

@@ -76,6 +76,8 @@ pub(crate) struct Options {
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.
     pub(crate) window: u32,
+    /// Whether to measure first what the host can do.
+    pub(crate) calibrate: bool,
     /// Bytes of the rings between kernel and recorder; for tests.
     pub(crate) ring_bytes: Option<u64>,
     /// What becomes of a recording that may take long.
@@ -278,5 +280,14 @@ impl Options {
             bail!("nothing to record: give a process with -p PID or -n NAME, or a command after `--`");
         }
         self.long.check()
+    }
+
+    /// What this host can do at most: measured now, or what was kept.
+    fn ceilings(&self) -> Result<Option<llmtrace_format::meta::Ceilings>> {
+        if self.calibrate {
+            crate::ceilings::measure_and_save().map(Some)
+        } else {
+            Ok(crate::ceilings::load())
+        }
     }
 }

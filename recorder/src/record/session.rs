@@ -57,6 +57,8 @@ impl Session {
     /// Loads, creates the file, and attaches to what is mapped already.
     pub(super) fn begin(options: &Options, caller: Caller, targets: &[Target]) -> Result<Self> {
         let launched = targets.iter().any(|target| target.launched);
+        // Takes seconds, which are no part of the recording.
+        let ceilings = options.ceilings()?;
         let mut kernel = Kernel::load(options.ring_bytes)?;
         let mut family = Family::default();
         let mut without = Vec::new();
@@ -101,6 +103,7 @@ impl Session {
             costs,
             max_overhead_permille: options.max_overhead.map_or(0, |max| (max * 10.0).round() as u32),
             window: options.window,
+            ceilings,
             ..Recording::default()
         };
         recording.target.exe = name;

@@ -70,6 +70,14 @@ pub static TABLE: &[Entry] = &[
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
     entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
     entry!(
+        View,
+        Command::Show(Page::Roofline),
+        "Roofline",
+        "Operators against what the machine could do",
+        [key(Key::Num3)],
+        true
+    ),
+    entry!(
         Go,
         Command::Find,
         "Find…",

@@ -1,0 +1,312 @@
+//! The few things that matter most in a trace: what they cost, why we think so, and
+//! what to try. At most a screenful, the dearest first.
+
+use crate::attribution::{CallParts, Parts};
+use crate::ceilings::{self, Roofs};
+use crate::profile::Profile;
+use crate::roofline::{Of, Row, rows};
+use crate::stats::{percentile, ratio};
+use crate::verdict::Bound;
+use crate::{Phase, TimeRange, Trace};
+use serde::Serialize;
+
+/// A screenful.
+const MOST: usize = 8;
+/// What costs less than this part of a token is no finding.
+const LEAST: f64 = 0.01;
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// What was found, in a line.
+    pub title: String,
+    /// What it costs: milliseconds a token, on average.
+    pub ms_per_token: f64,
+    /// The same as a part of a token's time.
+    pub share: f64,
+    /// Numbers that speak for it.
+    pub evidence: Vec<String>,
+    /// What to try.
+    pub advice: String,
+    /// Where to look.
+    #[serde(skip)]
+    pub place: Option<TimeRange>,
+    /// Text that finds its nodes.
+    #[serde(skip)]
+    pub nodes: Option<String>,
+}
+
+struct Seen<'a> {
+    trace: &'a Trace,
+    profile: &'a Profile,
+    roofs: &'a Roofs,
+    calls: Vec<&'a CallParts>,
+    /// Sums of the decode calls.
+    parts: Parts,
+    tokens: f64,
+    /// Milliseconds of a token.
+    token_ms: f64,
+}
+
+/// Findings about generation, the dearest first.
+pub fn findings(trace: &Trace, profile: &Profile, roofs: &Roofs) -> Vec<Finding> {
+    let calls: Vec<&CallParts> = profile.calls.iter().filter(|call| call.phase == Phase::Decode).collect();
+    if calls.is_empty() {
+        return Vec::new();
+    }
+    let mut parts = Parts::default();
+    calls.iter().for_each(|call| parts.add(&call.parts));
+    let tokens = calls.len() as f64;
+    let token_ms = (parts.wall() - parts.between_calls) as f64 / tokens / 1e6;
+    let seen = Seen { trace, profile, roofs, calls, parts, tokens, token_ms };
+    let mut all: Vec<Finding> = [
+        seen.imbalance(),
+        seen.straggler(),
+        seen.threads(),
+        seen.small_nodes(),
+        seen.slow_tokens(),
+        seen.growth(),
+        seen.between_calls(),
+        seen.building(),
+        seen.probes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    all.extend(seen.under_roof());
+    all.retain(|found| found.share >= LEAST);
+    all.sort_by(|a, b| b.ms_per_token.total_cmp(&a.ms_per_token).then_with(|| a.title.cmp(&b.title)));
+    all.truncate(MOST);
+    all
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+impl Seen<'_> {
+    fn finding(&self, title: String, nanos: u64, evidence: Vec<String>, advice: &str) -> Finding {
+        let ms_per_token = nanos as f64 / self.tokens / 1e6;
+        let share = ms_per_token / self.token_ms;
+        let advice = advice.to_owned();
+        Finding { title, ms_per_token, share, evidence, advice, place: None, nodes: None }
+    }
+
+    /// Which operators make threads wait.
+    fn imbalance(&self) -> Option<Finding> {
+        let mut ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
+        let waits = |row: &Row| row.group.wall_nanos.saturating_sub(row.group.balanced_nanos);
+        ops.sort_by_key(|row| std::cmp::Reverse(waits(row)));
+        let worst = ops.first()?;
+        let evidence = ops.iter().take(3).map(|row| {
+            let share = ratio(waits(row), row.group.wall_nanos);
+            let ms = waits(row) as f64 / self.tokens / 1e6;
+            format!("{}: {ms:.3} ms a token, {} of its time", row.key, percent(share))
+        });
+        let title = format!("Threads wait for the last one, most in {}", worst.key);
+        let advice = "pin threads to CPUs of their own, and leave one CPU to everything else";
+        let mut found = self.finding(title, self.parts.waits, evidence.collect(), advice);
+        (found.place, found.nodes) = (Some(worst.group.longest), Some(worst.key.clone()));
+        Some(found)
+    }
+
+    /// A thread for which the others wait more often than for each other.
+    fn straggler(&self) -> Option<Finding> {
+        let lanes: Vec<_> = self.profile.lanes.iter().filter(|lane| lane.phase == Phase::Decode).collect();
+        let worst = lanes.iter().max_by_key(|lane| lane.last)?;
+        let fair = 1.0 / lanes.len() as f64;
+        let share = ratio(worst.last, worst.shared);
+        let compute: u64 = lanes.iter().map(|lane| lane.compute).sum();
+        let mean = compute / lanes.len() as u64;
+        let excess = worst.compute.saturating_sub(mean);
+        if lanes.len() < 2 || share < 1.5 * fair || excess == 0 {
+            return None;
+        }
+        let evidence = vec![
+            format!("last at {} of the barriers; {} if all were alike", percent(share), percent(fair)),
+            format!("computes {} longer than the mean", percent(ratio(excess, mean))),
+        ];
+        let advice = "something else runs on its CPU, or the CPU is slower: look at its lane, pin threads";
+        Some(self.finding(format!("Thread {} is a straggler", worst.lane), excess, evidence, advice))
+    }
+
+    /// More threads than help.
+    fn threads(&self) -> Option<Finding> {
+        let recording = self.trace.file.recording.as_ref()?;
+        let (threads, cpus) = (self.profile.threads, recording.host.cpus);
+        if cpus > 0 && threads > cpus {
+            let evidence = vec![format!("{threads} threads, {cpus} CPUs")];
+            let advice =
+                "use no more threads than CPUs (`-t`): at each barrier all wait for one that is not running";
+            return Some(self.finding(
+                "More threads than CPUs".to_owned(),
+                self.parts.waits,
+                evidence,
+                advice,
+            ));
+        }
+        let enough = ceilings::saturation(recording.ceilings.as_ref()?)?;
+        if threads <= enough {
+            return None;
+        }
+        let evidence =
+            vec![format!("{threads} threads; memory reads no faster with more than {enough} on this host")];
+        let advice = "try fewer threads for generating (`-t`), and all for prompts (`-tb`)";
+        Some(self.finding("Threads beyond what memory feeds".to_owned(), self.parts.waits, evidence, advice))
+    }
+
+    /// Nodes whose threads take longer to start and gather than to compute.
+    fn small_nodes(&self) -> Option<Finding> {
+        let ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
+        let nodes: u64 = ops.iter().map(|row| row.group.count).sum();
+        let each = ratio(self.parts.between_nodes, nodes);
+        let small: Vec<&Row> = ops
+            .iter()
+            .filter(|row| row.verdict.bound == Bound::Overhead || row.verdict.bound == Bound::Synchronisation)
+            .filter(|row| row.group.mean_nanos() < 10_000.0)
+            .collect();
+        let wall: u64 = small.iter().map(|row| row.group.wall_nanos).sum();
+        let count: u64 = small.iter().map(|row| row.group.count).sum();
+        let cost = wall.saturating_add((each * count as f64) as u64);
+        let first = small.first()?;
+        let mut evidence = vec![format!(
+            "{:.0} a token, {:.1} µs each",
+            count as f64 / self.tokens,
+            ratio(wall, count) / 1e3
+        )];
+        evidence.extend(small.iter().take(3).map(|row| {
+            format!("{}: {:.3} ms a token", row.key, row.group.wall_nanos as f64 / self.tokens / 1e6)
+        }));
+        let advice = "fewer threads shorten barriers; builds that fuse more operators have fewer of these";
+        let mut found = self.finding(
+            "Small operators cost more to start than to compute".to_owned(),
+            cost,
+            evidence,
+            advice,
+        );
+        found.nodes = Some(first.key.clone());
+        Some(found)
+    }
+
+    /// Tokens far above the median, and which part of them grew.
+    fn slow_tokens(&self) -> Option<Finding> {
+        let call_nanos = |call: &CallParts| call.range.nanos();
+        let mut sorted: Vec<u64> = self.calls.iter().map(|call| call_nanos(call)).collect();
+        sorted.sort_unstable();
+        let median = percentile(&sorted, 50)?;
+        let slow: Vec<_> = self.calls.iter().filter(|call| call_nanos(call) > median + median / 4).collect();
+        let worst = slow.iter().max_by_key(|call| call_nanos(call))?;
+        let excess: u64 = slow.iter().map(|call| call_nanos(call) - median).sum();
+        // The part that grew most, against the mean of all.
+        let mean = |part: usize| {
+            let of = |call: &&CallParts| call.parts.named().get(part).and_then(|of| of.1).unwrap_or(0) as f64;
+            (
+                slow.iter().map(|call| of(call)).sum::<f64>() / slow.len() as f64,
+                self.calls.iter().map(of).sum::<f64>() / self.tokens,
+            )
+        };
+        let names = Parts::default().named();
+        let grew = (0..names.len()).filter(|&part| part != 6).map(|part| (mean(part), part));
+        let ((slow_mean, all_mean), part) =
+            grew.max_by(|a, b| (a.0.0 - a.0.1).total_cmp(&(b.0.0 - b.0.1)))?;
+        let name = names.get(part).map_or("", |name| name.0);
+        let evidence = vec![
+            format!(
+                "{} of {} tokens; the slowest {:.2} ms, the median {:.2} ms",
+                slow.len(),
+                self.calls.len(),
+                call_nanos(worst) as f64 / 1e6,
+                median as f64 / 1e6
+            ),
+            format!("what grew: {name}, {:.2} ms instead of {:.2} ms", slow_mean / 1e6, all_mean / 1e6),
+        ];
+        let advice = "look at the slowest in the timeline: other programs, a CPU that slowed down, or I/O";
+        let mut found = self.finding("Some tokens are slow".to_owned(), excess, evidence, advice);
+        found.place = Some(worst.range);
+        Some(found)
+    }
+
+    /// What gets slower with each token.
+    fn growth(&self) -> Option<Finding> {
+        let mut by_op: std::collections::BTreeMap<&str, (f64, f64)> = std::collections::BTreeMap::new();
+        for node in self.profile.nodes.iter().filter(|node| node.phase == Phase::Decode) {
+            if let Some((slope, _)) = node.sums.growth() {
+                let of = by_op.entry(&node.key.op).or_default();
+                of.0 += slope * node.sums.count as f64 / self.tokens;
+                of.1 += node.sums.wall as f64;
+            }
+        }
+        // A slope has to be seen over the recording, not in its noise.
+        let (op, (slope, wall)) = by_op
+            .into_iter()
+            .filter(|(_, (slope, wall))| slope * self.tokens > 0.2 * wall / self.tokens)
+            .max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+        let grown = (slope * self.tokens / 2.0 * self.tokens) as u64;
+        let evidence = vec![
+            format!(
+                "{op}: {:.2} µs more with each token, {:.3} ms on average",
+                slope / 1e3,
+                wall / self.tokens / 1e6
+            ),
+            format!(
+                "4,096 tokens further, a token takes {:.2} ms instead of {:.2} ms",
+                self.token_ms + slope * 4096.0 / 1e6,
+                self.token_ms
+            ),
+        ];
+        let advice =
+            "a shorter context, a smaller type for the cache (`-ctk`, `-ctv`), or flash attention (`-fa`)";
+        let mut found = self.finding(format!("{op} grows with the context"), grown, evidence, advice);
+        found.nodes = Some(op.to_owned());
+        Some(found)
+    }
+
+    fn between_calls(&self) -> Option<Finding> {
+        let evidence =
+            vec!["sampling, and whatever else the program does; while it is idle also that".to_owned()];
+        let advice = "fewer or cheaper samplers; detokenise and send on another thread";
+        let title = "Time between calls".to_owned();
+        Some(self.finding(title, self.parts.between_calls, evidence, advice))
+    }
+
+    fn building(&self) -> Option<Finding> {
+        let evidence = vec!["in the call, outside its graphs".to_owned()];
+        let advice = "builds since 2025 reuse graphs; a batch that always has the same shape lets them";
+        let title = "Building graphs and preparing batches".to_owned();
+        Some(self.finding(title, self.parts.build, evidence, advice))
+    }
+
+    fn probes(&self) -> Option<Finding> {
+        let probes = self.parts.probes?;
+        let evidence = vec!["probe hits times the price of a hit on this host".to_owned()];
+        let advice =
+            "not part of an unrecorded run; `--max-overhead`, `--window` or a lower level record for less";
+        Some(self.finding("Recording itself".to_owned(), probes, evidence, advice))
+    }
+
+    /// Operators that could be much faster.
+    fn under_roof(&self) -> Vec<Finding> {
+        let ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
+        let far = ops.iter().filter_map(|row| {
+            let share = row.group.roof_share().filter(|&share| share < 0.5)?;
+            let small = row.group.mean_nanos() < 10_000.0;
+            let lost = row.group.known_nanos as f64 * (1.0 - share);
+            if small || row.verdict.bound == Bound::Synchronisation {
+                return None;
+            }
+            let mut evidence = vec![format!("{} of its roof", percent(share))];
+            let rates = [(row.group.bytes_per_second(), "GB/s", self.roofs.bytes), (row.group.flops_per_second(), "Gop/s", self.roofs.ops(row.group.int8))];
+            for (rate, unit, roof) in rates {
+                if let (Some(rate), Some(roof)) = (rate, roof) {
+                    evidence.push(format!("{:.1} of {:.1} {unit}", rate / 1e9, roof / 1e9));
+                }
+            }
+            let advice = "another type of weights, or a build for this CPU's instructions; compare with `llmtrace diff`";
+            let title = format!("{} is far under its roof", row.key);
+            let mut found = self.finding(title, lost as u64, evidence, advice);
+            (found.place, found.nodes) = (Some(row.group.longest), Some(row.key.clone()));
+            Some(found)
+        });
+        far.take(2).collect()
+    }
+}

@@ -1,0 +1,282 @@
+//! What limits an operator, a phase or the run, how sure that is, and why.
+//!
+//! The time of a phase is split into what each limit explains:
+//!
+//! * *synchronisation*: threads waiting at barriers for the last one;
+//! * *overhead*: between nodes, building graphs, and nodes so short that starting them
+//!   is most of their time;
+//! * *I/O*: first executions that took far longer than the same node later, over weights
+//!   that were not in memory;
+//! * *memory* and *compute*: nodes whose roof is the one or the other.
+//!
+//! What explains more than the others together by [`CLEAR`] is the verdict; two that
+//! share the time are *mixed*; where most is not explained, the verdict is *unknown*.
+
+use crate::attribution::Parts;
+use crate::ceilings::Roofs;
+use crate::profile::{NodeProfile, Profile};
+use crate::roofline::{Group, roof_nanos};
+use crate::stats::ratio;
+use crate::{Phase, Trace};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// Part of the time that a limit has to explain.
+const CLEAR: f64 = 0.5;
+/// Longest mean wall time of a node that is small: its threads are started and
+/// gathered again in some microseconds.
+const SMALL_NANOS: f64 = 10_000.0;
+/// A roof has to be so much longer than the other one to decide.
+const DECIDES: f64 = 1.5;
+/// How much longer than ever after an execution takes that waits for a disk.
+const COLD: u64 = 3;
+
+/// A limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// Bytes from memory.
+    Memory,
+    /// Operations.
+    Compute,
+    /// Waiting for other threads.
+    Synchronisation,
+    /// Starting things.
+    Overhead,
+    /// Waiting for a disk.
+    Io,
+    /// Two of these.
+    Mixed,
+    /// The trace does not tell.
+    #[default]
+    Unknown,
+}
+
+impl Bound {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory-bound",
+            Self::Compute => "compute-bound",
+            Self::Synchronisation => "synchronisation-bound",
+            Self::Overhead => "overhead-bound",
+            Self::Io => "I/O-bound",
+            Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// A guess by what is likely, with inputs missing.
+    #[default]
+    Low,
+    /// Measured, but not far from another verdict.
+    Medium,
+    /// Measured and clear.
+    High,
+}
+
+impl Confidence {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// A verdict with its evidence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Verdict {
+    /// What limits.
+    pub bound: Bound,
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// Numbers that speak for it.
+    pub evidence: Vec<String>,
+    /// What would have made it surer.
+    pub missing: Vec<String>,
+    /// Part of the time that each limit explains, from 0 to 1, the largest first; only of
+    /// phases and the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<(Bound, f64)>,
+}
+
+const NO_CEILINGS: &str = "ceilings of the host: `llmtrace calibrate`, then record again";
+const NO_FAULTS: &str = "page faults and disk reads: I/O is inferred from first executions";
+
+/// The verdict on nodes taken together.
+pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
+    let mut verdict = Verdict::default();
+    let waits = ratio(group.wall_nanos.saturating_sub(group.balanced_nanos), group.wall_nanos);
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    if waits > CLEAR {
+        verdict.bound = Bound::Synchronisation;
+        verdict.confidence = if waits > 0.65 { Confidence::High } else { Confidence::Medium };
+        verdict.evidence.push(format!("threads wait for the last one {} of the time", percent(waits)));
+        return verdict;
+    }
+    let small = group.mean_nanos() < SMALL_NANOS;
+    match (group.memory_nanos, group.compute_nanos) {
+        (Some(memory), Some(compute)) => {
+            let share = group.roof_share().unwrap_or(0.0);
+            if small && share < 0.5 {
+                verdict.bound = Bound::Overhead;
+                verdict.confidence = if share < 0.2 { Confidence::High } else { Confidence::Medium };
+                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
+            } else if memory.max(compute) <= 0.0 {
+                return verdict;
+            } else {
+                let ratio = memory.max(compute) / memory.min(compute).max(f64::MIN_POSITIVE);
+                verdict.bound = match ratio {
+                    ratio if ratio < DECIDES => Bound::Mixed,
+                    _ if memory > compute => Bound::Memory,
+                    _ => Bound::Compute,
+                };
+                verdict.confidence = match share {
+                    share if share >= 0.5 && ratio >= 2.0 => Confidence::High,
+                    share if share >= 0.2 => Confidence::Medium,
+                    _ => Confidence::Low,
+                };
+            }
+            verdict.evidence.push(format!("{} of its roof", percent(share)));
+            let rates = [(group.bytes_per_second(), "GB/s"), (group.flops_per_second(), "Gop/s")];
+            for (rate, unit) in rates {
+                verdict.evidence.extend(rate.map(|rate| format!("{:.1} {unit}", rate / 1e9)));
+            }
+        }
+        _ => {
+            verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
+            let intensity = group.intensity();
+            if small {
+                verdict.bound = Bound::Overhead;
+                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
+            } else if let Some(intensity) = intensity {
+                // Far on either side of where the roofs of today's CPUs meet.
+                verdict.bound = match intensity {
+                    ..=8.0 => Bound::Memory,
+                    100.0.. => Bound::Compute,
+                    _ => Bound::Unknown,
+                };
+                verdict.evidence.push(format!("{intensity:.1} operations a byte"));
+            }
+        }
+    }
+    if group.at_most {
+        verdict.missing.push("experts chosen, or cache cells in use: bytes are an upper bound".to_owned());
+    }
+    verdict
+}
+
+/// The verdict on a phase, or on all calls when there is none.
+pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<Phase>) -> Verdict {
+    let mut parts = Parts::default();
+    let calls = profile.calls.iter().filter(|call| phase.is_none_or(|phase| call.phase == phase));
+    let calls: Vec<_> = calls.collect();
+    calls.iter().for_each(|call| parts.add(&call.parts));
+    // What the program does between calls is its own; probes are ours.
+    let whole = parts.wall().saturating_sub(parts.between_calls).saturating_sub(parts.probes.unwrap_or(0));
+    let mut verdict = Verdict::default();
+    if whole == 0 {
+        verdict.missing.push("calls of this phase".to_owned());
+        return verdict;
+    }
+    if parts.operators == 0 {
+        verdict.missing.push("operators: recorded below level `op`".to_owned());
+        return verdict;
+    }
+    let mut nanos: HashMap<Bound, f64> = HashMap::new();
+    *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
+    *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
+    let warm = warmest(profile);
+    let mut worst = Confidence::High;
+    for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
+        let mut group = Group::default();
+        group.add(node, roofs);
+        let cold = cold_nanos(node, &warm, roofs).min(node.sums.balanced);
+        *nanos.entry(Bound::Io).or_default() += cold as f64;
+        group.wall_nanos = group.balanced_nanos;
+        let found = of_group(&group, roofs);
+        *nanos.entry(found.bound).or_default() += (node.sums.balanced - cold) as f64;
+        if node.sums.balanced > parts.operators / 10 {
+            worst = worst.min(found.confidence);
+        }
+    }
+    let mut shares: Vec<(Bound, f64)> =
+        nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).min(1.0))).collect();
+    shares.retain(|(_, share)| *share >= 0.005);
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let first = shares.first().copied().unwrap_or_default();
+    let second = shares.get(1).copied().unwrap_or_default();
+    verdict.bound = match first.1 {
+        share if share >= CLEAR || share >= 2.0 * second.1 => first.0,
+        share if share > 0.0 => Bound::Mixed,
+        _ => Bound::Unknown,
+    };
+    let clear = match first.1 {
+        share if share >= 0.7 => Confidence::High,
+        share if share >= CLEAR => Confidence::Medium,
+        _ => Confidence::Low,
+    };
+    let by_roof = matches!(verdict.bound, Bound::Memory | Bound::Compute);
+    verdict.confidence = if by_roof { clear.min(worst) } else { clear };
+    if verdict.bound == Bound::Io {
+        verdict.confidence = verdict.confidence.min(Confidence::Medium);
+    }
+    for (bound, share) in shares.iter().take(4) {
+        let name = match bound {
+            Bound::Unknown => "not explained",
+            bound => bound.name(),
+        };
+        verdict.evidence.push(format!("{name} {:.0} %", share * 100.0));
+    }
+    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
+    if cpus > 0 && profile.threads > cpus {
+        verdict.evidence.push(format!("{} threads on {cpus} CPUs", profile.threads));
+    }
+    verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
+    verdict.missing.push(NO_FAULTS.to_owned());
+    verdict.shares = shares;
+    verdict
+}
+
+/// The shortest execution of each node in a call of few tokens, by name: its weights were
+/// in memory then.
+fn warmest(profile: &Profile) -> HashMap<&str, u64> {
+    let mut warm: HashMap<&str, u64> = HashMap::new();
+    for node in profile.nodes.iter().filter(|node| node.phase == Phase::Decode && node.sums.count > 1) {
+        let known = warm.entry(node.key.name.as_str()).or_insert(u64::MAX);
+        *known = node.sums.shortest.min(*known);
+    }
+    warm
+}
+
+/// Nanoseconds that the first execution waited for a disk: what it took longer than
+/// [`COLD`] times what it takes once its weights are in memory. Where that never was
+/// seen (a prompt that is read once), that is its shortest execution when it generates,
+/// and a tenth of the rate of operations besides.
+fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u64 {
+    let sums = &node.sums;
+    let reads_weights = matches!(node.key.op.as_str(), "MUL_MAT" | "MUL_MAT_ID" | "GET_ROWS");
+    if !reads_weights {
+        return 0;
+    }
+    let first = sums.first.1;
+    let usual = if sums.count > 1 {
+        sums.shortest
+    } else {
+        let Some(&warm) = warm.get(node.key.name.as_str()) else { return 0 };
+        let Some((_, compute)) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else {
+            return 0;
+        };
+        warm.saturating_add((compute * 10.0) as u64)
+    };
+    // A late thread takes microseconds, a disk milliseconds.
+    if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }
+}
