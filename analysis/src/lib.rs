@@ -22,6 +22,7 @@ pub mod attribution;
 mod cache;
 pub mod ceilings;
 pub mod cut;
+pub mod diff;
 mod executions;
 pub mod explain;
 pub mod export;

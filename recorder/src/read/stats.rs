@@ -31,7 +31,7 @@ fn by_parser() -> impl TypedValueParser<Value = By> {
     names.map(|name| By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op))
 }
 
-fn phase_parser() -> impl TypedValueParser<Value = Phase> {
+pub(super) fn phase_parser() -> impl TypedValueParser<Value = Phase> {
     let names = PossibleValuesParser::new(PHASES.map(Phase::name));
     names.map(|name| PHASES.into_iter().find(|phase| phase.name() == name).unwrap_or(Phase::Unknown))
 }

@@ -1,6 +1,6 @@
 //! The reading commands on generated traces.
 
-use super::{Read, check, compact, cut, export, import, info, print_short_summary, stats, summary};
+use super::{Read, advise, check, compact, cut, diff, export, import, info, print_short_summary, stats, summary};
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
 use serde_json::Value;
@@ -19,6 +19,8 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Info(args) => info::run(&args, &mut out)?,
         Read::Summary(args) => summary::run(&args, &mut out)?,
         Read::Stats(args) => stats::run(&args, &mut out)?,
+        Read::Diff(args) => drop(diff::run(&args, &mut out)?),
+        Read::Advise(args) => advise::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
         Read::Cut(args) => cut::run(&args, &mut out)?,
         Read::Compact(args) => compact::run(&args, &mut out)?,
