@@ -90,7 +90,8 @@ pub fn advise(traces: &[Trace], progress: LoadProgress<'_>) -> Result<Advice> {
         let part = |part: f32| progress((number as f32 + part) / traces.len() as f32);
         let run = Run::read(trace, calls, count, &part)?;
         if run.threads == 0 {
-            warnings.push(format!("run {} does not say how many threads computed, and is left out", number + 1));
+            warnings
+                .push(format!("run {} does not say how many threads computed, and is left out", number + 1));
             continue;
         }
         by_threads.entry(run.threads).or_default().push((trace, run));
@@ -124,10 +125,12 @@ fn not_alike(by_threads: &BTreeMap<u32, Vec<(&Trace, Run)>>) -> Vec<String> {
         ("levels", recording(|of| of.level.name().to_owned())),
     ];
     let differ = facts.into_iter().filter(|(_, values)| values.len() > 1);
-    differ.map(|(what, values)| {
-        let values: Vec<String> = values.into_iter().collect();
-        format!("{what} differ ({}): scaling is mixed with that", values.join(", "))
-    }).collect()
+    differ
+        .map(|(what, values)| {
+            let values: Vec<String> = values.into_iter().collect();
+            format!("{what} differ ({}): scaling is mixed with that", values.join(", "))
+        })
+        .collect()
 }
 
 fn count_of(threads: u32, runs: &[(&Trace, Run)]) -> Count {
@@ -160,7 +163,9 @@ fn count_of(threads: u32, runs: &[(&Trace, Run)]) -> Count {
         speedup: 0.0,
         prefill_tokens_per_second: (tokens > 0 && ms > 0.0).then(|| tokens as f64 * 1e3 / ms),
         wait_share: (!waits.is_empty()).then(|| bootstrap::estimate(&waits, median)),
-        gigabytes_per_second: rates.filter(|rates| !rates.is_empty()).map(|rates| rates.iter().sum::<f64>() / rates.len() as f64),
+        gigabytes_per_second: rates
+            .filter(|rates| !rates.is_empty())
+            .map(|rates| rates.iter().sum::<f64>() / rates.len() as f64),
     }
 }
 
@@ -239,7 +244,10 @@ fn evidence(
     let mut all = Vec::new();
     if let (Some(chosen), Some(first)) = (find(decode), counts.first()) {
         let (threads, ms) = (chosen.threads, chosen.ms_per_token);
-        all.push(format!("generating: {ms:.2} ms a token on {threads}, {:.2} on {}", first.ms_per_token, first.threads));
+        all.push(format!(
+            "generating: {ms:.2} ms a token on {threads}, {:.2} on {}",
+            first.ms_per_token, first.threads
+        ));
         for more in counts.iter().filter(|count| count.threads > threads) {
             let percent = (more.ms_per_token / ms - 1.0) * 100.0;
             all.push(format!("{} threads: {percent:+.1} % a token", more.threads));
@@ -263,7 +271,10 @@ fn evidence(
     if let Some(at) = find(saturated)
         && let Some(rate) = at.gigabytes_per_second
     {
-        all.push(format!("bandwidth ends at {rate:.1} GB/s with {}: more threads bring less than 10 %", at.threads));
+        all.push(format!(
+            "bandwidth ends at {rate:.1} GB/s with {}: more threads bring less than 10 %",
+            at.threads
+        ));
     }
     let most = counts.last().map_or(0, |count| count.threads);
     match cpus {

@@ -62,7 +62,8 @@ impl Draws {
         };
         let mut round = || -> Vec<(usize, Vec<u32>)> {
             let runs = 0..lengths.len();
-            runs.map(|run| one(if over_runs { random.below(lengths.len()) } else { run }, &mut random)).collect()
+            runs.map(|run| one(if over_runs { random.below(lengths.len()) } else { run }, &mut random))
+                .collect()
         };
         let rounds = (0..rounds).map(|_| round()).collect();
         let units = if over_runs { lengths.len() } else { blocks.iter().map(Vec::len).sum() };
@@ -219,7 +220,10 @@ mod tests {
 
     #[test]
     fn medians_and_t() {
-        assert_eq!((median(&mut [3.0, 1.0, 2.0]), median(&mut [4.0, 1.0, 2.0, 3.0]), median(&mut [])), (2.0, 2.5, 0.0));
+        assert_eq!(
+            (median(&mut [3.0, 1.0, 2.0]), median(&mut [4.0, 1.0, 2.0, 3.0]), median(&mut [])),
+            (2.0, 2.5, 0.0)
+        );
         for (freedom, t) in [(4, 2.776), (10, 2.228), (38, 2.024), (1000, 1.962)] {
             assert!((student(freedom) - t).abs() < 0.01, "{freedom}: {}", student(freedom));
         }

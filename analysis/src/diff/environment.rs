@@ -75,7 +75,11 @@ fn facts(trace: &Trace, compared: &Calls) -> Facts {
     add("KV cache", cache_type(trace), true);
     add("prompt tokens", number(prompt_tokens(trace)), true);
     add("tokens in a call", tokens_in_call(compared), true);
-    add("most tokens in a micro-batch", number(trace.ubatches.iter().map(|row| row.tokens.into()).max().unwrap_or(0)), false);
+    add(
+        "most tokens in a micro-batch",
+        number(trace.ubatches.iter().map(|row| row.tokens.into()).max().unwrap_or(0)),
+        false,
+    );
     add("host", of.host.name.clone(), false);
     add("memory, MB", number(of.host.memory_bytes / 1_000_000), false);
     add("kernel", of.host.kernel.clone(), false);
@@ -110,7 +114,9 @@ fn threads(trace: &Trace) -> String {
     for span in &trace.graph_spans {
         *runs.entry(span.threads).or_default() += 1;
     }
-    runs.into_iter().max_by_key(|(_, runs)| *runs).map_or_else(String::new, |(threads, _)| number(threads.into()))
+    runs.into_iter()
+        .max_by_key(|(_, runs)| *runs)
+        .map_or_else(String::new, |(threads, _)| number(threads.into()))
 }
 
 fn begins(trace: &Trace) -> String {
@@ -197,7 +203,7 @@ pub(super) fn warnings(
     if matched.is_some_and(|matched| matched < 0.5) {
         let percent = matched.unwrap_or(0.0) * 100.0;
         all.push(format!(
-            "not comparable: only {percent:.0} % of the time is in nodes that both have; these are different models or builds"
+            "not comparable: only {percent:.0} % of the time is in nodes that both have in the same size; these are different models or builds"
         ));
     }
     for difference in found.iter().filter(|difference| difference.matters) {
@@ -212,7 +218,10 @@ pub(super) fn warnings(
             all.push(format!("{name} has no operators: only the time of the whole can be compared"));
         }
         if side.lossy > 0 {
-            all.push(format!("{name} lost events; {} of the sampled calls are left out of the nodes", side.lossy));
+            all.push(format!(
+                "{name} lost events; {} of the sampled calls are left out of the nodes",
+                side.lossy
+            ));
         }
         if side.left_out > 0 {
             all.push(format!(

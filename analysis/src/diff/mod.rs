@@ -23,7 +23,9 @@ pub use run::{NodeId, Unit};
 use crate::rollup::Module;
 use crate::trace::LoadProgress;
 use crate::{Phase, Trace};
-use bootstrap::{Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUNS_TO_RESAMPLE, mean, median, with_interval};
+use bootstrap::{
+    Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUNS_TO_RESAMPLE, mean, median, with_interval,
+};
 use run::{Calls, NodeTimes, Run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +100,7 @@ pub struct Diff {
     /// Whether the sides have at least half of the nodes' time in common; `None` without
     /// operators.
     pub comparable: Option<bool>,
-    /// Part of the nodes' time in nodes that both sides have.
+    /// Part of the nodes' time in nodes that both sides have, with rows of the same length.
     pub matched_share: Option<f64>,
     /// Before.
     pub a: Side,
@@ -112,7 +114,7 @@ pub struct Diff {
     pub method: String,
     /// What contributions are grouped by.
     pub by: Grain,
-    /// Contributions of nodes, the largest first.
+    /// Contributions of nodes: those beyond chance first, the largest first.
     pub contributions: Vec<Contribution>,
     /// Change of the time in graphs, but in no node.
     pub between_nodes_ms: f64,
@@ -120,7 +122,7 @@ pub struct Diff {
     pub outside_graphs_ms: f64,
     /// What is left: these and all contributions add up to the change of the median.
     pub rest_ms: f64,
-    /// Single nodes, the largest change first.
+    /// Single nodes, in the same order.
     pub nodes: Vec<Contribution>,
     /// What differs around the runs.
     pub environment: Vec<Difference>,
@@ -407,6 +409,8 @@ struct Node {
     sides: [Option<f64>; 2],
     nanos: i64,
     resampled: Vec<f64>,
+    /// Whether both sides have it, with rows of the same length.
+    alike: bool,
     became: Option<String>,
 }
 
@@ -457,17 +461,18 @@ impl<'a> Nodes<'a> {
                 sides: [in_a.map(|_| a), in_b.map(|_| b)],
                 nanos: (b - a).round() as i64,
                 resampled,
+                alike: in_a.zip(in_b).is_some_and(|(a, b)| !a.rows.is_disjoint(&b.rows)),
                 became: in_a.zip(in_b).and_then(|(a, b)| became(a, b)),
             }
         });
         Self { all: all.collect(), between, outside, draws, enough }
     }
 
-    /// Part of the nodes' time in nodes that both sides have.
+    /// Part of the nodes' time in nodes that both sides have, with rows of the same length.
     fn matched_share(&self) -> Option<f64> {
         let time = |node: &Node| node.sides.iter().flatten().sum::<f64>();
         let all: f64 = self.all.iter().map(time).sum();
-        let both = self.all.iter().filter(|node| node.sides.iter().all(Option::is_some));
+        let both = self.all.iter().filter(|node| node.alike);
         (all > 0.0).then(|| both.map(time).sum::<f64>() / all)
     }
 
@@ -479,7 +484,9 @@ impl<'a> Nodes<'a> {
                 Grain::Role => format!("{}\u{0}{} {op}", location.module.name(), node.id.role()),
                 Grain::Name => format!("{:?}\u{0}{name} {op}", location.layer),
                 Grain::Op => op.clone(),
-                Grain::Layer => location.layer.map_or("no layer".to_owned(), |layer| format!("layer {layer}")),
+                Grain::Layer => {
+                    location.layer.map_or("no layer".to_owned(), |layer| format!("layer {layer}"))
+                }
                 Grain::Module => location.module.name().to_owned(),
             };
             groups.entry(key).or_default().push(node);
@@ -488,7 +495,11 @@ impl<'a> Nodes<'a> {
             .into_iter()
             .map(|(key, nodes)| self.contribution(key.rsplit('\u{0}').next().unwrap_or(&key), &nodes))
             .collect();
-        all.sort_by(|a, b| b.ms.abs().total_cmp(&a.ms.abs()).then_with(|| a.key.cmp(&b.key)));
+        // A large node jitters by more than a small one changes: what is certain comes first.
+        all.sort_by(|a, b| {
+            let sure = b.significant.cmp(&a.significant);
+            sure.then_with(|| b.ms.abs().total_cmp(&a.ms.abs())).then_with(|| a.key.cmp(&b.key))
+        });
         all
     }
 
@@ -505,7 +516,8 @@ impl<'a> Nodes<'a> {
             (!known.is_empty()).then(|| known.iter().sum::<f64>() / 1e6)
         };
         let most = nodes.iter().max_by_key(|node| node.nanos.abs()).filter(|_| nodes.len() > 1);
-        let most = most.filter(|most| most.nanos.signum() == nanos.signum() && most.nanos.abs() * 2 > nanos.abs());
+        let most =
+            most.filter(|most| most.nanos.signum() == nanos.signum() && most.nanos.abs() * 2 > nanos.abs());
         let one = |value: &dyn Fn(&Node) -> Option<String>| {
             let first = nodes.first().and_then(|node| value(node));
             first.filter(|first| nodes.iter().all(|node| value(node).as_ref() == Some(first)))

@@ -156,6 +156,9 @@ pub(super) struct NodeTimes {
     pub(super) nanos: Vec<f32>,
     /// Types and shapes that it had.
     pub(super) shapes: BTreeSet<String>,
+    /// Lengths of the rows of its first operand and its result: what neither the type, nor
+    /// the batch, nor the context changes.
+    pub(super) rows: BTreeSet<(i64, i64)>,
     /// Type of its first operand, such as that of a weight.
     pub(super) weight_type: String,
     /// Bytes to read and write, by shapes; of the last execution that was seen.
@@ -223,12 +226,15 @@ impl Run {
             }
             let range = TimeRange::new(span.begin, span.end.saturating_add(1));
             match ranges.last_mut() {
-                Some(last) if span.begin.saturating_sub(last.end) < 2_000_000 => last.end = range.end.max(last.end),
+                Some(last) if span.begin.saturating_sub(last.end) < 2_000_000 => {
+                    last.end = range.end.max(last.end)
+                }
                 _ => ranges.push(range),
             }
         }
 
-        let mut blocks: Vec<_> = ranges.iter().flat_map(|range| blocks_of(trace, None, Some(*range))).collect();
+        let mut blocks: Vec<_> =
+            ranges.iter().flat_map(|range| blocks_of(trace, None, Some(*range))).collect();
         let mut seen = std::collections::HashSet::new();
         blocks.retain(|block| seen.insert(*block));
         let each = |found: &mut Vec<Found>, id: u32, spans: &mut Vec<LaneSpan>| {
@@ -277,7 +283,8 @@ impl Run {
         self.sampled = kept.len();
         let get = |values: &[u64], at: usize| values.get(at).copied().unwrap_or(0) as f64;
         for &(at, tokens) in &kept {
-            let whole = chosen.get(at).and_then(|&call| all.get(call)).map_or(0.0, |call| call.range.nanos() as f64);
+            let whole =
+                chosen.get(at).and_then(|&call| all.get(call)).map_or(0.0, |call| call.range.nanos() as f64);
             self.between.push(((get(in_graphs, at) - get(&in_nodes, at)) / tokens) as f32);
             self.outside.push(((whole - get(in_graphs, at)) / tokens) as f32);
             let (wait, compute) = waits.get(at).copied().unwrap_or_default();
@@ -310,6 +317,7 @@ impl Names {
         match self.known.get_mut(index) {
             Some((_, known)) => {
                 known.shapes.extend(facts.shapes);
+                known.rows.extend(facts.rows);
                 known.bytes = facts.bytes.or(known.bytes);
             }
             None => self.known.push((id, facts)),
@@ -337,6 +345,7 @@ impl Names {
         let weight = tensor.sources.first().and_then(|&source| of.tensors.get(source as usize));
         let facts = NodeTimes {
             shapes: BTreeSet::from([rollup::signature(&trace.file, of, node, fused)]),
+            rows: BTreeSet::from([(weight.map_or(0, |weight| weight.ne[0]), tensor.ne[0])]),
             weight_type: weight.map_or("", |weight| node::type_name(&trace.file, weight)).to_owned(),
             bytes: work(&trace.file, of, node, fused, Known::default()).and_then(|work| work.bytes()),
             ..NodeTimes::default()

@@ -51,7 +51,17 @@ fn print(found: &Advice, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "  {evidence}")?;
     }
     writeln!(out)?;
-    let headings = ["threads", "runs", "tokens", "ms a token", "± 95 %", "speed-up", "prompt tokens/s", "waiting", "GB/s"];
+    let headings = [
+        "threads",
+        "runs",
+        "tokens",
+        "ms a token",
+        "± 95 %",
+        "speed-up",
+        "prompt tokens/s",
+        "waiting",
+        "GB/s",
+    ];
     let mut columns = Columns::new(&headings, 0);
     for of in &found.counts {
         columns.row([

@@ -79,7 +79,8 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<i32> {
     } else {
         print(&found, args.limit.unwrap_or(10), out)?;
         if let Some(percent) = args.fail_over {
-            let what = if failed { "failed: slower by more than" } else { "passed: not surely slower by more than" };
+            let what =
+                if failed { "failed: slower by more than" } else { "passed: not surely slower by more than" };
             writeln!(out, "\n{what} {percent} %")?;
         }
     }
@@ -110,7 +111,8 @@ fn verdict(found: &Diff) -> String {
     let change = &found.change;
     let unit = found.unit.name();
     let percent = known(change.percent, |percent| format!("{:.1} %", percent.abs()));
-    let from = format!("{:.3} → {:.3} ms a {unit} ({})", found.a.median_ms, found.b.median_ms, found.phase.name());
+    let from =
+        format!("{:.3} → {:.3} ms a {unit} ({})", found.a.median_ms, found.b.median_ms, found.phase.name());
     let range = interval(change);
     match found.outcome {
         Outcome::Slower => format!("B is {percent} slower than A: {from}, {range}"),
@@ -152,7 +154,12 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
     columns.print(out)?;
     let mean = &found.mean_change;
     if mean.significant != found.change.significant {
-        writeln!(out, "the mean changed by {}: {}", known(mean.percent, |p| format!("{p:+.1} %")), interval(mean))?;
+        writeln!(
+            out,
+            "the mean changed by {}: {}",
+            known(mean.percent, |p| format!("{p:+.1} %")),
+            interval(mean)
+        )?;
     }
     Ok(())
 }
@@ -160,7 +167,10 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
 /// The contributions, so rounded that what is printed adds up.
 fn print_waterfall(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()> {
     let unit = found.unit.name();
-    heading(format!("what adds up to the change of ms a {unit}, by {}; * beyond chance", found.by.name()), out)?;
+    heading(
+        format!("what adds up to the change of ms a {unit}, by {}; * beyond chance", found.by.name()),
+        out,
+    )?;
     let mut columns = Columns::new(&["part", "change", "± 95 %", "", "A", "B", "note"], 1);
     let (mut units, whole) = (0i64, tenths(found.change.ms));
     let shown = if limit == 0 { found.contributions.len() } else { limit };
@@ -187,7 +197,8 @@ fn print_waterfall(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()
         units += sum;
         line(plural(others.len() as u64, "other", "others"), sum, "--limit 0 shows all");
     }
-    for (name, ms) in [("between nodes", found.between_nodes_ms), ("outside graphs", found.outside_graphs_ms)] {
+    for (name, ms) in [("between nodes", found.between_nodes_ms), ("outside graphs", found.outside_graphs_ms)]
+    {
         units += tenths(ms);
         line(name.to_owned(), tenths(ms), "");
     }

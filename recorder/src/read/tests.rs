@@ -1,6 +1,8 @@
 //! The reading commands on generated traces.
 
-use super::{Read, advise, check, compact, cut, diff, export, import, info, print_short_summary, stats, summary};
+use super::{
+    Read, advise, check, compact, cut, diff, export, import, info, print_short_summary, stats, summary,
+};
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
 use serde_json::Value;
