@@ -257,7 +257,7 @@ fn evidence(
             && first.threads != threads
             && (first.ms_per_token - ms).abs() < (a * a + b * b).sqrt()
         {
-            all.push("that is within what chance does: record more tokens, or more runs".to_owned());
+            all.push(format!("{threads} against {} is within what chance does: record more", first.threads));
         }
         if let Some(share) = chosen.wait_share {
             all.push(format!("{:.0} % of the threads' time in nodes is waiting at barriers", share * 100.0));

@@ -79,6 +79,9 @@ pub enum Outcome {
     Slower,
     /// B takes less, beyond chance.
     Faster,
+    /// The median changed beyond chance, but the program's own work did not change as much
+    /// as half of that: something else took the CPUs in one of the runs.
+    Disturbed,
     /// The interval holds zero.
     NoDifference,
     /// Too few calls for an interval.
@@ -110,6 +113,10 @@ pub struct Diff {
     pub change: Change,
     /// Change of the mean.
     pub mean_change: Change,
+    /// Change of the program's own work: the medians of nodes, of what is between them and
+    /// of what is outside graphs. Interruptions fall on a node now and then, seldom on the
+    /// same one, so that they are not in it. `None` without operators.
+    pub undisturbed: Option<Change>,
     /// How intervals were made.
     pub method: String,
     /// What contributions are grouped by.
@@ -315,9 +322,12 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let environment = environment::differences([of_a, of_b]);
     let matched_share = nodes.matched_share();
     let warnings = environment::warnings([of_a, of_b], [&a, &b], matched_share, &environment);
+    let undisturbed = nodes.undisturbed(a.median_ms * 1e6);
+    let own = |own: &Change| own.significant && own.ms / change.ms >= 0.5;
     let outcome = match change.ms_half {
         None => Outcome::NotKnown,
         Some(_) if !change.significant => Outcome::NoDifference,
+        Some(_) if undisturbed.as_ref().is_some_and(|change| !own(change)) => Outcome::Disturbed,
         Some(_) if change.ms > 0.0 => Outcome::Slower,
         Some(_) => Outcome::Faster,
     };
@@ -331,6 +341,7 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
         matched_share,
         change,
         mean_change,
+        undisturbed,
         method,
         by,
         contributions,
@@ -390,15 +401,21 @@ fn change([a, b]: [&[&[f32]]; 2], draws: &[Draws; 2], statistic: fn(&mut [f32]) 
         Vec::new()
     };
     let nanos = (in_b - in_a).round();
-    let found = with_interval(nanos, &resampled, [of_a, of_b]);
-    let percent = |nanos: f64| (in_a > 0.0).then_some(nanos / in_a * 100.0);
-    Change {
-        ms: nanos / 1e6,
-        ms_half: found.half.map(|half| half / 1e6),
-        percent: percent(nanos),
-        percent_low: found.half.and_then(|half| percent(nanos - half)),
-        percent_high: found.half.and_then(|half| percent(nanos + half)),
-        significant: found.is_significant(false),
+    Change::of(with_interval(nanos, &resampled, [of_a, of_b]), in_a)
+}
+
+impl Change {
+    /// An estimate in nanoseconds, and percent of so many.
+    fn of(found: Estimate, whole: f64) -> Self {
+        let percent = |nanos: f64| (whole > 0.0).then_some(nanos / whole * 100.0);
+        Self {
+            ms: found.value / 1e6,
+            ms_half: found.half.map(|half| half / 1e6),
+            percent: percent(found.value),
+            percent_low: found.half.and_then(|half| percent(found.value - half)),
+            percent_high: found.half.and_then(|half| percent(found.value + half)),
+            significant: found.is_significant(false),
+        }
     }
 }
 
@@ -416,6 +433,8 @@ struct Node {
 
 struct Nodes<'a> {
     all: Vec<Node>,
+    /// Of what is between nodes and outside graphs.
+    resampled: Vec<f64>,
     between: Estimate,
     outside: Estimate,
     draws: &'a [Draws; 2],
@@ -427,7 +446,14 @@ impl<'a> Nodes<'a> {
         let none = Estimate { value: 0.0, half: None };
         // Without operators on both sides there is nothing to take apart.
         if runs.iter().flatten().any(|run| run.sampled == 0) {
-            return Self { all: Vec::new(), between: none, outside: none, draws, enough: false };
+            return Self {
+                all: Vec::new(),
+                resampled: Vec::new(),
+                between: none,
+                outside: none,
+                draws,
+                enough: false,
+            };
         }
         let ids: BTreeSet<&NodeId> = runs.iter().flatten().flat_map(|run| run.nodes.keys()).collect();
         let ids: Vec<&NodeId> = ids.into_iter().collect();
@@ -451,7 +477,13 @@ impl<'a> Nodes<'a> {
             .collect();
         let [of_a, of_b] = draws;
         let mut found = bootstrap::differences(&views, [of_a, of_b]);
-        let mut last = || found.pop().map_or(none, |(a, b, all)| with_interval(b - a, &all, [of_a, of_b]));
+        let mut others = vec![0.0; NODE_ROUNDS];
+        let mut last = || {
+            found.pop().map_or(none, |(a, b, all)| {
+                others.iter_mut().zip(&all).for_each(|(sum, more)| *sum += more);
+                with_interval(b - a, &all, [of_a, of_b])
+            })
+        };
         let (outside, between) = (last(), last());
         let enough = runs.iter().all(|side| side.iter().map(|run| run.sampled).sum::<usize>() >= FEWEST);
         let all = ids.into_iter().zip(found).map(|(id, (a, b, resampled))| {
@@ -465,7 +497,23 @@ impl<'a> Nodes<'a> {
                 became: in_a.zip(in_b).and_then(|(a, b)| became(a, b)),
             }
         });
-        Self { all: all.collect(), between, outside, draws, enough }
+        Self { all: all.collect(), resampled: others, between, outside, draws, enough }
+    }
+
+    /// All that was recorded of the program's own work; percent of `whole` nanoseconds.
+    fn undisturbed(&self, whole: f64) -> Option<Change> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let nanos: i64 = self.all.iter().map(|node| node.nanos).sum();
+        let nanos = nanos as f64 + self.between.value.round() + self.outside.value.round();
+        let sum = |(round, others): (usize, &f64)| {
+            others + self.all.iter().filter_map(|node| node.resampled.get(round)).sum::<f64>()
+        };
+        let resampled: Vec<f64> =
+            if self.enough { self.resampled.iter().enumerate().map(sum).collect() } else { Vec::new() };
+        let [a, b] = self.draws;
+        Some(Change::of(with_interval(nanos, &resampled, [a, b]), whole))
     }
 
     /// Part of the nodes' time in nodes that both sides have, with rows of the same length.

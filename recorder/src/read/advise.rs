@@ -79,7 +79,11 @@ fn print(found: &Advice, out: &mut dyn Write) -> Result<()> {
     columns.print(out)?;
     if found.counts.len() > 1 && !found.operators.is_empty() {
         heading("operators: ms a token, and how many times faster than on the fewest threads", out)?;
-        let names: Vec<String> = found.counts.iter().map(|of| format!("{} threads", of.threads)).collect();
+        let names: Vec<String> = found
+            .counts
+            .iter()
+            .map(|of| super::text::plural(of.threads.into(), "thread", "threads"))
+            .collect();
         let mut headings = vec!["op"];
         headings.extend(names.iter().map(String::as_str));
         let mut columns = Columns::new(&headings, 1);

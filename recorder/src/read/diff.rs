@@ -117,6 +117,15 @@ fn verdict(found: &Diff) -> String {
     match found.outcome {
         Outcome::Slower => format!("B is {percent} slower than A: {from}, {range}"),
         Outcome::Faster => format!("B is {percent} faster than A: {from}, {range}"),
+        Outcome::Disturbed => {
+            let way = if change.ms > 0.0 { "slower" } else { "faster" };
+            let own = found.undisturbed.and_then(|own| own.percent);
+            let own = known(own, |own| format!("{own:+.1} %"));
+            format!(
+                "B is {percent} {way} than A, but less than half of that in its own work ({own}): one of the \
+                 runs was disturbed: {from}, {range}"
+            )
+        }
         Outcome::NoDifference => format!("no difference beyond chance: {from}, {range}"),
         Outcome::NotKnown => format!("too little to tell: {from}"),
     }
@@ -152,6 +161,10 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
     row("A", &found.a);
     row("B", &found.b);
     columns.print(out)?;
+    if let Some(own) = &found.undisturbed {
+        let percent = known(own.percent, |percent| format!("{percent:+.1} %"));
+        writeln!(out, "without interruptions {percent}: {}", interval(own))?;
+    }
     let mean = &found.mean_change;
     if mean.significant != found.change.significant {
         writeln!(
@@ -202,7 +215,7 @@ fn print_waterfall(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()
         units += tenths(ms);
         line(name.to_owned(), tenths(ms), "");
     }
-    line("rest".to_owned(), whole - units, "medians of parts do not add up to that of the whole");
+    line("rest".to_owned(), whole - units, "interruptions, and what else medians leave out");
     line("change".to_owned(), whole, "");
     columns.print(out)?;
     Ok(())
