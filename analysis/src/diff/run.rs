@@ -23,7 +23,7 @@ use std::ops::Range;
 const SAMPLED_CALLS: usize = 640;
 /// Op spans that are read for them, about.
 const SAMPLED_SPANS: usize = 3_000_000;
-/// Pieces of a run that are taken to be independent of each other.
+/// Pieces of a run in which calls are sampled.
 pub(super) const WINDOWS: usize = 20;
 
 /// What makes nodes of different graphs and runs the same node.
@@ -200,7 +200,7 @@ impl Run {
         let totals: Vec<f32> = all.iter().map(|call| call.nanos() as f32).collect();
         let spans_a_call = trace.op_span_count() as usize / calls.calls.len().max(1);
         let most = (SAMPLED_SPANS / spans_a_call.max(1)).clamp(2 * WINDOWS, SAMPLED_CALLS);
-        let chosen: Vec<usize> = windows(all.len(), most).into_iter().flatten().collect();
+        let chosen: Vec<usize> = windows(all.len(), most, WINDOWS).into_iter().flatten().collect();
         let mut run = Self { totals, ..Self::default() };
 
         // Graphs of each chosen call.
@@ -370,9 +370,9 @@ fn numbers(trace: &Trace, graph: &llmtrace_format::meta::Graph, at: &[Location])
     numbers
 }
 
-/// `count` things, or `most` of them in windows that are spread evenly.
-pub(super) fn windows(count: usize, most: usize) -> Vec<Range<usize>> {
-    let parts = WINDOWS.min(count);
+/// `count` things, or `most` of them, in `parts` windows that are spread evenly.
+pub(super) fn windows(count: usize, most: usize, parts: usize) -> Vec<Range<usize>> {
+    let parts = parts.min(count);
     let length = (count.min(most) / parts.max(1)).max(1);
     (0..parts)
         .map(|part| {
@@ -388,11 +388,11 @@ mod tests {
 
     #[test]
     fn windows_are_spread_evenly_and_hold_all_of_a_few() {
-        assert!(windows(0, 640).is_empty());
-        assert_eq!(windows(3, 640), [0..1, 1..2, 2..3]);
-        let all: Vec<usize> = windows(130, 640).into_iter().flatten().collect();
+        assert!(windows(0, 640, 20).is_empty());
+        assert_eq!(windows(3, 640, 20), [0..1, 1..2, 2..3]);
+        let all: Vec<usize> = windows(130, 640, 20).into_iter().flatten().collect();
         assert_eq!(all, (0..130).collect::<Vec<_>>());
-        let some = windows(100_000, 640);
+        let some = windows(100_000, 640, 20);
         assert_eq!((some.len(), some[0].clone(), some[19].clone()), (20, 0..32, 95_000..95_032));
     }
 
