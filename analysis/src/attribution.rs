@@ -97,6 +97,8 @@ pub struct CallParts {
     pub tokens: Option<u64>,
     /// Where its time went.
     pub parts: Parts,
+    /// Nanoseconds of `parts.probes` that were taken from operators.
+    pub probes_in_nodes: u64,
 }
 
 /// The parts of all calls that did not fail.
@@ -136,10 +138,13 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
             // No graph was recorded: what the call did is not known.
             parts.unattributed = parts.unattributed.saturating_add(rest);
         }
+        let operators = parts.operators;
         if let Some((in_graph, of_call)) = prices {
             take_probes(&mut parts, hits.saturating_mul(in_graph), of_call);
         }
-        all.push(CallParts { range: call.range, phase: call.phase, tokens: call.tokens, parts });
+        let probes_in_nodes = operators - parts.operators;
+        let (range, phase, tokens) = (call.range, call.phase, call.tokens);
+        all.push(CallParts { range, phase, tokens, parts, probes_in_nodes });
     }
     all
 }

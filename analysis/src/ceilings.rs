@@ -3,29 +3,30 @@
 use crate::Trace;
 use llmtrace_format::meta::{CeilingRate, Ceilings, Quantity};
 
-/// The rate at `threads` threads, a second: as measured, or between the measurements
+/// The rate at `threads` threads, a second: that of the fastest round, as nothing exceeds a
+/// ceiling and whatever else ran only slows it down; as measured, or between the measurements
 /// on both sides; beyond the last the last. `None` when it was not measured.
 pub fn rate(ceilings: &Ceilings, quantity: Quantity, threads: u32) -> Option<f64> {
     let mut rates: Vec<&CeilingRate> =
-        ceilings.rates.iter().filter(|rate| rate.quantity == quantity && rate.median > 0).collect();
+        ceilings.rates.iter().filter(|rate| rate.quantity == quantity && rate.highest > 0).collect();
     rates.sort_by_key(|rate| rate.threads);
     let below = rates.iter().rev().find(|rate| rate.threads <= threads);
     let above = rates.iter().find(|rate| rate.threads >= threads);
     match (below, above) {
         (Some(a), Some(b)) if a.threads < b.threads => {
             let part = f64::from(threads - a.threads) / f64::from(b.threads - a.threads);
-            Some(a.median as f64 + part * (b.median as f64 - a.median as f64))
+            Some(a.highest as f64 + part * (b.highest as f64 - a.highest as f64))
         }
-        (Some(a), _) => Some(a.median as f64),
-        (None, b) => b.map(|rate| rate.median as f64),
+        (Some(a), _) => Some(a.highest as f64),
+        (None, b) => b.map(|rate| rate.highest as f64),
     }
 }
 
 /// Threads after which reading gets no faster: the fewest with nine tenths of the best rate.
 pub fn saturation(ceilings: &Ceilings) -> Option<u32> {
     let rates = || ceilings.rates.iter().filter(|rate| rate.quantity == Quantity::ReadBytes);
-    let best = rates().map(|rate| rate.median).max()?;
-    rates().filter(|rate| rate.median >= best / 10 * 9).map(|rate| rate.threads).min()
+    let best = rates().map(|rate| rate.highest).max()?;
+    rates().filter(|rate| rate.highest >= best / 10 * 9).map(|rate| rate.threads).min()
 }
 
 /// The three roofs at the number of threads that a trace used.
@@ -65,10 +66,10 @@ mod tests {
 
     #[test]
     fn rates_between_measurements_lie_between_and_beyond_are_the_last() {
-        let rate_of = |threads, median| CeilingRate {
+        let rate_of = |threads, highest| CeilingRate {
             quantity: Quantity::ReadBytes,
             threads,
-            median,
+            highest,
             ..CeilingRate::default()
         };
         let rates = vec![rate_of(4, 400), rate_of(1, 100), rate_of(8, 410)];

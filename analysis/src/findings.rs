@@ -92,12 +92,17 @@ impl Seen<'_> {
         Finding { title, ms_per_token, share, evidence, advice, place: None, nodes: None }
     }
 
+    fn crowded(&self) -> bool {
+        let cpus = self.trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
+        cpus > 0 && self.profile.threads > cpus
+    }
+
     /// Which operators make threads wait.
     fn imbalance(&self) -> Option<Finding> {
         let mut ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
         let waits = |row: &Row| row.group.wall_nanos.saturating_sub(row.group.balanced_nanos);
         ops.sort_by_key(|row| std::cmp::Reverse(waits(row)));
-        let worst = ops.first()?;
+        let worst = ops.first().filter(|_| !self.crowded())?;
         let evidence = ops.iter().take(3).map(|row| {
             let share = ratio(waits(row), row.group.wall_nanos);
             let ms = waits(row) as f64 / self.tokens / 1e6;
@@ -134,7 +139,7 @@ impl Seen<'_> {
     fn threads(&self) -> Option<Finding> {
         let recording = self.trace.file.recording.as_ref()?;
         let (threads, cpus) = (self.profile.threads, recording.host.cpus);
-        if cpus > 0 && threads > cpus {
+        if self.crowded() {
             let evidence = vec![format!("{threads} threads, {cpus} CPUs")];
             let advice =
                 "use no more threads than CPUs (`-t`): at each barrier all wait for one that is not running";
@@ -230,7 +235,8 @@ impl Seen<'_> {
     fn growth(&self) -> Option<Finding> {
         let mut by_op: std::collections::BTreeMap<&str, (f64, f64)> = std::collections::BTreeMap::new();
         for node in self.profile.nodes.iter().filter(|node| node.phase == Phase::Decode) {
-            if let Some((slope, _)) = node.sums.growth() {
+            // Weights stay as they are.
+            if let Some(slope) = node.sums.growth().filter(|_| !node.reads_weights) {
                 let of = by_op.entry(&node.key.op).or_default();
                 of.0 += slope * node.sums.count as f64 / self.tokens;
                 of.1 += node.sums.wall as f64;
@@ -287,7 +293,8 @@ impl Seen<'_> {
     /// Operators that could be much faster.
     fn under_roof(&self) -> Vec<Finding> {
         let ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
-        let far = ops.iter().filter_map(|row| {
+        // Threads that do not run say nothing about an operator.
+        let far = ops.iter().filter(|_| !self.crowded()).filter_map(|row| {
             let share = row.group.roof_share().filter(|&share| share < 0.5)?;
             let small = row.group.mean_nanos() < 10_000.0;
             let lost = row.group.known_nanos as f64 * (1.0 - share);

@@ -18,6 +18,7 @@ use crate::trace::LoadProgress;
 use crate::work::{Known, Work, work};
 use crate::{Nanos, Phase, Trace};
 use llmtrace_format::Result;
+use llmtrace_format::meta::Graph;
 use std::collections::HashMap;
 
 /// All that one way through the trace tells.
@@ -44,8 +45,12 @@ pub struct NodeProfile {
     pub key: NodeKey,
     /// Of one execution; `None` when the trace does not describe the node.
     pub work: Option<Work>,
+    /// Whether it reads weights, which may not be in memory the first time.
+    pub reads_weights: bool,
     /// Sums.
     pub sums: NodeSums,
+    /// Nanoseconds of these that recording cost: its part of what attribution took from nodes.
+    pub probes: u64,
 }
 
 /// Sums over executions of a node; nanoseconds.
@@ -63,10 +68,12 @@ pub struct NodeSums {
     pub first: (Nanos, u64),
     /// The shortest execution.
     pub shortest: u64,
+    /// The least computing of an execution, over all threads.
+    pub least_compute: u64,
     /// The longest execution's wall time and begin.
     pub longest: (u64, Nanos),
-    /// For the line through wall times over token numbers: Σx, Σx², Σxy, of `count` points.
-    pub over_tokens: [f64; 3],
+    /// For the line through wall times over token numbers: Σx, Σx², Σxy, Σy², of `count` points.
+    pub over_tokens: [f64; 4],
 }
 
 impl NodeSums {
@@ -82,23 +89,26 @@ impl NodeSums {
         add(&mut self.compute, other.compute);
         self.first = self.first.min(other.first);
         self.shortest = self.shortest.min(other.shortest);
+        self.least_compute = self.least_compute.min(other.least_compute);
         self.longest = self.longest.max(other.longest);
         for (sum, more) in self.over_tokens.iter_mut().zip(other.over_tokens) {
             *sum += more;
         }
     }
 
-    /// Nanoseconds that an execution gets longer with each token, and what it takes at
-    /// token 0: the line of least squares. `None` for fewer than 16 executions.
-    pub fn growth(&self) -> Option<(f64, f64)> {
+    /// Nanoseconds that an execution gets longer with each token: the slope of the line of
+    /// least squares. `None` for fewer than 16 executions, or when the line explains less
+    /// than half of how they differ.
+    pub fn growth(&self) -> Option<f64> {
         let n = self.count as f64;
-        let [x, xx, xy] = self.over_tokens;
-        let spread = n * xx - x * x;
-        if self.count < 16 || spread <= 0.0 {
+        let [x, xx, xy, yy] = self.over_tokens;
+        let y = self.wall as f64;
+        let (spread, differ) = (n * xx - x * x, n * yy - y * y);
+        if self.count < 16 || spread <= 0.0 || differ <= 0.0 {
             return None;
         }
-        let slope = (n * xy - x * self.wall as f64) / spread;
-        Some((slope, (self.wall as f64 - slope * x) / n))
+        let along = n * xy - x * y;
+        (along * along / spread / differ >= 0.5).then_some(along / spread)
     }
 }
 
@@ -172,12 +182,10 @@ pub fn profile(trace: &Trace, progress: LoadProgress<'_>) -> Result<Profile> {
         all.threads = all.threads.max(state.threads);
     }
     let graphs: HashMap<u32, InGraph> = all.graphs.into_iter().collect();
-    Ok(Profile {
-        calls: attribution::calls(trace, &graphs),
-        nodes: nodes(trace, all.nodes),
-        lanes: lanes(trace, all.lanes),
-        threads: all.threads,
-    })
+    let calls = attribution::calls(trace, &graphs);
+    let mut nodes = nodes(trace, all.nodes);
+    share_probes(&calls, &mut nodes);
+    Ok(Profile { calls, nodes, lanes: lanes(trace, all.lanes), threads: all.threads })
 }
 
 impl State {
@@ -201,8 +209,9 @@ impl State {
                 compute,
                 first: (begin, wall),
                 shortest: wall,
+                least_compute: compute,
                 longest: (wall, begin),
-                over_tokens: [x, x * x, x * wall as f64],
+                over_tokens: [x, x * x, x * wall as f64, wall as f64 * wall as f64],
             };
             let node = (phase as u8, graph.unwrap_or(u32::MAX), first.node, fused);
             self.nodes.entry(node).or_default().add(&sums);
@@ -257,16 +266,45 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
                     rollup::location_of(all, node, fused),
                     key,
                     work(&trace.file, of, node, fused, Known::default()),
+                    reads_weights(trace, of, node, fused),
                 )
             }
             None => {
                 let key = NodeKey { name: "unknown".into(), op: "unknown".into() };
-                (Location::default(), key, None)
+                (Location::default(), key, None, false)
             }
         };
-        NodeProfile { phase: Phase::from_u8(phase), location: known.0, key: known.1, work: known.2, sums }
+        let (location, key, work, reads_weights) = known;
+        let phase = Phase::from_u8(phase);
+        NodeProfile { phase, location, key, work, reads_weights, sums, probes: 0 }
     };
     sorted.into_iter().map(each).collect()
+}
+
+/// Whether a source of a kernel is a weight: no node, and called so.
+fn reads_weights(trace: &Trace, graph: &Graph, node: u32, fused: u32) -> bool {
+    let nodes = (node..=node.saturating_add(fused.min(8))).filter_map(|at| graph.tensors.get(at as usize));
+    let mut sources = nodes.flat_map(|tensor| &tensor.sources);
+    sources.any(|&source| {
+        let source = graph.tensors.get(source as usize).filter(|_| source >= graph.nodes);
+        source.is_some_and(|tensor| trace.file.string(tensor.name).contains(".weight"))
+    })
+}
+
+/// A thread hits about one probe a node, so that each execution has an equal part of what
+/// probes cost in nodes.
+fn share_probes(calls: &[CallParts], nodes: &mut [NodeProfile]) {
+    for phase in [Phase::Unknown, Phase::Prefill, Phase::Decode, Phase::Encode] {
+        let calls = calls.iter().filter(|call| call.phase == phase);
+        let cost = calls.fold(0u64, |sum, call| sum.saturating_add(call.probes_in_nodes));
+        let of_phase = |node: &NodeProfile| node.phase == phase;
+        let counts = nodes.iter().filter(|node| of_phase(node)).map(|node| node.sums.count);
+        let executions = counts.fold(0u64, u64::saturating_add).max(1);
+        for node in nodes.iter_mut().filter(|node| of_phase(node)) {
+            let part = u128::from(cost) * u128::from(node.sums.count) / u128::from(executions);
+            node.probes = (part as u64).min(node.sums.balanced);
+        }
+    }
 }
 
 fn lanes(trace: &Trace, sums: HashMap<(u8, u32), [u64; 4]>) -> Vec<LaneProfile> {
@@ -277,4 +315,30 @@ fn lanes(trace: &Trace, sums: HashMap<(u8, u32), [u64; 4]>) -> Vec<LaneProfile> 
     let mut all: Vec<LaneProfile> = sums.into_iter().map(each).collect();
     all.sort_by_key(|of| (of.phase as u8, of.lane));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(walls: impl Iterator<Item = (f64, u64)>) -> NodeSums {
+        let mut all = NodeSums::default();
+        for (x, wall) in walls {
+            let y = wall as f64;
+            let over_tokens = [x, x * x, x * y, y * y];
+            all.add(&NodeSums { count: 1, wall, shortest: wall, over_tokens, ..NodeSums::default() });
+        }
+        all
+    }
+
+    #[test]
+    fn growth_is_the_slope_of_what_grows_and_of_nothing_else() {
+        let grows = sums((0..100u32).map(|x| (f64::from(x), 1000 + 7 * u64::from(x) + u64::from(x % 3))));
+        assert!(grows.growth().is_some_and(|slope| (slope - 7.0).abs() < 0.1));
+        let jumps = sums((0..100u32).map(|x| (f64::from(x), 1000 + 500 * u64::from(x % 2))));
+        assert_eq!(jumps.growth(), None);
+        let few = sums((0..15u32).map(|x| (f64::from(x), 1000 + 7 * u64::from(x))));
+        assert_eq!(few.growth(), None);
+        assert_eq!((grows.count, grows.shortest), (100, 1000));
+    }
 }

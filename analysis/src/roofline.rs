@@ -45,7 +45,8 @@ impl Of {
     }
 }
 
-/// Executions taken together; nanoseconds, operations and bytes are sums.
+/// Executions taken together; nanoseconds, operations and bytes are sums. What recording cost
+/// is taken off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Group {
     /// Executions.
@@ -110,8 +111,9 @@ impl Group {
             self.longest = TimeRange::new(sums.longest.1, sums.longest.1.saturating_add(sums.longest.0));
         }
         self.count = self.count.saturating_add(sums.count);
-        self.wall_nanos = self.wall_nanos.saturating_add(sums.wall);
-        self.balanced_nanos = self.balanced_nanos.saturating_add(sums.balanced);
+        let balanced = sums.balanced.saturating_sub(node.probes);
+        self.wall_nanos = self.wall_nanos.saturating_add(sums.wall.saturating_sub(node.probes));
+        self.balanced_nanos = self.balanced_nanos.saturating_add(balanced);
         let Some(work) = &node.work else { return };
         let times = |value: u64| value.saturating_mul(sums.count);
         let (flops, bytes) = (work.flops.map(times), work.bytes().map(times));
@@ -119,7 +121,7 @@ impl Group {
             self.flops = self.flops.saturating_add(flops);
             self.bytes = self.bytes.saturating_add(bytes);
             self.at_most |= work.at_most;
-            self.known_nanos = self.known_nanos.saturating_add(sums.balanced);
+            self.known_nanos = self.known_nanos.saturating_add(balanced);
             if work.int8 {
                 self.int8_flops = self.int8_flops.saturating_add(flops);
             }
@@ -159,9 +161,12 @@ pub struct Row {
     pub verdict: Verdict,
 }
 
+/// Phase, place in the order of layers or modules, name, and operator of a node.
+type Key = (u8, u32, String, Option<String>);
+
 /// Nodes taken together, the longest first; layers and modules in order.
 pub fn rows(profile: &Profile, roofs: &Roofs, of: Of, phase: Option<Phase>) -> Vec<Row> {
-    let mut groups: BTreeMap<(u8, u32, String, Option<String>), (Phase, Group)> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, (Phase, Group)> = BTreeMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let key = match of {
             Of::Phase => (0, node.phase.name().to_owned(), None),
@@ -176,7 +181,7 @@ pub fn rows(profile: &Profile, roofs: &Roofs, of: Of, phase: Option<Phase>) -> V
         let group = groups.entry((node.phase as u8, key.0, key.1, key.2));
         group.or_insert_with(|| (node.phase, Group::default())).1.add(node, roofs);
     }
-    let row = |((_, _, key, op), (phase, group)): ((u8, u32, String, Option<String>), (Phase, Group))| {
+    let row = |((_, _, key, op), (phase, group)): (Key, (Phase, Group))| {
         let verdict = verdict::of_group(&group, roofs);
         Row { phase, key, op, group, verdict }
     };

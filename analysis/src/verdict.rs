@@ -28,8 +28,12 @@ const CLEAR: f64 = 0.5;
 const SMALL_NANOS: f64 = 10_000.0;
 /// A roof has to be so much longer than the other one to decide.
 const DECIDES: f64 = 1.5;
+/// Below this part of both roofs, something else limits.
+const FAR: f64 = 0.05;
 /// How much longer than ever after an execution takes that waits for a disk.
-const COLD: u64 = 3;
+const COLD: u64 = 2;
+/// How much slower than dot products in the first cache a real matrix product may be.
+const SLOW_PRODUCT: f64 = 8.0;
 
 /// A limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -68,7 +72,7 @@ impl Bound {
 }
 
 /// How sure a verdict is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// A guess by what is likely, with inputs missing.
@@ -130,8 +134,8 @@ pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
                 verdict.bound = Bound::Overhead;
                 verdict.confidence = if share < 0.2 { Confidence::High } else { Confidence::Medium };
                 verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
-            } else if memory.max(compute) <= 0.0 {
-                return verdict;
+            } else if share < FAR {
+                verdict.evidence.push("far under both roofs".to_owned());
             } else {
                 let ratio = memory.max(compute) / memory.min(compute).max(f64::MIN_POSITIVE);
                 verdict.bound = match ratio {
@@ -195,18 +199,30 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
     *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
     let warm = warmest(profile);
-    let mut worst = Confidence::High;
+    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
+    let crowded = cpus > 0 && profile.threads > cpus;
+    // Nanoseconds by limit and confidence of the nodes.
+    let mut sure: HashMap<(Bound, Confidence), u64> = HashMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let mut group = Group::default();
         group.add(node, roofs);
-        let cold = cold_nanos(node, &warm, roofs).min(node.sums.balanced);
+        let balanced = group.balanced_nanos;
+        // While one thread waits for the disk, the others wait for it.
+        let cold = cold_nanos(node, &warm, roofs).min(group.wall_nanos);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
-        group.wall_nanos = group.balanced_nanos;
+        *nanos.entry(Bound::Synchronisation).or_default() -= cold.saturating_sub(balanced) as f64;
+        let cold = cold.min(balanced);
+        // With more threads than CPUs, a thread that computes may not run: what others wait for
+        // looks like computing. Without, the node takes as long as its shortest execution, or as the
+        // CPUs need for what it computed when fewest threads were interrupted.
+        let alone = node.sums.shortest.min(node.sums.least_compute / u64::from(cpus.max(1)));
+        let alone = alone.saturating_mul(node.sums.count);
+        let late = if crowded { (balanced - cold).saturating_sub(alone) } else { 0 };
+        *nanos.entry(Bound::Synchronisation).or_default() += late as f64;
+        group.wall_nanos = balanced;
         let found = of_group(&group, roofs);
-        *nanos.entry(found.bound).or_default() += (node.sums.balanced - cold) as f64;
-        if node.sums.balanced > parts.operators / 10 {
-            worst = worst.min(found.confidence);
-        }
+        *nanos.entry(found.bound).or_default() += (balanced - cold - late) as f64;
+        *sure.entry((found.bound, found.confidence)).or_default() += balanced - cold - late;
     }
     let mut shares: Vec<(Bound, f64)> =
         nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).min(1.0))).collect();
@@ -225,7 +241,17 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         _ => Confidence::Low,
     };
     let by_roof = matches!(verdict.bound, Bound::Memory | Bound::Compute);
-    verdict.confidence = if by_roof { clear.min(worst) } else { clear };
+    let of_nodes = |confidence| sure.get(&(verdict.bound, confidence)).copied().unwrap_or(0);
+    let [low, medium, high] = [Confidence::Low, Confidence::Medium, Confidence::High].map(of_nodes);
+    let nodes = match (low.saturating_add(medium).saturating_add(high) / 2, high, medium) {
+        (half, high, _) if high > half => Confidence::High,
+        (half, high, medium) if high.saturating_add(medium) > half => Confidence::Medium,
+        _ => Confidence::Low,
+    };
+    verdict.confidence = if by_roof { clear.min(nodes) } else { clear };
+    if verdict.bound == Bound::Unknown {
+        verdict.confidence = Confidence::Low;
+    }
     if verdict.bound == Bound::Io {
         verdict.confidence = verdict.confidence.min(Confidence::Medium);
     }
@@ -236,8 +262,7 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         };
         verdict.evidence.push(format!("{name} {:.0} %", share * 100.0));
     }
-    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
-    if cpus > 0 && profile.threads > cpus {
+    if crowded {
         verdict.evidence.push(format!("{} threads on {cpus} CPUs", profile.threads));
     }
     verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
@@ -260,11 +285,10 @@ fn warmest(profile: &Profile) -> HashMap<&str, u64> {
 /// Nanoseconds that the first execution waited for a disk: what it took longer than
 /// [`COLD`] times what it takes once its weights are in memory. Where that never was
 /// seen (a prompt that is read once), that is its shortest execution when it generates,
-/// and a tenth of the rate of operations besides.
+/// and its operations at a fraction of the host's rate besides.
 fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u64 {
     let sums = &node.sums;
-    let reads_weights = matches!(node.key.op.as_str(), "MUL_MAT" | "MUL_MAT_ID" | "GET_ROWS");
-    if !reads_weights {
+    if !node.reads_weights {
         return 0;
     }
     let first = sums.first.1;
@@ -272,11 +296,102 @@ fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u
         sums.shortest
     } else {
         let Some(&warm) = warm.get(node.key.name.as_str()) else { return 0 };
-        let Some((_, compute)) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else {
-            return 0;
-        };
-        warm.saturating_add((compute * 10.0) as u64)
+        let Some(roof) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else { return 0 };
+        // Weights are read as when generating; other operands grow with the prompt.
+        let product = node.key.op.starts_with("MUL_MAT");
+        let work = if product { roof.1 } else { roof.0.max(roof.1) };
+        warm.saturating_add((work * SLOW_PRODUCT) as u64)
     };
     // A late thread takes microseconds, a disk milliseconds.
     if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeKey;
+    use crate::profile::NodeSums;
+    use crate::rollup::Location;
+    use crate::work::Work;
+
+    /// A machine that reads 10 and computes 100 a nanosecond.
+    const ROOFS: Roofs = Roofs { bytes: Some(10e9), f32_ops: Some(100e9), int8_ops: None };
+
+    fn node(wall: u64, balanced: u64, flops: u64, bytes: u64) -> NodeProfile {
+        let work = Work { flops: Some(flops), read_bytes: Some(bytes), ..Work::NOTHING };
+        let sums = NodeSums { count: 1, wall, balanced, ..NodeSums::default() };
+        NodeProfile {
+            phase: Phase::Decode,
+            location: Location::default(),
+            key: NodeKey { name: "ffn_up-0".into(), op: "MUL_MAT".into() },
+            work: Some(work),
+            reads_weights: true,
+            sums,
+            probes: 0,
+        }
+    }
+
+    fn verdict(node: &NodeProfile, roofs: &Roofs) -> (Bound, Confidence) {
+        let mut group = Group::default();
+        group.add(node, roofs);
+        let verdict = of_group(&group, roofs);
+        (verdict.bound, verdict.confidence)
+    }
+
+    #[test]
+    fn the_longer_roof_limits_and_the_share_says_how_sure_that_is() {
+        // 100 µs of reading, 10 µs of computing.
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Memory, Confidence::High)
+        );
+        assert_eq!(
+            verdict(&node(400_000, 400_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Memory, Confidence::Medium)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 10_000_000, 100_000), &ROOFS),
+            (Bound::Compute, Confidence::High)
+        );
+        assert_eq!(verdict(&node(120_000, 120_000, 10_000_000, 1_000_000), &ROOFS).0, Bound::Mixed);
+        // A thousandth of the roof is something else.
+        assert_eq!(verdict(&node(90_000_000, 90_000_000, 10, 10), &ROOFS), (Bound::Unknown, Confidence::Low));
+    }
+
+    #[test]
+    fn waits_and_small_nodes_come_first() {
+        assert_eq!(
+            verdict(&node(120_000, 30_000, 1_000_000, 1_000_000), &ROOFS),
+            (Bound::Synchronisation, Confidence::High)
+        );
+        assert_eq!(verdict(&node(2_000, 2_000, 100, 1_000), &ROOFS), (Bound::Overhead, Confidence::High));
+    }
+
+    #[test]
+    fn without_ceilings_only_what_is_far_on_either_side_is_told() {
+        let none = Roofs::default();
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 1_000_000, 1_000_000), &none),
+            (Bound::Memory, Confidence::Low)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 300_000_000, 1_000_000), &none),
+            (Bound::Compute, Confidence::Low)
+        );
+        assert_eq!(
+            verdict(&node(120_000, 120_000, 30_000_000, 1_000_000), &none),
+            (Bound::Unknown, Confidence::Low)
+        );
+    }
+
+    #[test]
+    fn a_first_execution_that_takes_far_longer_waited_for_a_disk() {
+        let sums = NodeSums { count: 5, first: (0, 5_000_000), shortest: 100_000, ..NodeSums::default() };
+        let cold = NodeProfile { sums, ..node(1, 1, 1, 1) };
+        assert_eq!(cold_nanos(&cold, &HashMap::new(), &ROOFS), 4_900_000);
+        let other = NodeProfile { reads_weights: false, ..cold.clone() };
+        assert_eq!(cold_nanos(&other, &HashMap::new(), &ROOFS), 0);
+        let usual = NodeSums { first: (0, 150_000), ..sums };
+        assert_eq!(cold_nanos(&NodeProfile { sums: usual, ..cold }, &HashMap::new(), &ROOFS), 0);
+    }
 }

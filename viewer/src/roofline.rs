@@ -8,7 +8,7 @@ use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, ComboBox, Layout, RichText, ScrollArea, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
-use egui_plot::{HoverPosition, Line, Plot, PlotPoint, PlotPoints, Points};
+use egui_plot::{HoverPosition, Line, Plot, PlotPoint, PlotPoints, Points, Text};
 use llmtrace_analysis::Phase;
 use llmtrace_analysis::ceilings::Roofs;
 use llmtrace_analysis::explain::Explanation;
@@ -122,6 +122,7 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
         .include_x(right)
         .include_y(edge(f64::min, 1, 8.0) - 0.3)
         .grid_color(colors.line)
+        .x_axis_label("operations a byte")
         .x_axis_formatter(|mark, _| power(mark.value, ""))
         .y_axis_formatter(|mark, _| power(mark.value - 9.0, " Gop/s"))
         .label_formatter(move |at| match at {
@@ -140,6 +141,9 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
                 let knee = top - bytes;
                 let line = vec![[left, left + bytes], [knee, top], [right.max(knee + 0.3), top]];
                 plot.line(Line::new(name, PlotPoints::from(line)).color(colors.weak).width(1.4));
+                let text = RichText::new(name).color(colors.weak);
+                let at = PlotPoint::new(right.max(knee + 0.3), top);
+                plot.text(Text::new(name, at, text).anchor(egui::Align2::RIGHT_BOTTOM));
             }
             for (row, place) in &points {
                 let op = row.op.as_deref().unwrap_or(&row.key);

@@ -1,6 +1,6 @@
 //! Rates of several threads at once, over rounds.
 
-use super::kernels::{self, Kernels, OPERAND_BYTES};
+use super::kernels::{self, Kernels, OPERAND_BYTES, PASSES, PRODUCTS};
 use anyhow::{Context as _, Result};
 use llmtrace_format::meta::{CeilingRate, Quantity};
 use std::hint::black_box;
@@ -25,20 +25,20 @@ pub(super) fn rates(cpus: u32, rounds: u32) -> Result<(Vec<CeilingRate>, u64)> {
     buffer.extend((0..words as u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
     let mut all = Vec::new();
     let found = kernels::found();
-    let Some(&(_, kernels)) = found.last() else { return Ok((all, bytes)) };
     let counts = counts(cpus);
+    // Wider is not always faster.
     for &threads in &counts {
-        all.push(read(&buffer, kernels, threads, rounds));
+        let each = found.iter().map(|kernels| read(&buffer, *kernels, threads, rounds));
+        all.extend(each.max_by_key(|rate| rate.median));
     }
     drop(buffer);
     for &threads in &counts {
-        // Wider is not always faster.
-        let best = found.iter().map(|(_, kernels)| f32_ops(*kernels, threads, rounds));
-        all.extend(best.max_by_key(|rate| rate.median));
+        let each = found.iter().map(|kernels| f32_ops(*kernels, threads, rounds));
+        all.extend(each.max_by_key(|rate| rate.median));
     }
     for &threads in &counts {
-        let best = found.iter().filter_map(|(_, kernels)| int8_ops(kernels.int8?, threads, rounds));
-        all.extend(best.max_by_key(|rate| rate.median));
+        let each = found.iter().filter_map(|kernels| int8_ops(kernels.int8?, threads, rounds));
+        all.extend(each.max_by_key(|rate| rate.median));
     }
     Ok((all, bytes))
 }
@@ -69,20 +69,26 @@ fn read(buffer: &[u64], kernels: Kernels, threads: u32, rounds: u32) -> CeilingR
 }
 
 fn f32_ops(kernels: Kernels, threads: u32, rounds: u32) -> CeilingRate {
-    let values: Vec<f32> = (0..OPERAND_BYTES / 4).map(|n| 1.0 + n as f32 / 4096.0).collect();
+    let values: Vec<f32> = (0..OPERAND_BYTES / 2).map(|n| 1.0 + n as f32 / 4096.0).collect();
+    let (first, _) = values.split_at(OPERAND_BYTES / 4);
     let once = || {
-        black_box((kernels.f32)(black_box(&values), black_box(&values)));
+        black_box((kernels.f32)(black_box(first), black_box(&values)));
     };
-    dot(Quantity::F32Ops, values.len() as f64 * 2.0, &once, threads, rounds)
+    dot(Quantity::F32Ops, operations(first.len()), &once, threads, rounds)
 }
 
-fn int8_ops(kernel: fn(&[u8], &[i8]) -> i32, threads: u32, rounds: u32) -> Option<CeilingRate> {
-    let unsigned: Vec<u8> = (0..OPERAND_BYTES).map(|n| (n % 127) as u8).collect();
-    let signed: Vec<i8> = unsigned.iter().map(|&n| n as i8 - 63).collect();
+fn int8_ops(kernel: fn(&[u8], &[u8]) -> i32, threads: u32, rounds: u32) -> Option<CeilingRate> {
+    let values: Vec<u8> = (0..OPERAND_BYTES * 2).map(|n| (n % 127) as u8).collect();
+    let (first, _) = values.split_at(OPERAND_BYTES);
     let once = || {
-        black_box(kernel(black_box(&unsigned), black_box(&signed)));
+        black_box(kernel(black_box(first), black_box(&values)));
     };
-    Some(dot(Quantity::Int8Ops, unsigned.len() as f64 * 2.0, &once, threads, rounds))
+    Some(dot(Quantity::Int8Ops, operations(first.len()), &once, threads, rounds))
+}
+
+/// Multiplications and additions of one call whose first operand has so many elements.
+fn operations(elements: usize) -> f64 {
+    (elements * PRODUCTS * PASSES * 2) as f64
 }
 
 /// As many calls as make a round, each with so many operations.
@@ -95,8 +101,8 @@ fn dot(
 ) -> CeilingRate {
     let many = |calls: u32| (0..calls).for_each(|_| once());
     let begin = Instant::now();
-    many(10_000);
-    let each = begin.elapsed().as_nanos() as f64 / 10_000.0;
+    many(1000);
+    let each = begin.elapsed().as_nanos() as f64 / 1000.0;
     let calls = (ROUND_NANOS / each.max(1.0)) as u32;
     let seconds = together(threads as usize, rounds, |_| many(calls));
     rate_of(quantity, threads, ops_a_call * f64::from(calls) * f64::from(threads), &seconds)

@@ -1,7 +1,7 @@
 //! The reading commands on generated traces.
 
 use super::{
-    Read, advise, check, compact, cut, diff, export, import, info, print_short_summary, stats, summary,
+    Read, advise, check, compact, cut, diff, explain, export, import, info, print_short_summary, stats, summary,
 };
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
@@ -21,6 +21,7 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Info(args) => info::run(&args, &mut out)?,
         Read::Summary(args) => summary::run(&args, &mut out)?,
         Read::Stats(args) => stats::run(&args, &mut out)?,
+        Read::Explain(args) => explain::run(&args, &mut out)?,
         Read::Diff(args) => drop(diff::run(&args, &mut out)?),
         Read::Advise(args) => advise::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
@@ -76,6 +77,31 @@ fn every_json_field_is_documented() {
     }
     for name in names {
         assert!(manual.contains(&format!("| `{name}` |")), "docs/cli.md does not define `{name}`");
+    }
+}
+
+#[test]
+fn parts_of_a_phase_add_up_to_its_wall_time_and_each_by_has_rows() {
+    let (_folder, path) = file(20_000, 2);
+    for by in ["phase", "module", "layer", "op", "node"] {
+        let found = json(&["explain", &path, "--json", "--by", by]);
+        assert!(found["roofline"].as_array().is_some_and(|rows| !rows.is_empty()), "{by}");
+        for row in found["roofline"].as_array().unwrap() {
+            assert!(row["verdict"]["bound"].is_string() && row["wall_nanos"].is_number());
+        }
+    }
+    let found = json(&["explain", &path, "--json"]);
+    let decode = found["phases"].as_array().unwrap().iter().find(|phase| phase["phase"] == "decode").unwrap();
+    let parts: f64 = decode["parts_ms"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+    let summary = json(&["summary", &path, "--json"]);
+    let between = decode["parts_ms"]["between_calls"].as_f64().unwrap();
+    assert!((parts - between - summary["decode"]["ms"].as_f64().unwrap()).abs() < 1e-6);
+    assert!(decode["unattributed_share"].as_f64().unwrap() <= 0.005);
+    assert_eq!(found["ceilings"], Value::Null);
+    let text = run(&["explain", &path]).unwrap();
+    for part in ["memory-bound", "between calls", "100.0 %", "roofline with 2 threads", "not known: ceilings"]
+    {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
     }
 }
 

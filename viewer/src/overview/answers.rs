@@ -84,7 +84,7 @@ fn parts_ui(ui: &mut Ui, cx: &Cx<'_>, answer: &PhaseAnswer) {
         ui.painter().rect_filled(part, 0.0, part_color(cx, place));
         left += width;
     }
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::WidgetType::Image, true, "parts of a call"));
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "parts of a call"));
     ui.add_space(4.0);
     Grid::new("parts").num_columns(3).spacing([14.0, 3.0]).show(ui, |ui| {
         for (place, (name, nanos)) in parts.iter().enumerate() {
