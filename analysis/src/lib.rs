@@ -5,6 +5,7 @@
 //!                                      ├─► totals   (of a range, from sums in the file)
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
+//!                                      ├─► diff     (two runs: what got slower, how sure)
 //!                                      ├─► search   (find by name)
 //!                                      ├─► cut      (a time range as a trace of its own)
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
