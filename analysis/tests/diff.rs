@@ -154,3 +154,26 @@ fn threads_are_advised_from_runs_with_different_numbers() {
     let one = advise(&runs[..1], &|_| true).unwrap();
     assert_eq!((one.decode_threads, one.warnings.len()), (None, 1));
 }
+
+/// `cargo test --release -p llmtrace-analysis --test diff -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, for release builds on a machine with nothing else to do"]
+fn two_runs_of_twenty_million_spans_take_two_seconds() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = |seed: u64| {
+        let path = folder.path().join(seed.to_string());
+        let sink = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+        synth::write(sink, &synth::gemma(128), &Options::new(20_000_000, 2, seed)).unwrap();
+        path
+    };
+    let paths = [path(1), path(2)];
+    let started = std::time::Instant::now();
+    let [a, b] = paths.map(|path| {
+        Trace::open(Source::from_file(std::fs::File::open(path).unwrap()), &mut |_| true).unwrap()
+    });
+    let opened = started.elapsed();
+    let found = compare(&[a], &[b], Grain::Role);
+    let all = started.elapsed();
+    eprintln!("opened in {opened:.2?}, compared after {all:.2?}: {:?}", found.change);
+    assert!(all.as_secs_f64() < 2.0, "{all:?}");
+}
