@@ -145,11 +145,8 @@ pub(super) fn mean(values: &mut [f32]) -> f64 {
 
 /// Differences of medians (B less A) of many things at once, in nanoseconds: the estimate
 /// and the resampled estimates of each.
-pub(super) fn differences(
-    things: &[(Vec<&[f32]>, Vec<&[f32]>)],
-    [a, b]: [&Draws; 2],
-) -> Vec<(f64, f64, Vec<f64>)> {
-    let one = |(in_a, in_b): &(Vec<&[f32]>, Vec<&[f32]>)| {
+pub(super) fn differences(things: &[[Vec<&[f32]>; 2]], [a, b]: [&Draws; 2]) -> Vec<(f64, f64, Vec<f64>)> {
+    let one = |[in_a, in_b]: &[Vec<&[f32]>; 2]| {
         let resampled = a.resample(in_a, median).into_iter().zip(b.resample(in_b, median));
         (estimate(in_a, median), estimate(in_b, median), resampled.map(|(a, b)| b - a).collect())
     };
@@ -189,7 +186,7 @@ mod tests {
         let draws = [Draws::new(&slices(a), 200, seed), Draws::new(&slices(b), 200, seed + 1)];
         let views = |side: &'_ [Vec<f32>]| -> Vec<Vec<f32>> { side.to_vec() };
         let (a, b) = (views(a), views(b));
-        let refs = (a.iter().map(Vec::as_slice).collect(), b.iter().map(Vec::as_slice).collect());
+        let refs = [a.iter().map(Vec::as_slice).collect(), b.iter().map(Vec::as_slice).collect()];
         let [(in_a, in_b, resampled)] = &differences(&[refs], [&draws[0], &draws[1]])[..] else { panic!() };
         with_interval(in_b - in_a, resampled, [&draws[0], &draws[1]])
     }

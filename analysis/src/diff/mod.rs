@@ -466,14 +466,14 @@ impl<'a> Nodes<'a> {
             side.iter().map(of).collect()
         };
         let [in_a, in_b] = runs;
-        let mut values: Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> =
-            ids.iter().map(|id| (times(in_a, id), times(in_b, id))).collect();
+        let mut values: Vec<[Vec<Vec<f32>>; 2]> =
+            ids.iter().map(|id| [times(in_a, id), times(in_b, id)]).collect();
         let part = |side: &[Run], of: fn(&Run) -> &Vec<f32>| side.iter().map(|run| of(run).clone()).collect();
-        values.push((part(in_a, |run| &run.between), part(in_b, |run| &run.between)));
-        values.push((part(in_a, |run| &run.outside), part(in_b, |run| &run.outside)));
-        let views: Vec<_> = values
+        values.push([part(in_a, |run| &run.between), part(in_b, |run| &run.between)]);
+        values.push([part(in_a, |run| &run.outside), part(in_b, |run| &run.outside)]);
+        let views: Vec<[Vec<&[f32]>; 2]> = values
             .iter()
-            .map(|(a, b)| (a.iter().map(Vec::as_slice).collect(), b.iter().map(Vec::as_slice).collect()))
+            .map(|sides| sides.each_ref().map(|side| side.iter().map(Vec::as_slice).collect()))
             .collect();
         let [of_a, of_b] = draws;
         let mut found = bootstrap::differences(&views, [of_a, of_b]);

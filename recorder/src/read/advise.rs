@@ -72,7 +72,7 @@ fn print(found: &Advice, out: &mut dyn Write) -> Result<()> {
             known(of.ms_half, |half| format!("{half:.3}")),
             format!("{:.2}×", of.speedup),
             known(of.prefill_tokens_per_second, three),
-            known(of.wait_share.map(f64::from), percent),
+            known(of.wait_share, percent),
             known(of.gigabytes_per_second, three),
         ]);
     }
