@@ -5,6 +5,7 @@
 //!                                      ├─► totals   (of a range, from sums in the file)
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
+//!                                      ├─► diff     (two runs: what got slower, how sure)
 //!                                      ├─► search   (find by name)
 //!                                      ├─► experts  (of a mixture: which, how evenly)
 //!                                      ├─► inference (requests, KV cache, calls)
@@ -24,6 +25,7 @@ pub mod attribution;
 mod cache;
 pub mod ceilings;
 pub mod cut;
+pub mod diff;
 mod executions;
 pub mod experts;
 pub mod explain;

@@ -174,7 +174,7 @@ pub fn locations(file: &TraceFile, graph: &Graph) -> Vec<Location> {
 }
 
 /// Whether ggml made up the name.
-fn is_automatic(name: &str) -> bool {
+pub(crate) fn is_automatic(name: &str) -> bool {
     let base = name.split(' ').next().unwrap_or(name);
     let number = base.strip_prefix("node_").or_else(|| base.strip_prefix("leaf_"));
     base.is_empty() || number.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))

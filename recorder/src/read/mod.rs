@@ -6,11 +6,13 @@
 //! `docs/cli.md` defines every field. Warnings of the file go to stderr, so
 //! that stdout stays what was asked for. Runs on any operating system.
 
+mod advise;
 mod around;
 mod backends;
 mod check;
 mod compact;
 mod cut;
+mod diff;
 mod experts;
 mod explain;
 mod export;
@@ -45,6 +47,10 @@ pub(crate) enum Read {
     Experts(experts::Args),
     /// Show what limits the run, where each token's time goes, and what to try
     Explain(explain::Args),
+    /// Compare two runs, or several a side: what got slower, and how sure that is
+    Diff(diff::Args),
+    /// Say how many threads to use, from runs with different numbers of them
+    Advise(advise::Args),
     /// Say what is wrong with a file, and rescue what can be read
     Check(check::Args),
     /// Write a time range as a trace of its own
@@ -68,6 +74,8 @@ impl Read {
             Self::Stats(args) => stats::run(&args, &mut out)?,
             Self::Experts(args) => experts::run(&args, &mut out)?,
             Self::Explain(args) => explain::run(&args, &mut out)?,
+            Self::Diff(args) => code = diff::run(&args, &mut out)?,
+            Self::Advise(args) => advise::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
             Self::Compact(args) => compact::run(&args, &mut out)?,

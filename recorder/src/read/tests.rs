@@ -1,7 +1,8 @@
 //! The reading commands on generated traces.
 
 use super::{
-    Read, check, compact, cut, experts, explain, export, import, info, print_short_summary, stats, summary,
+    Read, advise, check, compact, cut, diff, experts, explain, export, import, info, print_short_summary,
+    stats, summary,
 };
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
@@ -23,6 +24,8 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Stats(args) => stats::run(&args, &mut out)?,
         Read::Experts(args) => experts::run(&args, &mut out)?,
         Read::Explain(args) => explain::run(&args, &mut out)?,
+        Read::Diff(args) => drop(diff::run(&args, &mut out)?),
+        Read::Advise(args) => advise::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
         Read::Cut(args) => cut::run(&args, &mut out)?,
         Read::Compact(args) => compact::run(&args, &mut out)?,
@@ -308,4 +311,45 @@ fn a_trace_exported_to_chrome_and_imported_again_says_the_same() {
         assert_eq!(before["prefill"]["tokens"], after["prefill"]["tokens"]);
         assert_eq!(before["graph_runs"], after["graph_runs"]);
     }
+}
+
+#[test]
+fn diff_prints_parts_that_add_up_and_fails_where_it_is_told_to() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, seed: u64, slow: &str| {
+        let slow = if slow.is_empty() { Vec::new() } else { vec![slow.parse().unwrap()] };
+        let path = folder.path().join(name);
+        std::fs::write(&path, synth::bytes(&Options { slow, ..Options::new(12_000, 2, seed) }).unwrap())
+            .unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (a, b) = (write("a", 1, ""), write("b", 2, "MUL_MAT=+20%"));
+    let code = |args: &[&str]| {
+        let args = ["llmtrace", "diff"].iter().chain(args).copied();
+        let Ok(Cli { read: Read::Diff(args) }) = Cli::try_parse_from(args) else { panic!() };
+        diff::run(&args, &mut Vec::new()).unwrap()
+    };
+    assert_eq!([code(&[&a, &b]), code(&[&a, &b, "--fail-over", "3"])], [0, 1]);
+    assert_eq!([code(&[&a, &b, "--fail-over", "50"]), code(&[&b, &a, "--fail-over", "0"])], [0, 0]);
+    let text = run(&["diff", &a, &b, "--by", "op", "--limit", "2"]).unwrap();
+    assert!(text.starts_with("B is 1") || text.starts_with("B is 2"), "{text}");
+    // What is printed adds up, to the last digit.
+    let change = |line: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(['+', '-']).map(|_| word.parse::<f64>().unwrap()))
+    };
+    let lines: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("part"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let (last, parts) = lines.split_last().unwrap();
+    let sum: f64 = parts.iter().filter_map(|line| change(line)).sum();
+    assert!((sum - change(last).unwrap()).abs() < 1e-9, "{text}");
+    let found = json(&["diff", &a, &b, "--json", "--limit", "3"]);
+    assert_eq!((&found["outcome"], found["contributions"].as_array().unwrap().len()), (&"slower".into(), 3));
+    assert!(run(&["diff", &a]).is_err() && run(&["diff", &a, &b, "--phase", "encode"]).is_err());
+    let advice = run(&["advise", &a, &b]).unwrap();
+    assert!(advice.starts_with("no advice"), "{advice}");
 }

@@ -1,0 +1,607 @@
+//! Two runs, or several a side: what got slower, by how much, and how sure that is.
+//!
+//! ```text
+//! calls of a phase ─► ms/token of each ─► medians, block bootstrap ─► change ± interval
+//! sampled calls ─► wall time of each node ─► by layer, module, op, name ─► contributions
+//!
+//!   change = Σ nodes + between nodes + outside graphs + rest        to the nanosecond
+//! ```
+//!
+//! Everything is a difference of medians, B less A. Medians of parts do not add up to
+//! the median of the whole, and the whole is taken from all calls, nodes from a sample:
+//! what that leaves is shown as *rest*. With several runs a side, each figure is the mean
+//! over the runs of what one run gives.
+
+pub mod advise;
+mod bootstrap;
+mod environment;
+mod run;
+
+pub use environment::Difference;
+pub use run::{NodeId, Unit};
+
+use crate::rollup::Module;
+use crate::trace::LoadProgress;
+use crate::{Phase, Trace};
+use bootstrap::{
+    Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUNS_TO_RESAMPLE, mean, median, with_interval,
+};
+use run::{Calls, NodeTimes, Run};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What contributions are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grain {
+    /// What a node is for, in whichever layer: `ffn_up MUL_MAT`.
+    Role,
+    /// Nodes.
+    Name,
+    /// Operators.
+    Op,
+    /// Layers of the model.
+    Layer,
+    /// Parts of a layer.
+    Module,
+}
+
+impl Grain {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Role, Self::Name, Self::Op, Self::Layer, Self::Module];
+
+    /// The name on the command line and in the interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::Name => "name",
+            Self::Op => "op",
+            Self::Layer => "layer",
+            Self::Module => "module",
+        }
+    }
+}
+
+/// What to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The phase; `None` for the one that says most: decode if both sides have it.
+    pub phase: Option<Phase>,
+    /// What contributions are grouped by.
+    pub grain: Grain,
+}
+
+/// What the change comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// B takes longer than A, beyond chance.
+    Slower,
+    /// B takes less, beyond chance.
+    Faster,
+    /// The median changed beyond chance, but the program's own work did not change as much
+    /// as half of that: something else took the CPUs in one of the runs.
+    Disturbed,
+    /// The interval holds zero.
+    NoDifference,
+    /// Too few calls for an interval.
+    NotKnown,
+}
+
+/// A comparison. Milliseconds are for each token (see `unit`); changes are B less A.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diff {
+    /// What was compared.
+    #[serde(serialize_with = "phase_name")]
+    pub phase: Phase,
+    /// What times are for.
+    pub unit: Unit,
+    /// Whether B is slower.
+    pub outcome: Outcome,
+    /// What to know before believing any number, the gravest first.
+    pub warnings: Vec<String>,
+    /// Whether the sides have at least half of the nodes' time in common; `None` without
+    /// operators.
+    pub comparable: Option<bool>,
+    /// Part of the nodes' time in nodes that both sides have, with rows of the same length.
+    pub matched_share: Option<f64>,
+    /// Before.
+    pub a: Side,
+    /// After.
+    pub b: Side,
+    /// Change of the median.
+    pub change: Change,
+    /// Change of the mean.
+    pub mean_change: Change,
+    /// Change of the program's own work: the medians of nodes, of what is between them and
+    /// of what is outside graphs. Interruptions fall on a node now and then, seldom on the
+    /// same one, so that they are not in it. `None` without operators.
+    pub undisturbed: Option<Change>,
+    /// How intervals were made.
+    pub method: String,
+    /// What contributions are grouped by.
+    pub by: Grain,
+    /// Contributions of nodes: those beyond chance first, the largest first.
+    pub contributions: Vec<Contribution>,
+    /// Change of the time in graphs, but in no node.
+    pub between_nodes_ms: f64,
+    /// Change of the time in the call, but in no graph.
+    pub outside_graphs_ms: f64,
+    /// What is left: these and all contributions add up to the change of the median.
+    pub rest_ms: f64,
+    /// Single nodes, in the same order.
+    pub nodes: Vec<Contribution>,
+    /// What differs around the runs.
+    pub environment: Vec<Difference>,
+}
+
+/// One side of a comparison.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Side {
+    /// Runs.
+    pub runs: usize,
+    /// Calls that were compared, over all runs.
+    pub calls: usize,
+    /// Calls that the recordings have.
+    pub calls_recorded: usize,
+    /// Of those compared, calls whose nodes were read.
+    pub sampled: usize,
+    /// Calls of other contexts or processes.
+    pub left_out: usize,
+    /// Sampled calls without nodes, since events were lost.
+    pub lossy: usize,
+    /// Median.
+    pub median_ms: f64,
+    /// Mean.
+    pub mean_ms: f64,
+    /// Nineteen in twenty take at most this long.
+    pub p95_ms: f64,
+    /// Median of each run.
+    pub run_medians_ms: Vec<f64>,
+    /// What probes added, by the recorder's own calibration; `None` when not measured.
+    pub probe_ms: Option<f64>,
+}
+
+/// A change, and between what it lies with 95 % confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Milliseconds.
+    pub ms: f64,
+    /// Half the width of the interval; `None` when there is too little to tell.
+    pub ms_half: Option<f64>,
+    /// Percent of A; `None` when A is zero.
+    pub percent: Option<f64>,
+    /// Lower end of the interval.
+    pub percent_low: Option<f64>,
+    /// Upper end.
+    pub percent_high: Option<f64>,
+    /// Whether the interval leaves zero out.
+    pub significant: bool,
+}
+
+/// What a node, or several, add to the change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contribution {
+    /// What it is, such as `ffn_up MUL_MAT`.
+    pub key: String,
+    /// Layer, when all are of one.
+    pub layer: Option<u32>,
+    /// Module, when all are of one.
+    pub module: Option<Module>,
+    /// Nodes, on either side.
+    pub nodes: usize,
+    /// Median on side A, summed over nodes; `None` when A has none of them.
+    pub a_ms: Option<f64>,
+    /// The same on side B.
+    pub b_ms: Option<f64>,
+    /// B less A.
+    pub ms: f64,
+    /// Half the width of the 95 % interval.
+    pub ms_half: Option<f64>,
+    /// Whether it is more than four standard errors.
+    pub significant: bool,
+    /// Of several nodes the one that makes up more than half of it.
+    pub mostly: Option<String>,
+    /// What became of types or shapes: `q4_K → q8_0`.
+    pub became: Option<String>,
+}
+
+impl Diff {
+    /// Whether B is slower by more than `percent`, and surely slower at all.
+    pub fn is_regression(&self, percent: f64) -> bool {
+        self.outcome == Outcome::Slower && self.change.percent.is_some_and(|change| change > percent)
+    }
+}
+
+/// Why two sides cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A run has nothing of that phase.
+    #[error("run {run} of side {side} has no {phase} calls")]
+    NoCalls {
+        /// `A` or `B`.
+        side: &'static str,
+        /// From 1.
+        run: usize,
+        /// Name of the phase.
+        phase: &'static str,
+    },
+    /// Reading failed, or was cancelled.
+    #[error(transparent)]
+    Read(#[from] llmtrace_format::Error),
+}
+
+fn phase_name<S: serde::Serializer>(phase: &Phase, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(phase.name())
+}
+
+/// Compares two sides, each of one run or more.
+///
+/// # Errors
+/// [`Failure::NoCalls`] when a run has nothing of the phase; cancelled when `progress`
+/// returned `false`.
+pub fn diff(
+    a: &[Trace],
+    b: &[Trace],
+    options: &Options,
+    progress: LoadProgress<'_>,
+) -> Result<Diff, Failure> {
+    let phase = options.phase.unwrap_or_else(|| phase_of(a, b));
+    let mut calls = [a, b].map(|side| side.iter().map(|trace| Calls::of(trace, phase)).collect::<Vec<_>>());
+    for (name, side) in ["A", "B"].into_iter().zip(&calls) {
+        if side.is_empty() || side.iter().any(|run| run.calls.is_empty()) {
+            let run = side.iter().position(|run| run.calls.is_empty()).unwrap_or(0) + 1;
+            return Err(Failure::NoCalls { side: name, run, phase: phase.name() });
+        }
+    }
+    let every = || calls.iter().flatten();
+    let unit = if every().all(|run| run.unit == Unit::Token) {
+        Unit::Token
+    } else {
+        every().map(|run| run.unit).find(|unit| *unit != Unit::Token).unwrap_or(Unit::Call)
+    };
+    if unit == Unit::Call {
+        calls = calls.map(|side| side.into_iter().map(Calls::by_call).collect());
+    }
+    // Attention grows with the context: the same stretch of each run.
+    let count = calls.iter().flatten().map(|run| run.calls.len()).min().unwrap_or(0);
+    let [in_a, in_b] = &calls;
+    let traces = [pairs(a, in_a), pairs(b, in_b)];
+    let all = a.len() + b.len();
+    let mut runs = [Vec::new(), Vec::new()];
+    let mut done = 0;
+    for (side, runs) in traces.iter().zip(&mut runs) {
+        for (trace, calls) in side {
+            let part = |part: f32| progress((done as f32 + part) / all as f32);
+            runs.push(Run::read(trace, calls, count, &part)?);
+            done += 1;
+        }
+    }
+    Ok(compare(&traces, &runs, (phase, unit), options.grain))
+}
+
+fn pairs<'a>(traces: &'a [Trace], calls: &'a [Calls]) -> Vec<(&'a Trace, &'a Calls)> {
+    traces.iter().zip(calls).collect()
+}
+
+/// The phase that says most and that all have.
+fn phase_of(a: &[Trace], b: &[Trace]) -> Phase {
+    let all_have = |phase: &Phase| a.iter().chain(b).all(|trace| !Calls::of(trace, *phase).calls.is_empty());
+    let order = [Phase::Decode, Phase::Encode, Phase::Prefill, Phase::Unknown];
+    order.into_iter().find(all_have).unwrap_or(Phase::Decode)
+}
+
+type Pairs<'a> = Vec<(&'a Trace, &'a Calls)>;
+
+fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase, Unit), by: Grain) -> Diff {
+    let totals = runs.each_ref().map(|side| side.iter().map(|run| run.totals.as_slice()).collect::<Vec<_>>());
+    let draws = |rounds: usize, length: fn(&Run) -> usize| {
+        let mut seed = 0;
+        runs.each_ref().map(|side| {
+            seed += 1;
+            Draws::new(&side.iter().map(length).collect::<Vec<_>>(), rounds, seed)
+        })
+    };
+    let of_totals = draws(ROUNDS, |run| run.totals.len());
+    let [in_a, in_b] = &totals;
+    let change = change([in_a, in_b], &of_totals, median);
+    let mean_change = self::change([in_a, in_b], &of_totals, mean);
+    let of_nodes = draws(NODE_ROUNDS, |run| run.sampled);
+    let nodes = Nodes::new(runs, &of_nodes);
+    let contributions = nodes.grouped(by);
+    let between = nodes.between.value.round() as i64;
+    let outside = nodes.outside.value.round() as i64;
+    let whole = (change.ms * 1e6).round() as i64;
+    let in_nodes: i64 = nodes.all.iter().map(|node| node.nanos).sum();
+    let rest = whole - in_nodes - between - outside;
+    let [a, b] = [0, 1].map(|at| match (traces.get(at), runs.get(at)) {
+        (Some(pairs), Some(runs)) => side(pairs, runs, phase),
+        _ => Side::default(),
+    });
+    let [of_a, of_b] = traces;
+    let environment = environment::differences([of_a, of_b]);
+    let matched_share = nodes.matched_share();
+    let warnings = environment::warnings([of_a, of_b], [&a, &b], matched_share, &environment);
+    let undisturbed = nodes.undisturbed(a.median_ms * 1e6);
+    let own = |own: &Change| own.significant && own.ms / change.ms >= 0.5;
+    let outcome = match change.ms_half {
+        None => Outcome::NotKnown,
+        Some(_) if !change.significant => Outcome::NoDifference,
+        Some(_) if undisturbed.as_ref().is_some_and(|change| !own(change)) => Outcome::Disturbed,
+        Some(_) if change.ms > 0.0 => Outcome::Slower,
+        Some(_) => Outcome::Faster,
+    };
+    let method = method(&a, &b);
+    Diff {
+        phase,
+        unit,
+        outcome,
+        warnings,
+        comparable: matched_share.map(|share| share >= 0.5),
+        matched_share,
+        change,
+        mean_change,
+        undisturbed,
+        method,
+        by,
+        contributions,
+        between_nodes_ms: between as f64 / 1e6,
+        outside_graphs_ms: outside as f64 / 1e6,
+        rest_ms: rest as f64 / 1e6,
+        nodes: nodes.grouped(Grain::Name),
+        environment,
+        a,
+        b,
+    }
+}
+
+fn method(a: &Side, b: &Side) -> String {
+    let sampled = format!(
+        "all calls are timed, nodes in {} of {} and {} of {} calls",
+        a.sampled, a.calls, b.sampled, b.calls
+    );
+    if a.runs.min(b.runs) >= RUNS_TO_RESAMPLE {
+        return format!("bootstrap over runs, and over blocks of calls in each; {sampled}");
+    }
+    format!(
+        "bootstrap over blocks of consecutive calls; {sampled}. With fewer than {RUNS_TO_RESAMPLE} runs a \
+         side, how much runs of the same thing differ is not known"
+    )
+}
+
+fn side(pairs: &Pairs<'_>, runs: &[Run], phase: Phase) -> Side {
+    let totals: Vec<&[f32]> = runs.iter().map(|run| run.totals.as_slice()).collect();
+    let p95 = |values: &mut [f32]| {
+        values.sort_by(f32::total_cmp);
+        values.get((values.len() * 95).div_ceil(100).saturating_sub(1)).copied().map_or(0.0, f64::from)
+    };
+    Side {
+        runs: runs.len(),
+        calls: runs.iter().map(|run| run.totals.len()).sum(),
+        calls_recorded: pairs.iter().map(|(_, calls)| calls.calls.len()).sum(),
+        sampled: runs.iter().map(|run| run.sampled).sum(),
+        left_out: pairs.iter().map(|(_, calls)| calls.left_out).sum(),
+        lossy: runs.iter().map(|run| run.lossy).sum(),
+        median_ms: bootstrap::estimate(&totals, median) / 1e6,
+        mean_ms: bootstrap::estimate(&totals, mean) / 1e6,
+        p95_ms: bootstrap::estimate(&totals, p95) / 1e6,
+        run_medians_ms: totals.iter().map(|run| median(&mut run.to_vec()) / 1e6).collect(),
+        probe_ms: environment::probe_nanos(pairs, phase).map(|nanos| nanos / 1e6),
+    }
+}
+
+fn change([a, b]: [&[&[f32]]; 2], draws: &[Draws; 2], statistic: fn(&mut [f32]) -> f64) -> Change {
+    let (in_a, in_b) = (bootstrap::estimate(a, statistic), bootstrap::estimate(b, statistic));
+    let [of_a, of_b] = draws;
+    let enough = [a, b].iter().all(|side| side.iter().map(|run| run.len()).sum::<usize>() >= FEWEST);
+    let resampled: Vec<f64> = if enough {
+        let (a, b) = rayon::join(|| of_a.resample(a, statistic), || of_b.resample(b, statistic));
+        a.into_iter().zip(b).map(|(a, b)| b - a).collect()
+    } else {
+        Vec::new()
+    };
+    let nanos = (in_b - in_a).round();
+    Change::of(with_interval(nanos, &resampled, [of_a, of_b]), in_a)
+}
+
+impl Change {
+    /// An estimate in nanoseconds, and percent of so many.
+    fn of(found: Estimate, whole: f64) -> Self {
+        let percent = |nanos: f64| (whole > 0.0).then_some(nanos / whole * 100.0);
+        Self {
+            ms: found.value / 1e6,
+            ms_half: found.half.map(|half| half / 1e6),
+            percent: percent(found.value),
+            percent_low: found.half.and_then(|half| percent(found.value - half)),
+            percent_high: found.half.and_then(|half| percent(found.value + half)),
+            significant: found.is_significant(false),
+        }
+    }
+}
+
+/// One node on both sides.
+struct Node {
+    id: NodeId,
+    /// Medians in nanoseconds; `None` on a side without it.
+    sides: [Option<f64>; 2],
+    nanos: i64,
+    resampled: Vec<f64>,
+    /// Whether both sides have it, with rows of the same length.
+    alike: bool,
+    became: Option<String>,
+}
+
+struct Nodes<'a> {
+    all: Vec<Node>,
+    /// Of what is between nodes and outside graphs.
+    resampled: Vec<f64>,
+    between: Estimate,
+    outside: Estimate,
+    draws: &'a [Draws; 2],
+    enough: bool,
+}
+
+impl<'a> Nodes<'a> {
+    fn new(runs: &[Vec<Run>; 2], draws: &'a [Draws; 2]) -> Self {
+        let none = Estimate { value: 0.0, half: None };
+        // Without operators on both sides there is nothing to take apart.
+        if runs.iter().flatten().any(|run| run.sampled == 0) {
+            return Self {
+                all: Vec::new(),
+                resampled: Vec::new(),
+                between: none,
+                outside: none,
+                draws,
+                enough: false,
+            };
+        }
+        let ids: BTreeSet<&NodeId> = runs.iter().flatten().flat_map(|run| run.nodes.keys()).collect();
+        let ids: Vec<&NodeId> = ids.into_iter().collect();
+        let zeros: Vec<f32> = vec![0.0; runs.iter().flatten().map(|run| run.sampled).max().unwrap_or(0)];
+        let times = |side: &'_ Vec<Run>, id: &NodeId| -> Vec<Vec<f32>> {
+            let of = |run: &Run| match run.nodes.get(id) {
+                Some(node) => node.nanos.clone(),
+                None => zeros.get(..run.sampled).unwrap_or_default().to_vec(),
+            };
+            side.iter().map(of).collect()
+        };
+        let [in_a, in_b] = runs;
+        let mut values: Vec<[Vec<Vec<f32>>; 2]> =
+            ids.iter().map(|id| [times(in_a, id), times(in_b, id)]).collect();
+        let part = |side: &[Run], of: fn(&Run) -> &Vec<f32>| side.iter().map(|run| of(run).clone()).collect();
+        values.push([part(in_a, |run| &run.between), part(in_b, |run| &run.between)]);
+        values.push([part(in_a, |run| &run.outside), part(in_b, |run| &run.outside)]);
+        let views: Vec<[Vec<&[f32]>; 2]> = values
+            .iter()
+            .map(|sides| sides.each_ref().map(|side| side.iter().map(Vec::as_slice).collect()))
+            .collect();
+        let [of_a, of_b] = draws;
+        let mut found = bootstrap::differences(&views, [of_a, of_b]);
+        let mut others = vec![0.0; NODE_ROUNDS];
+        let mut last = || {
+            found.pop().map_or(none, |(a, b, all)| {
+                others.iter_mut().zip(&all).for_each(|(sum, more)| *sum += more);
+                with_interval(b - a, &all, [of_a, of_b])
+            })
+        };
+        let (outside, between) = (last(), last());
+        let enough = runs.iter().all(|side| side.iter().map(|run| run.sampled).sum::<usize>() >= FEWEST);
+        let all = ids.into_iter().zip(found).map(|(id, (a, b, resampled))| {
+            let [in_a, in_b] = runs.each_ref().map(|side| side.iter().find_map(|run| run.nodes.get(id)));
+            Node {
+                id: id.clone(),
+                sides: [in_a.map(|_| a), in_b.map(|_| b)],
+                nanos: (b - a).round() as i64,
+                resampled,
+                alike: in_a.zip(in_b).is_some_and(|(a, b)| !a.rows.is_disjoint(&b.rows)),
+                became: in_a.zip(in_b).and_then(|(a, b)| became(a, b)),
+            }
+        });
+        Self { all: all.collect(), resampled: others, between, outside, draws, enough }
+    }
+
+    /// All that was recorded of the program's own work; percent of `whole` nanoseconds.
+    fn undisturbed(&self, whole: f64) -> Option<Change> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let nanos: i64 = self.all.iter().map(|node| node.nanos).sum();
+        let nanos = nanos as f64 + self.between.value.round() + self.outside.value.round();
+        let sum = |(round, others): (usize, &f64)| {
+            others + self.all.iter().filter_map(|node| node.resampled.get(round)).sum::<f64>()
+        };
+        let resampled: Vec<f64> =
+            if self.enough { self.resampled.iter().enumerate().map(sum).collect() } else { Vec::new() };
+        let [a, b] = self.draws;
+        Some(Change::of(with_interval(nanos, &resampled, [a, b]), whole))
+    }
+
+    /// Part of the nodes' time in nodes that both sides have, with rows of the same length.
+    fn matched_share(&self) -> Option<f64> {
+        let time = |node: &Node| node.sides.iter().flatten().sum::<f64>();
+        let all: f64 = self.all.iter().map(time).sum();
+        let both = self.all.iter().filter(|node| node.alike);
+        (all > 0.0).then(|| both.map(time).sum::<f64>() / all)
+    }
+
+    fn grouped(&self, by: Grain) -> Vec<Contribution> {
+        let mut groups: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
+        for node in &self.all {
+            let NodeId { location, op, name } = &node.id;
+            let key = match by {
+                Grain::Role => format!("{}\u{0}{} {op}", location.module.name(), node.id.role()),
+                Grain::Name => format!("{:?}\u{0}{name} {op}", location.layer),
+                Grain::Op => op.clone(),
+                Grain::Layer => {
+                    location.layer.map_or("no layer".to_owned(), |layer| format!("layer {layer}"))
+                }
+                Grain::Module => location.module.name().to_owned(),
+            };
+            groups.entry(key).or_default().push(node);
+        }
+        let mut all: Vec<Contribution> = groups
+            .into_iter()
+            .map(|(key, nodes)| self.contribution(key.rsplit('\u{0}').next().unwrap_or(&key), &nodes))
+            .collect();
+        // A large node jitters by more than a small one changes: what is certain comes first.
+        all.sort_by(|a, b| {
+            let sure = b.significant.cmp(&a.significant);
+            sure.then_with(|| b.ms.abs().total_cmp(&a.ms.abs())).then_with(|| a.key.cmp(&b.key))
+        });
+        all
+    }
+
+    fn contribution(&self, key: &str, nodes: &[&Node]) -> Contribution {
+        let nanos: i64 = nodes.iter().map(|node| node.nanos).sum();
+        let rounds = nodes.first().map_or(0, |node| node.resampled.len());
+        let sum = |round: usize| nodes.iter().filter_map(|node| node.resampled.get(round)).sum::<f64>();
+        let resampled: Vec<f64> = if self.enough { (0..rounds).map(sum).collect() } else { Vec::new() };
+        let [a, b] = self.draws;
+        let found = with_interval(nanos as f64, &resampled, [a, b]);
+        let side = |at: usize| {
+            let of = |node: &&&Node| node.sides.get(at).copied().flatten();
+            let known: Vec<f64> = nodes.iter().filter_map(|node| of(&node)).collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / 1e6)
+        };
+        let most = nodes.iter().max_by_key(|node| node.nanos.abs()).filter(|_| nodes.len() > 1);
+        let most =
+            most.filter(|most| most.nanos.signum() == nanos.signum() && most.nanos.abs() * 2 > nanos.abs());
+        let one = |value: &dyn Fn(&Node) -> Option<String>| {
+            let first = nodes.first().and_then(|node| value(node));
+            first.filter(|first| nodes.iter().all(|node| value(node).as_ref() == Some(first)))
+        };
+        let layer = nodes.first().and_then(|node| node.id.location.layer);
+        let module = nodes.first().map(|node| node.id.location.module);
+        let changed: BTreeSet<&String> = nodes.iter().filter_map(|node| node.became.as_ref()).collect();
+        let became = match changed.len() {
+            0 => None,
+            1..=2 => Some(changed.into_iter().cloned().collect::<Vec<_>>().join(", ")),
+            _ => one(&|node| node.became.clone()).or(Some("types or shapes differ".to_owned())),
+        };
+        Contribution {
+            key: key.to_owned(),
+            layer: layer.filter(|_| nodes.iter().all(|node| node.id.location.layer == layer)),
+            module: module.filter(|_| nodes.iter().all(|node| Some(node.id.location.module) == module)),
+            nodes: nodes.len(),
+            a_ms: side(0),
+            b_ms: side(1),
+            ms: nanos as f64 / 1e6,
+            ms_half: found.half.map(|half| half / 1e6),
+            significant: found.is_significant(true),
+            mostly: most.map(|node| node.id.name.clone()),
+            became,
+        }
+    }
+}
+
+/// What became of a node's types or shapes.
+fn became(a: &NodeTimes, b: &NodeTimes) -> Option<String> {
+    if a.weight_type != b.weight_type {
+        return Some(format!("{} → {}", a.weight_type, b.weight_type));
+    }
+    // The context grows through several shapes in one run, too.
+    if a.shapes.is_disjoint(&b.shapes) {
+        return Some("other shapes".to_owned());
+    }
+    None
+}
