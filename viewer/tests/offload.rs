@@ -1,5 +1,4 @@
 //! Lanes of backends, without a display.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
 use egui::{pos2, vec2};
 use egui_kittest::Harness;

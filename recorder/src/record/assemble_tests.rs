@@ -2,6 +2,7 @@
 
 use super::*;
 use llmtrace_bpf::types::*;
+use llmtrace_format::OpSpan;
 
 /// Four nodes; the second computes the third, too.
 const NODES: [u64; 4] = [1000, 2000, 3000, 4000];

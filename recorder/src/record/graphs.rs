@@ -5,8 +5,9 @@
 //! the graph unknown. A graph with the same content as an earlier one gets its
 //! id, wherever it lies in memory.
 
-use super::assemble::{DescribeGraph, Ids, next};
+use super::assemble::DescribeGraph;
 use super::memory::ProcessMemory;
+use super::rows::{Ids, next};
 use crate::binary::{Learned, TensorLayout};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -38,6 +38,7 @@ mod plan;
 mod privileges;
 mod process;
 mod rings;
+mod rows;
 mod sequence;
 mod session;
 mod sink;

@@ -12,8 +12,9 @@
 //! the source is the host's): what is inside belongs to the outer one. Which backend and
 //! which memory an address stands for is told later, by `backends.rs`.
 
-use super::assemble::{DescribeGraph, Ids, next};
+use super::assemble::DescribeGraph;
 use super::graphs::GraphCall;
+use super::rows::{Ids, next};
 use llmtrace_bpf::Event;
 use llmtrace_bpf::types::{event_copy_begin, event_split_begin, event_split_nodes};
 use llmtrace_format::constants::NONE;

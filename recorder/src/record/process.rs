@@ -1,6 +1,8 @@
 //! One recorded process: its objects, probes, tables and assembler.
 
-use super::assemble::{Assembler, FinishedGraph, Ids};
+mod describe;
+
+use super::assemble::Assembler;
 use super::backends::Backends;
 use super::budget::{Budget, Setting, Window};
 use super::graphs::{GraphReader, MUL_MAT_ID, RawGraph, RawTensor};
@@ -10,11 +12,12 @@ use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
 use super::offload::Unnamed;
 use super::plan::{self, Moe, Point, Program, Sources};
+use super::rows::{FinishedGraph, Ids};
 use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
 use llmtrace_format::Nanos;
-use llmtrace_format::meta::{self, Graph, Level, Object, Probe, Recording, StrId, Tensor, TensorType};
+use llmtrace_format::meta::{Graph, Level, Recording, StrId, Tensor, TensorType};
 use llmtrace_format::offload::{Direction, OffloadRow};
 use llmtrace_format::tables::LevelChange;
 use nix::time::{ClockId, clock_gettime};
@@ -558,55 +561,6 @@ impl Process {
             }
         }
         Ok(())
-    }
-
-    /// What there is to say of it in the file.
-    pub(super) fn described(&self) -> meta::Process {
-        meta::Process {
-            pid: self.to.pid,
-            parent: self.parent,
-            exe: self.exe.clone(),
-            level: self.level,
-            level_reason: self.level_reason.clone(),
-            models: self.models.clone(),
-        }
-    }
-
-    /// What there is to say of it as the main process of a recording.
-    pub(super) fn target(&self, launched: bool) -> meta::Target {
-        let describe = |loaded: &Loaded| Object {
-            name: loaded.mapping.base_name(),
-            build_id: loaded.object.build_id().unwrap_or_default().to_owned(),
-            stripped: loaded.object.stripped(),
-        };
-        meta::Target {
-            pid: self.to.pid,
-            exe: self.exe.clone(),
-            launched,
-            models: self.models.clone(),
-            objects: self.objects.loaded.iter().map(describe).collect(),
-            ggml_version: self.versions.0.clone(),
-            llama_version: self.versions.1.clone(),
-        }
-    }
-
-    /// Which of its programs are attached.
-    pub(super) fn programs(&self) -> Vec<Program> {
-        self.points.iter().map(|(point, _)| point.program).collect()
-    }
-
-    /// Its probes.
-    pub(super) fn probes(&self) -> impl Iterator<Item = Probe> + '_ {
-        let name = |index: &usize| self.objects.loaded.get(*index).map(|loaded| loaded.mapping.base_name());
-        self.points.iter().map(move |(point, object)| Probe {
-            purpose: point.program.purpose().to_owned(),
-            symbol: point.symbol.clone(),
-            object: name(object).unwrap_or_default(),
-            offset: point.site.offset_in_function,
-            instruction: point.site.instruction.clone(),
-            emulated: point.site.emulated,
-            on_return: point.program.on_return(),
-        })
     }
 
     fn graph_from_raw(&self, writer: &mut Sink, id: u32, raw: &RawGraph) -> Graph {

@@ -1,6 +1,5 @@
 //! One recording: kernel side, processes and writer, and what ties them.
 
-use super::assemble::{Counts, Ids};
 use super::attach::Way;
 use super::budget::{Budget, Prices, Setting};
 use super::bulk::BulkRing;
@@ -11,6 +10,7 @@ use super::objects::Objects;
 use super::plan::{self, Program};
 use super::process::{Common, Process, monotonic_nanos};
 use super::rings::{Lost, Rings};
+use super::rows::{Counts, Ids};
 use super::sink::{Outputs, Sink, Totals};
 use super::status::StatusLine;
 use super::target::{Caller, Target, default_output, no_ggml};

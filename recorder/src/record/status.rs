@@ -1,6 +1,6 @@
 //! The status line while recording.
 
-use super::assemble::Counts;
+use super::rows::Counts;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
