@@ -33,16 +33,22 @@ pub(super) fn create(path: &Path, caller: Caller) -> Result<File> {
 pub(super) fn create_pending(path: &Path, caller: Caller) -> Result<(File, Pending)> {
     as_caller(caller, || {
         let Room { mode, earlier } = make_room(path)?;
-        let pending = Pending { path: path.to_owned(), earlier, caller, settled: false };
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(mode)
             .custom_flags(O_NOFOLLOW | O_CLOEXEC)
             .open(path);
+        let file = file.inspect_err(|_| {
+            if let Some(earlier) = &earlier {
+                // If that fails, too, it lies beside.
+                let _ = fs::rename(earlier, path);
+            }
+        });
         let file = file.with_context(|| {
             format!("cannot write the output file, name another with -o: {}", path.display())
         })?;
+        let pending = Pending { path: path.to_owned(), earlier, caller, settled: false };
         Ok((file, pending))
     })
 }
