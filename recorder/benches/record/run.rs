@@ -35,6 +35,8 @@ enum Figure {
     Price,
     /// Slowdown of decoding at level `thread`, with one probe a node and with two
     Decode,
+    /// Slowdown of decoding by what is recorded beside operators
+    Sources,
     /// Slowdown of decoding at level `token`
     Token,
     /// Slowdown of decoding against bpftrace and BCC
@@ -52,6 +54,7 @@ impl Figure {
         match self {
             Self::Price => price::measure(),
             Self::Decode => decode::measure(options),
+            Self::Sources => decode::measure_sources(options),
             Self::Token => decode::measure_token(options),
             Self::Peers => peers::measure(options),
             Self::Soak => soak::measure(options.soak),
