@@ -3,6 +3,7 @@
 use crate::command::{self, Command, Effect};
 use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
+use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
@@ -37,6 +38,7 @@ pub struct ViewerApp {
     saver: Option<Saver>,
     commands: Vec<Command>,
     overview: Overview,
+    experts: ExpertsPage,
     timeline: Timeline,
     details: Details,
     find: FindPanel,
@@ -60,6 +62,7 @@ impl ViewerApp {
             saver: None,
             commands: Vec::new(),
             overview: Overview::default(),
+            experts: ExpertsPage::default(),
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
@@ -145,6 +148,7 @@ impl ViewerApp {
         self.fetcher = None;
         self.seeking = None;
         self.overview = Overview::default();
+        self.experts = ExpertsPage::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
@@ -246,6 +250,11 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.overview.overview_ui(ui, &mut cx));
+                }
+                Page::Experts => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.experts.experts_ui(ui, &mut cx));
                 }
                 Page::Timeline => {
                     Panel::right("details")

@@ -17,6 +17,7 @@ pub mod app;
 pub mod command;
 pub mod details;
 mod dialog;
+pub mod experts;
 pub mod find;
 pub mod loader;
 pub mod memo;

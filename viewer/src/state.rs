@@ -37,6 +37,8 @@ pub enum Page {
     Overview,
     /// Lanes over time.
     Timeline,
+    /// Which experts of a mixture tokens were sent to.
+    Experts,
 }
 
 /// What is open.

@@ -32,7 +32,7 @@ fn both_themes_and_pages_are_drawn() {
             assert_eq!(image.dimensions(), (1000, 600));
             assert!(pixels_of(&image, colors.background) > 20_000);
             let seen = match page {
-                Page::Overview => pixels_of(&image, colors.card),
+                Page::Overview | Page::Experts => pixels_of(&image, colors.card),
                 Page::Timeline => pixels_of(&image, colors.op(OpClass::Matmul)),
             };
             assert!(seen > 20_000, "{page:?} {theme:?}");

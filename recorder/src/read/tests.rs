@@ -1,6 +1,6 @@
 //! The reading commands on generated traces.
 
-use super::{Read, check, compact, cut, export, import, info, print_short_summary, stats, summary};
+use super::{Read, check, compact, cut, experts, export, import, info, print_short_summary, stats, summary};
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
 use serde_json::Value;
