@@ -4,6 +4,7 @@ use crate::answers::Answers;
 use crate::command::{self, Command, Effect};
 use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
+use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
@@ -41,6 +42,7 @@ pub struct ViewerApp {
     answers: Answers,
     overview: Overview,
     roofline: Roofline,
+    experts: ExpertsPage,
     timeline: Timeline,
     details: Details,
     find: FindPanel,
@@ -66,6 +68,7 @@ impl ViewerApp {
             answers: Answers::default(),
             overview: Overview::default(),
             roofline: Roofline::default(),
+            experts: ExpertsPage::default(),
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
@@ -153,6 +156,7 @@ impl ViewerApp {
         self.answers = Answers::default();
         self.overview = Overview::default();
         self.roofline = Roofline::default();
+        self.experts = ExpertsPage::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
@@ -259,6 +263,11 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.roofline.roofline_ui(ui, &mut cx, &mut self.answers));
+                }
+                Page::Experts => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.experts.experts_ui(ui, &mut cx));
                 }
                 Page::Timeline => {
                     Panel::right("details")

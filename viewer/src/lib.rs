@@ -18,6 +18,7 @@ pub mod app;
 pub mod command;
 pub mod details;
 mod dialog;
+pub mod experts;
 pub mod find;
 pub mod loader;
 pub mod memo;

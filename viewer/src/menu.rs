@@ -30,9 +30,12 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         }
         let Some(open) = state.open() else { return };
         ui.separator();
-        for (page, name) in
-            [(Page::Overview, "Overview"), (Page::Timeline, "Timeline"), (Page::Roofline, "Roofline")]
-        {
+        for (page, name) in [
+            (Page::Overview, "Overview"),
+            (Page::Timeline, "Timeline"),
+            (Page::Experts, "Experts"),
+            (Page::Roofline, "Roofline"),
+        ] {
             if ui.add(Button::selectable(state.page == page, name)).clicked() {
                 commands.push(Command::Show(page));
             }

@@ -39,6 +39,8 @@ pub enum Page {
     Timeline,
     /// Operators against what the machine could do.
     Roofline,
+    /// Which experts of a mixture tokens were sent to.
+    Experts,
 }
 
 /// What is open.

@@ -448,6 +448,10 @@ fn function_points(object: &Object, function: &Function, name: &str, symbol: Sym
         Some(_) => vec![return_site(&code, symbol.vaddr)],
         None => Vec::new(),
     };
+    // It ends in another function, to which it jumps: nobody would see that.
+    if function.end == Some(Program::CallReturns) && ends.is_empty() {
+        return Vec::new();
+    }
     let end = |site| function.end.and_then(|program| point(program, site));
     begin.into_iter().chain(ends.into_iter().filter_map(end)).collect()
 }

@@ -69,6 +69,7 @@ pub static TABLE: &[Entry] = &[
     entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
     entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
+    entry!(View, Command::Show(Page::Experts), "Experts", "Experts of a mixture", [key(Key::Num3)], true),
     entry!(
         View,
         Command::Show(Page::Roofline),
