@@ -136,9 +136,8 @@ impl ExpertsPage {
         let row = (MAP_HEIGHT / found.layers.len() as f32).clamp(*ROW.start(), *ROW.end());
         let size = vec2(ui.available_width(), RULER + row * found.layers.len() as f32);
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
-        response.widget_info(|| {
-            WidgetInfo::labeled(egui::Role::Image, true, "heat map of layers and experts")
-        });
+        response
+            .widget_info(|| WidgetInfo::labeled(egui::Role::Image, true, "heat map of layers and experts"));
         let cells = Rect::from_min_max(rect.min + vec2(GUTTER, RULER), rect.max);
         let width = cells.width() / most as f32;
         let values = found

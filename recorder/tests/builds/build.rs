@@ -93,7 +93,7 @@ pub(crate) fn graph_level(build: &Build, form: Form) {
     assert!(recording.level_reason.starts_with(reason), "{}", recording.level_reason);
     // What a probe would tell that cannot be used is not probed.
     for probe in &recording.probes {
-        let useful = ["decode", "graph", "scheduler", "backends", "split", "wait", "KV", "call"];
+        let useful = ["decode", "graph", "scheduler", "backends", "split", "wait", "KV", "call", "experts"];
         assert!(useful.iter().any(|of| probe.purpose.starts_with(of)), "{probe:?}");
     }
     assert_eq!((trace.op_span_count(), trace.lanes().len()), (0, 0));

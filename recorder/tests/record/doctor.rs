@@ -142,7 +142,7 @@ fn every_probe_point_and_level_of_a_process_is_described() {
     let text = Command::new(env!("CARGO_BIN_EXE_llmtrace")).args(["doctor", "-p", &pid]).output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("level thread") && text.contains("barrier  "), "{text}");
-    let told = |line: &&str| line.contains("emulated") || line.contains("single-stepped");
+    let told = |line: &&str| line.contains("`, emulated") || line.contains("`, single-stepped");
     assert_eq!(text.lines().filter(told).count(), points.len(), "{text}");
 }
 

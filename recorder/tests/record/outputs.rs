@@ -89,7 +89,7 @@ fn file_that_only_root_may_write_is_not_written_for_the_caller() {
     command.args(["--groups", &SOMEBODY.to_string()]).arg(inner.get_program()).args(inner.get_args());
     assert!(error(&mut command).contains("Permission denied"));
     run.trace = "/proc/self/mem".into();
-    assert!(error(&mut for_nobody(&run)).contains("cannot replace"));
+    assert!(error(&mut for_nobody(&run)).contains("cannot write"));
 }
 
 #[test]

@@ -7,6 +7,9 @@ use crate::theme::{
     SEQUENCE_HEIGHT, TOKENS_HEIGHT,
 };
 
+/// Bits of a lane's number below that of its process.
+const PROCESS_SHIFT: u32 = 20;
+
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -47,7 +50,13 @@ impl Row {
             Kind::Calls => "calls".into(),
             Kind::Cells => "KV cells".into(),
             Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
-            Kind::Thread(lane) => llmtrace_analysis::lane_name(lane),
+            Kind::Thread(lane) => {
+                // Which process it is of says nothing where there is but one that computes.
+                let process = |lane: u32| lane >> PROCESS_SHIFT;
+                let only = open.trace.lane_ids().iter().all(|other| process(*other) == process(lane));
+                let lane = if only { lane & ((1 << PROCESS_SHIFT) - 1) } else { lane };
+                llmtrace_analysis::lane_name(lane)
+            }
         }
     }
 
