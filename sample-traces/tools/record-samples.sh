@@ -23,7 +23,7 @@ record_command() {
     shift
     echo "record-samples: recording $output"
     # A trace that is too large never takes the place of a good one.
-    as_root "$llmtrace" record -o "$output.new" --level thread -- "$@"
+    as_root "$llmtrace" record -o "$output.new" --level thread --max-overhead 100 -- "$@"
     bytes=$(stat -c %s "$output.new")
     if [[ $bytes -gt $max_bytes ]]; then
         echo "record-samples: $bytes bytes, more than $max_bytes: $output.new" >&2
