@@ -7,6 +7,7 @@
 use crate::profile::InGraph;
 use crate::summary::calls as all_calls;
 use crate::{Nanos, Phase, TimeRange, Trace, price};
+use llmtrace_format::inference::CallKind;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -101,9 +102,52 @@ pub struct CallParts {
     pub probes_in_nodes: u64,
 }
 
+/// When each thread did something, in ranges that do not overlap, by begin.
+struct Busy(HashMap<u32, Vec<TimeRange>>);
+
+impl Busy {
+    /// Sampling; `None` when it was not recorded.
+    fn sampling(trace: &Trace) -> Option<Self> {
+        let sources = &trace.file.recording.as_ref()?.sources;
+        sources.iter().find(|source| source.name == "calls" && source.recorded)?;
+        let calls = trace.inference.calls.iter().filter(|call| call.kind == CallKind::Sample as u8);
+        Some(Self::new(calls.map(|call| (call.tid, call.begin, call.end))))
+    }
+
+    /// Copies between backends; `None` when they were not recorded.
+    fn copying(trace: &Trace) -> Option<Self> {
+        let recorded = !trace.file.recording.as_ref()?.backends.is_empty();
+        let copies = trace.offload.copies.iter().map(|copy| (copy.tid, copy.begin, copy.end));
+        recorded.then(|| Self::new(copies))
+    }
+
+    /// `ranges` come by begin.
+    fn new(ranges: impl Iterator<Item = (u32, Nanos, Nanos)>) -> Self {
+        let mut busy: HashMap<u32, Vec<TimeRange>> = HashMap::new();
+        for (tid, begin, end) in ranges {
+            let ranges = busy.entry(tid).or_default();
+            let begin = ranges.last().map_or(begin, |last| last.end.max(begin));
+            if begin < end {
+                ranges.push(TimeRange::new(begin, end));
+            }
+        }
+        Self(busy)
+    }
+
+    /// Nanoseconds of them within a range.
+    fn inside(&self, tid: u32, range: TimeRange) -> u64 {
+        let Some(ranges) = self.0.get(&tid) else { return 0 };
+        let first = ranges.partition_point(|other| other.end <= range.begin);
+        let rest = ranges.get(first..).unwrap_or_default();
+        let inside = rest.iter().take_while(|other| other.begin < range.end);
+        inside.map(|other| other.end.min(range.end).saturating_sub(other.begin.max(range.begin))).sum()
+    }
+}
+
 /// The parts of all calls that did not fail.
 pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallParts> {
     let prices = price::of_hits(trace);
+    let (sampling, copies) = (Busy::sampling(trace), Busy::copying(trace));
     let calls = all_calls(trace);
     let mut ended: HashMap<u32, Nanos> = HashMap::new();
     let mut all = Vec::with_capacity(calls.len());
@@ -119,6 +163,16 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
         // Another context's graph may run at the same time, on another thread.
         let inside = inside.filter(|span| call.tid == 0 || span.tid == 0 || span.tid == call.tid);
         let mut parts = Parts { between_calls: between, ..Parts::default() };
+        let gap = TimeRange::new(call.range.begin - between.min(call.range.begin), call.range.begin);
+        parts.sampling = sampling.as_ref().map(|sampling| sampling.inside(call.tid, gap));
+        parts.between_calls = between.saturating_sub(parts.sampling.unwrap_or(0));
+        parts.copies = copies.as_ref().map(|_| 0);
+        // The call outside its graphs: copies, and everything else.
+        let outside = |parts: &mut Parts, range: TimeRange| {
+            let copied = copies.as_ref().map_or(0, |copies| copies.inside(call.tid, range));
+            parts.copies = parts.copies.map(|all| all.saturating_add(copied));
+            parts.build = parts.build.saturating_add(range.nanos().saturating_sub(copied));
+        };
         let mut reached = call.range.begin;
         let mut hits = 0u64;
         for span in inside {
@@ -126,14 +180,14 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
             if end <= begin {
                 continue;
             }
-            parts.build = parts.build.saturating_add(begin - reached);
+            outside(&mut parts, TimeRange::new(reached, begin));
             hits = hits.saturating_add(span.probe_hits.into());
             parts.add(&in_graph(graphs.get(&span.id), TimeRange::new(begin, end)));
             reached = end;
         }
         let rest = call.range.end.saturating_sub(reached);
         if reached > call.range.begin {
-            parts.build = parts.build.saturating_add(rest);
+            outside(&mut parts, TimeRange::new(reached, call.range.end));
         } else {
             // No graph was recorded: what the call did is not known.
             parts.unattributed = parts.unattributed.saturating_add(rest);
@@ -215,5 +269,13 @@ mod tests {
         take_probes(&mut parts, 120, 40);
         assert_eq!((parts.operators, parts.between_nodes, parts.build), (930, 0, 0));
         assert_eq!((parts.probes, parts.wall()), (Some(150), before.wall()));
+    }
+
+    #[test]
+    fn ranges_count_once_and_only_inside() {
+        let busy = Busy::new([(1, 10, 20), (1, 15, 30), (2, 0, 100), (1, 40, 50)].into_iter());
+        let inside = |begin, end| busy.inside(1, TimeRange::new(begin, end));
+        assert_eq!((inside(0, 100), inside(12, 45), inside(20, 20), inside(50, 60)), (30, 23, 0, 0));
+        assert_eq!(busy.inside(3, TimeRange::new(0, 100)), 0);
     }
 }

@@ -100,12 +100,21 @@ mod tests {
 
     #[test]
     fn parts_of_every_call_add_up_and_hardly_anything_is_unattributed() {
-        for name in ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"] {
+        let samples = [
+            ("gemma3-270m-1t", 73, false),
+            ("gemma3-270m-2t", 73, false),
+            ("qwen3moe-synthetic-2t", 73, true),
+            ("gemma3-270m-server-1t", 52, true),
+        ];
+        for (name, calls, sampled) in samples {
             let trace = sample(name);
             let found = explain(&trace, &|_| true).unwrap();
-            assert_eq!(found.profile.calls.len(), 73, "{name}");
+            assert_eq!(found.profile.calls.len(), calls, "{name}");
+            let sampling: u64 = found.profile.calls.iter().filter_map(|call| call.parts.sampling).sum();
+            assert_eq!(sampling > 0, sampled, "{name}: {sampling}");
             for call in &found.profile.calls {
-                let wall = call.range.nanos() + call.parts.between_calls;
+                let before = call.parts.between_calls + call.parts.sampling.unwrap_or(0);
+                let wall = call.range.nanos() + before;
                 assert_eq!(call.parts.wall(), wall, "{name}");
             }
             let decode = found.phases.iter().find(|answer| answer.phase == Phase::Decode).unwrap();

@@ -268,8 +268,15 @@ impl Seen<'_> {
     }
 
     fn between_calls(&self) -> Option<Finding> {
-        let evidence =
-            vec!["sampling, and whatever else the program does; while it is idle also that".to_owned()];
+        let evidence = vec![
+            match self.parts.sampling {
+                Some(_) => {
+                    "whatever the program does beside sampling, which is apart; while it is idle also that"
+                }
+                None => "sampling, and whatever else the program does; while it is idle also that",
+            }
+            .to_owned(),
+        ];
         let advice = "fewer or cheaper samplers; detokenise and send on another thread";
         let title = "Time between calls".to_owned();
         Some(self.finding(title, self.parts.between_calls, evidence, advice))
