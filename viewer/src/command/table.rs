@@ -75,7 +75,7 @@ pub static TABLE: &[Entry] = &[
         Command::Show(Page::Roofline),
         "Roofline",
         "Operators against what the machine could do",
-        [key(Key::Num3)],
+        [key(Key::Num4)],
         true
     ),
     entry!(
