@@ -9,7 +9,7 @@
 //!   that were not in memory;
 //! * *memory* and *compute*: nodes whose roof is the one or the other.
 //!
-//! What explains more than the others together by [`CLEAR`] is the verdict; two that
+//! What explains more than the others together by `CLEAR` is the verdict; two that
 //! share the time are *mixed*; where most is not explained, the verdict is *unknown*.
 
 use crate::attribution::Parts;

@@ -3,7 +3,7 @@
 //! Each number of threads is set against the fewest: how much faster tokens, prompts and
 //! operators get, how much of the threads' time is waiting, and how many bytes a second
 //! the nodes move. The count to use is the smallest whose median is within
-//! [`CLOSE_ENOUGH`] of the best.
+//! `CLOSE_ENOUGH` of the best.
 
 use super::bootstrap::{self, Draws, FEWEST, ROUNDS, median, with_interval};
 use super::run::{Calls, Run};
