@@ -1,41 +1,15 @@
 //! The page of experts, without a display.
 
-use egui::vec2;
-use egui_kittest::Harness;
-use egui_kittest::kittest::{NodeT, Queryable};
-use llmtrace_viewer::app::ViewerApp;
-use llmtrace_viewer::command::Command;
-use llmtrace_viewer::memo::Jobs;
-use llmtrace_viewer::recent::Store;
-use llmtrace_viewer::state::Page;
-use std::path::Path;
+mod sample;
 
-fn texts(harness: &Harness<'_, ViewerApp>) -> String {
-    let mut all = String::new();
-    let mut nodes = vec![harness.root()];
-    while let Some(node) = nodes.pop() {
-        let access = node.accesskit_node();
-        for text in [access.label(), access.value()].into_iter().flatten() {
-            all.push_str(&text);
-            all.push('\n');
-        }
-        nodes.extend(node.children());
-    }
-    all
-}
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable;
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::state::Page;
+use sample::texts;
 
 fn harness(sample: &str) -> Harness<'static, ViewerApp> {
-    let mut harness = Harness::builder()
-        .with_size(vec2(1280.0, 1000.0))
-        .with_max_steps(60)
-        .build_eframe(|creation| ViewerApp::new(&creation.egui_ctx, Store::default(), Jobs::Inline));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces").join(sample);
-    let context = harness.ctx.clone();
-    harness.state_mut().open(&context, path);
-    harness.run_steps(3);
-    harness.state_mut().apply(&context, Command::Show(Page::Experts));
-    harness.run_steps(3);
-    harness
+    sample::harness(sample, Page::Experts, 1000.0)
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! A sample in the app, without a display.
+
+use egui::vec2;
+use egui_kittest::Harness;
+use egui_kittest::kittest::NodeT;
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::command::Command;
+use llmtrace_viewer::memo::Jobs;
+use llmtrace_viewer::recent::Store;
+use llmtrace_viewer::state::Page;
+use std::path::Path;
+
+/// All that the page announces.
+pub(crate) fn texts(harness: &Harness<'_, ViewerApp>) -> String {
+    let mut all = String::new();
+    let mut nodes = vec![harness.root()];
+    while let Some(node) = nodes.pop() {
+        let access = node.accesskit_node();
+        for text in [access.label(), access.value()].into_iter().flatten() {
+            all.push_str(&text);
+            all.push('\n');
+        }
+        nodes.extend(node.children());
+    }
+    all
+}
+
+/// A page of a sample.
+pub(crate) fn harness(sample: &str, page: Page, height: f32) -> Harness<'static, ViewerApp> {
+    let mut harness = Harness::builder()
+        .with_size(vec2(1280.0, height))
+        .with_max_steps(60)
+        .build_eframe(|creation| ViewerApp::new(&creation.egui_ctx, Store::default(), Jobs::Inline));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces").join(sample);
+    let context = harness.ctx.clone();
+    harness.state_mut().open(&context, path);
+    harness.run_steps(3);
+    harness.state_mut().apply(&context, Command::Show(page));
+    harness.run_steps(3);
+    harness
+}
