@@ -52,11 +52,12 @@ tests! {
         ggml_version: true,
         barrier: "call",
     });
-    // llama.cpp b4753, of February 2025.
+    // llama.cpp b4753, of February 2025. It builds its graph anew for each token, and on a busy
+    // machine some are gone before they are read: so there are more tokens than elsewhere.
     node_3_6_0: thread_level(Build {
         name: "node-3.6.0",
-        workload: 8,
-        decodes: Some(7),
+        workload: 24,
+        decodes: Some(23),
         operators: DENSE,
         ggml_version: false,
         barrier: "call",
