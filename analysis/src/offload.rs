@@ -4,9 +4,8 @@
 //! was done is known when the host has waited for it. So a split of such a backend is
 //! *bounded*: it took no longer than from its call to the return of the next wait.
 
-mod work;
-
 use crate::stats::{millis, opt_millis};
+use crate::work::{Work, graph_work};
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Backend, NameSource, StrId};
@@ -14,7 +13,6 @@ use llmtrace_format::offload::{self, Copy, Direction, OffloadRow, SchedulerRun, 
 use llmtrace_format::{TraceFile, Warning};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-pub use work::{Work, graph_work};
 
 /// The rows, each kind by begin.
 #[derive(Clone, Debug, Default)]
@@ -145,8 +143,7 @@ pub struct BackendTotals {
     /// for them. `None` when nobody waited for one of them.
     #[serde(rename = "bound_ms", serialize_with = "opt_millis")]
     pub bound_nanos: Option<u64>,
-    /// Floating point operations and bytes read and written, by the shapes of the nodes; of
-    /// those splits whose nodes are known.
+    /// Operations and bytes by the shapes of the nodes, of those splits whose nodes are known.
     pub work: Work,
     /// Splits whose nodes are not known.
     pub unknown_splits: u64,
@@ -244,7 +241,7 @@ pub fn totals(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> 
             .entry(split.graph)
             .or_insert_with(|| trace.graph(split.graph).map(|graph| graph_work(&trace.file, graph)));
         match work {
-            Some(work) => totals.work = totals.work.plus(*work),
+            Some(work) => totals.work = totals.work.and(*work),
             None => totals.unknown_splits += 1,
         }
     }
@@ -293,6 +290,7 @@ fn named(trace: &Trace, backend: u32) -> BackendTotals {
         device: text(|known| &known.device),
         description: text(|known| &known.description),
         bound_nanos: Some(0),
+        work: Work::NOTHING,
         ..BackendTotals::default()
     }
 }

@@ -79,6 +79,14 @@ pub fn work(file: &TraceFile, graph: &Graph, node: u32, fused: u32, known: Known
     kernel(&|tensor| file.string(tensor.op), types, graph, node, fused, known)
 }
 
+/// The work of all nodes of a graph, each by itself, as far as shapes tell.
+pub fn graph_work(file: &TraceFile, graph: &Graph) -> Work {
+    // Tensors behind the nodes are no nodes, whatever the graph claims.
+    let nodes = graph.nodes.min(u32::try_from(graph.tensors.len()).unwrap_or(u32::MAX));
+    let each = (0..nodes).filter_map(|node| work(file, graph, node, 0, Known::default()));
+    each.fold(Work::NOTHING, Work::and)
+}
+
 fn kernel<'a>(
     op: &dyn Fn(&Tensor) -> &'a str,
     types: &[TensorType],

@@ -84,8 +84,8 @@ fn print_backends(found: &OffloadTotals, out: &mut dyn Write) -> std::io::Result
             count(totals.waits),
             duration(totals.wait_nanos as f64),
             known(totals.bound_nanos, |nanos| duration(nanos as f64)),
-            known(work, |work| format!("{:.3}", work.flops as f64 / 1e9)),
-            known(work, |work| bytes(work.bytes)),
+            known(work.and_then(|work| work.flops), |flops| format!("{:.3}", flops as f64 / 1e9)),
+            known(work.and_then(|work| work.bytes()), bytes),
         ];
         cells.extend(sums(&totals.copies_in));
         cells.extend(sums(&totals.copies_out));

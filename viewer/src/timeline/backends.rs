@@ -17,7 +17,8 @@ use egui::{Color32, Pos2, Rect, Shape, Stroke, Ui, pos2};
 use llmtrace_analysis::format::constants::NONE;
 use llmtrace_analysis::format::meta::{NameSource, StrId};
 use llmtrace_analysis::format::offload::{Copy, CopyCall, Direction, Split, Sync};
-use llmtrace_analysis::offload::{BackendLane, backend_name, backend_of, graph_work};
+use llmtrace_analysis::offload::{BackendLane, backend_name, backend_of};
+use llmtrace_analysis::work::graph_work;
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// Part of a lane's height that splits take.
@@ -129,8 +130,11 @@ fn split_ui(ui: &mut Ui, open: &Open, split: &Split, bound: Option<Nanos>) {
     ui.label(format!("{} · {nodes}", text::nanos(split.end.saturating_sub(split.begin))));
     if let Some(graph) = trace.graph(split.graph) {
         let work = graph_work(&trace.file, graph);
-        let flops = text::trim(work.flops as f64 / 1e9);
-        ui.label(format!("{flops} GFLOP, touches {} by its shapes", text::bytes(work.bytes)));
+        let unknown = || "unknown".to_owned();
+        let flops = work.flops.map_or_else(unknown, |flops| text::trim(flops as f64 / 1e9));
+        let bytes = work.bytes().map_or_else(unknown, text::bytes);
+        let most = if work.at_most { "at most " } else { "" };
+        ui.label(format!("{most}{flops} GFLOP, touches {most}{bytes} by its shapes"));
     }
     let inputs: Vec<&Copy> = inputs(open, split).collect();
     if !inputs.is_empty() {
