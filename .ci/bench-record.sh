@@ -48,6 +48,7 @@ fi
 # Where they cannot be had, their rows say so.
 .ci/setup.sh peers || true
 sample-traces/tools/setup-python.sh
+make_moe
 built=$(cargo bench --locked -p llmtrace --bench record --no-run 2>&1) || {
     echo "$built" >&2
     exit 1
@@ -57,4 +58,5 @@ exe=$(realpath "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$built")")
 trap remove_links EXIT
 link_headers
 as_root env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
-    LLMTRACE_TEST_GENERATE="$GENERATE" LLMTRACE_BENCH_NO_HEADERS="$no_headers" "$exe" "$@"
+    LLMTRACE_TEST_GENERATE="$GENERATE" LLMTRACE_BENCH_MOE="$MOE" \
+    LLMTRACE_BENCH_NO_HEADERS="$no_headers" "$exe" "$@"

@@ -26,6 +26,16 @@ MODEL=$CACHE/models/gemma-3-270m-q4_k_m.gguf
 # shellcheck disable=SC2034
 GENERATE=$REPO/sample-traces/tools/generate.py
 
+# shellcheck disable=SC2034
+MOE=$CACHE/models/qwen3moe-synthetic-8x32x512.gguf
+
+# Makes $MOE, unless it is there. Seeded: every machine makes the same weights.
+make_moe() {
+    [[ -f $MOE ]] ||
+        "$PYTHON" "$REPO/sample-traces/tools/make_moe.py" "$MOE" --tokenizer-from "$MODEL" \
+            --layers 8 --experts 32 --used 4 --embd 512 --seed 1
+}
+
 # True if `as_root` can work without or with asking for a password.
 can_be_root() {
     [[ $EUID -eq 0 ]] && return 0

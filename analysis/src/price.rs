@@ -5,6 +5,7 @@
 //! unrecorded run would not have spent.
 
 use crate::{Phase, Trace};
+use llmtrace_format::inference::CallKind;
 use llmtrace_format::meta::{Level, Recording};
 use llmtrace_format::tables::Selections;
 use std::collections::HashMap;
@@ -41,11 +42,10 @@ pub fn probe_nanos(trace: &Trace, phase: Phase) -> Option<u64> {
     );
     let in_graphs = in_graphs.saturating_add(experts.saturating_mul(gathered));
     let calls = trace.ubatches.iter().filter(|row| row.phase == phase as u8).count() as u64;
-    Some(
-        in_graphs
-            .saturating_add(offload)
-            .saturating_add(calls.saturating_mul(HITS_OF_A_CALL).saturating_mul(call)),
-    )
+    // The begin of a micro-batch also tells its sequences.
+    let ubatch = price(recording, "ubatch begin").unwrap_or(call);
+    let each = (HITS_OF_A_CALL - 1).saturating_mul(call).saturating_add(ubatch);
+    Some(in_graphs.saturating_add(offload).saturating_add(calls.saturating_mul(each)))
 }
 
 /// Nanoseconds that probes of schedulers and backends added. The begins of splits and copies
@@ -70,9 +70,15 @@ fn offload_nanos(trace: &Trace, phase: Phase, recording: &Recording) -> u64 {
 pub fn around_nanos(trace: &Trace) -> Option<u64> {
     let recording = trace.file.recording.as_ref()?;
     let call = price(recording, "decode begin").or_else(|| price_in_graph(recording))?;
+    // Out of these an exception may come, so that their ends are probed where they return.
+    let stepped = price(recording, "empty, single-stepped").unwrap_or(call);
+    let ends = trace.inference.calls.iter().map(|row| match CallKind::from_u8(row.kind) {
+        CallKind::Sample | CallKind::Tokenize | CallKind::Draft => stepped,
+        _ => call,
+    });
     let around = &trace.inference;
-    let hits = 2 * around.calls.len() + around.kv.len() + around.speculations.len();
-    Some((hits as u64).saturating_mul(call))
+    let others = around.calls.len() + around.kv.len() + around.speculations.len();
+    Some(ends.fold((others as u64).saturating_mul(call), u64::saturating_add))
 }
 
 /// Prices of a hit in nanoseconds: while a graph runs, and of a call; `None` when the

@@ -9,7 +9,6 @@ cd "$REPO"
 
 max_bytes=2000000
 llmtrace=${CARGO_TARGET_DIR:-target}/release/llmtrace
-moe="$CACHE/models/qwen3moe-synthetic-8x32x512.gguf"
 
 # record NAME MODEL THREADS: about 120 tokens of prefill, 71 of decode.
 record() {
@@ -49,11 +48,8 @@ record_sample() {
     gemma3-270m-1t) record "$1" "$MODEL" 1 ;;
     gemma3-270m-2t) record "$1" "$MODEL" 2 ;;
     qwen3moe-synthetic-2t)
-        # Seeded: every machine makes the same weights.
-        [[ -f $moe ]] ||
-            "$PYTHON" sample-traces/tools/make_moe.py "$moe" --tokenizer-from "$MODEL" \
-                --layers 8 --experts 32 --used 4 --embd 512 --seed 1
-        record "$1" "$moe" 2
+        make_moe
+        record "$1" "$MOE" 2
         ;;
     gemma3-270m-server-1t)
         # Three slots for seven requests, with different prompts and lengths.

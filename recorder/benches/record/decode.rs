@@ -164,20 +164,6 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What the sources beside operators cost: sequences, KV operations, calls, offloading, experts.
-pub(crate) fn measure_sources(options: &Options) -> Result<Vec<Row>> {
-    let target = Target::gemma(options.threads)?;
-    let (mut all, mut none) = (Ours::default(), Ours::default());
-    for round in 0..options.pairs {
-        all.add(&target, round, &[])?;
-        none.add(&target, round, &["--without", "sequences,kv,calls", "--no-offload", "--moe=off"])?;
-    }
-    let more: Vec<f64> =
-        all.slowdowns.wall.iter().zip(&none.slowdowns.wall).map(|(all, none)| all - none).collect();
-    let row = Row::at_most("decode slowdown, all sources over none", 1.0, median(&more), 2, "%");
-    Ok(vec![row.remark(format!("all: {}; none: {}", all.remark(), none.remark()))])
-}
-
 /// At level `token`. Half as many pairs again, since the figure is smaller than the noise.
 pub(crate) fn measure_token(options: &Options) -> Result<Vec<Row>> {
     let target = Target::gemma(options.threads)?;

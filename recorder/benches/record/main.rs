@@ -29,6 +29,8 @@ mod run;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(target_os = "linux")]
+mod sources;
+#[cfg(target_os = "linux")]
 mod statistics;
 #[cfg(target_os = "linux")]
 mod table;

@@ -1,7 +1,7 @@
 //! Which figures to measure, and in which order.
 
 use crate::table::{Row, Table};
-use crate::{attach, decode, hammer, peers, price, soak};
+use crate::{attach, decode, hammer, peers, price, soak, sources};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
@@ -37,6 +37,10 @@ enum Figure {
     Decode,
     /// Slowdown of decoding by what is recorded beside operators
     Sources,
+    /// The same by each of these sources alone; measured only when it is named
+    Alone,
+    /// Slowdown of decoding by recording experts, on a mixture of them
+    Moe,
     /// Slowdown of decoding at level `token`
     Token,
     /// Slowdown of decoding against bpftrace and BCC
@@ -54,7 +58,9 @@ impl Figure {
         match self {
             Self::Price => price::measure(),
             Self::Decode => decode::measure(options),
-            Self::Sources => decode::measure_sources(options),
+            Self::Sources => sources::measure(options),
+            Self::Alone => sources::measure_alone(options),
+            Self::Moe => sources::measure_moe(options),
             Self::Token => decode::measure_token(options),
             Self::Peers => peers::measure(options),
             Self::Soak => soak::measure(options.soak),
@@ -69,7 +75,8 @@ pub(crate) fn run() -> ExitCode {
     let mut table = Table::default();
     let mut complete = true;
     for figure in Figure::value_variants() {
-        if !options.only.is_empty() && !options.only.contains(figure) {
+        let named = options.only.contains(figure);
+        if !named && (!options.only.is_empty() || *figure == Figure::Alone) {
             continue;
         }
         let name = figure.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();

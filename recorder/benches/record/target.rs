@@ -46,13 +46,21 @@ impl Generation {
 impl Target {
     /// Gemma 3 270M, generating over and over.
     pub(crate) fn gemma(threads: u32) -> Result<Self> {
-        let model = variable("LLMTRACE_TEST_MODEL")?;
+        Self::generating(&variable("LLMTRACE_TEST_MODEL")?, threads)
+    }
+
+    /// A mixture of experts of the topology of Qwen3 MoE: 8 layers, 4 of 32 experts.
+    pub(crate) fn moe(threads: u32) -> Result<Self> {
+        Self::generating(&variable("LLMTRACE_BENCH_MOE")?, threads)
+    }
+
+    fn generating(model: &str, threads: u32) -> Result<Self> {
         let (threads, tokens, prompt) = (threads.to_string(), TOKENS.to_string(), PROMPT_TOKENS.to_string());
         Self::start(
             &variable("LLMTRACE_TEST_GENERATE")?,
             &[
                 "--model",
-                &model,
+                model,
                 "--threads",
                 &threads,
                 "--tokens",

@@ -3,13 +3,15 @@
 //! A child of ours calls one function over and over, with and without probes
 //! on it: `llmtrace hammer`, which reads how often from its input and answers
 //! with the nanoseconds it took. The difference for each call is the price of a
-//! hit: trap, program, and return.
+//! hit: trap, program, and return. What it calls the function with is a node that gathers by a
+//! selection of experts, or an ubatch of some tokens, so that programs that read along have
+//! something to read.
 
 use super::kernel::{Attachment, Kernel};
-use super::plan::{Point, Program};
+use super::plan::{Point, Program, cookie};
 use super::rings::Rings;
 use super::{host, maps};
-use crate::binary::{Arg, Site, probe_site};
+use crate::binary::{Arg, Site, probe_site, return_instructions};
 use anyhow::{Context as _, Result, bail};
 use llmtrace_format::meta::ProbeCost;
 use std::fs::File;
@@ -25,6 +27,9 @@ use std::time::Instant;
 const ROUNDS: usize = 7;
 const CALLS: u32 = 400;
 const CODE_BYTES: usize = 512;
+/// Tokens of an ubatch: those of a decode call, and more, to know the price of one more.
+const ONE: u32 = 1;
+const SOME: u32 = 61;
 
 /// The price of each kind of hit.
 ///
@@ -32,7 +37,7 @@ const CODE_BYTES: usize = 512;
 /// When the child cannot be run or its function cannot be probed.
 pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCost>> {
     let mut hammer = Hammer::start()?;
-    let plain = hammer.measure()?;
+    let plain = hammer.measure(rings, 0)?;
     let mut costs = Vec::new();
     let emulated = hammer.site.emulated;
     for program in [
@@ -48,15 +53,68 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
         if !emulated || program == Program::ExpertsGathered && !host::knows_loops() {
             break;
         }
-        let nanos = hammer.measure_probed(kernel, rings, program, hammer.site.clone())?.saturating_sub(plain);
-        costs.push(ProbeCost { purpose: program.purpose().to_owned(), nanos });
+        let nanos = hammer.price(kernel, rings, &Hit::of(program), plain)?;
+        costs.push(cost(program.purpose(), nanos));
+    }
+    if emulated && host::knows_loops() {
+        let ubatch = Hit { tokens: ONE, ..Hit::of(Program::UbatchBegin) };
+        costs.push(cost(Program::UbatchBegin.purpose(), hammer.price(kernel, rings, &ubatch, plain)?));
     }
     if hammer.site.offset_in_function > 0 {
-        let entry = Site { offset_in_function: 0, emulated: false, ..hammer.site.clone() };
-        let nanos = hammer.measure_probed(kernel, rings, Program::Nothing, entry)?.saturating_sub(plain);
-        costs.push(ProbeCost { purpose: "empty, single-stepped".to_owned(), nanos });
+        let entry = Hit { at_entry: true, ..Hit::of(Program::Nothing) };
+        costs.push(cost("empty, single-stepped", hammer.price(kernel, rings, &entry, plain)?));
     }
     Ok(costs)
+}
+
+/// What the sources around graphs cost, for who asks for the price of each.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_around(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCost>> {
+    let mut hammer = Hammer::start()?;
+    let mut costs = Vec::new();
+    if !hammer.site.emulated {
+        return Ok(costs);
+    }
+    let plain = hammer.measure(rings, 0)?;
+    for program in [Program::KvOperation, Program::CallBegin, Program::CallEnd, Program::DraftAccepted] {
+        costs.push(cost(program.purpose(), hammer.price(kernel, rings, &Hit::of(program), plain)?));
+    }
+    let returns = Hit { at_return: true, ..Hit::of(Program::CallReturns) };
+    costs.push(cost(Program::CallReturns.purpose(), hammer.price(kernel, rings, &returns, plain)?));
+    if host::knows_loops() {
+        let mut ubatch = |tokens, cookie| {
+            hammer.price(kernel, rings, &Hit { tokens, cookie, ..Hit::of(Program::UbatchBegin) }, plain)
+        };
+        let (one, some, ids) = (ubatch(ONE, 0)?, ubatch(SOME, 0)?, ubatch(SOME, cookie::TOKENS)?);
+        let more = |from: u64, to: u64, tokens: u32| to.saturating_sub(from) / u64::from(tokens);
+        costs.push(cost("each further token of an ubatch", more(one, some, SOME - ONE)));
+        costs.push(cost("id of a token", more(some, ids, SOME)));
+    }
+    Ok(costs)
+}
+
+fn cost(purpose: &str, nanos: u64) -> ProbeCost {
+    ProbeCost { purpose: purpose.to_owned(), nanos }
+}
+
+/// What is attached, where, and what the function is called with.
+struct Hit {
+    program: Program,
+    cookie: u64,
+    /// At the first instruction, which is single-stepped, or where it returns, which is, too;
+    /// else at the best place.
+    at_entry: bool,
+    at_return: bool,
+    /// Tokens of the ubatch that the function gets; with 0 it gets a node.
+    tokens: u32,
+}
+
+impl Hit {
+    fn of(program: Program) -> Self {
+        Self { program, cookie: 0, at_entry: false, at_return: false, tokens: 0 }
+    }
 }
 
 struct Hammer {
@@ -66,6 +124,7 @@ struct Hammer {
     /// Where the function lies in the file.
     function_offset: u64,
     site: Site,
+    returns: Option<Site>,
 }
 
 impl Hammer {
@@ -88,39 +147,44 @@ impl Hammer {
         let read = file.read_at(&mut code, function_offset)?;
         code.truncate(read);
         let site = probe_site(&code, address, &[Arg::Rdi, Arg::Rsi]);
-        Ok(Self { child, answers, file, function_offset, site })
+        let returns = return_instructions(&code, address).into_iter().next();
+        Ok(Self { child, answers, file, function_offset, site, returns })
     }
 
     /// Median nanoseconds a call.
-    fn measure(&mut self) -> Result<u64> {
+    fn measure(&mut self, rings: &mut Rings, tokens: u32) -> Result<u64> {
         let mut rounds = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {
             let input = self.child.stdin.as_mut().context("no input")?;
-            writeln!(input, "{CALLS}")?;
+            writeln!(input, "{CALLS} {tokens}")?;
             rounds.push(read_number(&mut self.answers)? / u64::from(CALLS));
+            // A full ring would be cheaper.
+            rings.drain_all(|_| ());
         }
         rounds.sort_unstable();
         Ok(rounds.get(ROUNDS / 2).copied().unwrap_or(0))
     }
 
-    fn measure_probed(
-        &mut self,
-        kernel: &mut Kernel,
-        rings: &mut Rings,
-        program: Program,
-        site: Site,
-    ) -> Result<u64> {
+    /// Nanoseconds that a hit adds to a call, which takes `plain` without.
+    fn price(&mut self, kernel: &mut Kernel, rings: &mut Rings, hit: &Hit, plain: u64) -> Result<u64> {
+        let site = match &self.returns {
+            Some(site) if hit.at_return => site.clone(),
+            _ if hit.at_return => bail!("the measuring function does not return"),
+            _ if hit.at_entry => Site { offset_in_function: 0, emulated: false, ..self.site.clone() },
+            _ => self.site.clone(),
+        };
         let file_offset = self.function_offset + u64::from(site.offset_in_function);
-        let point = Point { program, symbol: "hammer".to_owned(), file_offset, cookie: 0, site };
+        let (program, cookie) = (hit.program, hit.cookie);
+        let point = Point { program, symbol: "hammer".to_owned(), file_offset, cookie, site };
         let to = Attachment { pid: self.child.id(), index: 0, same_ids: host::initial_pids() };
         let file = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         kernel.attach(to, &file, &[point]).1?;
         kernel.set_recording(true);
-        let measured = self.measure();
+        let measured = self.measure(rings, hit.tokens);
         kernel.set_recording(false);
         kernel.detach_all();
         rings.drain_all(|_| ());
-        measured
+        Ok(measured?.saturating_sub(plain))
     }
 }
 
@@ -139,26 +203,44 @@ fn read_number(from: &mut BufReader<ChildStdout>) -> Result<u64> {
     line.trim().parse().context("the measuring process gave no number")
 }
 
-/// The hidden `hammer` command.
+/// The hidden `hammer` command: reads how many calls, and the tokens of an ubatch.
 pub(crate) fn hammer() -> Result<()> {
     println!("{}", struck as *const () as usize);
     for line in std::io::stdin().lines() {
-        let calls: u32 = line?.trim().parse()?;
+        let line = line?;
+        let (calls, tokens) = line.trim().split_once(' ').context("how many calls?")?;
+        let (calls, tokens): (u32, u32) = (calls.parse()?, tokens.parse()?);
         let params = [0u32, 1, 0, 0];
         let values: [u32; 8] = std::array::from_fn(|expert| expert as u32);
         let ids = tensor(&[(2, 8), (3, 1), (6, 4), (7, 32), (10, 1), (31, address(&values))]);
         let node = tensor(&[(20, address(&ids))]);
+        // One sequence, whose last token has an output.
+        let positions: Vec<u32> = (0..tokens).collect();
+        let (sequence, count) = ([0u32], vec![1u32; positions.len()]);
+        let sequences = vec![address(&sequence); positions.len()];
+        let outputs: Vec<u8> = positions.iter().map(|&at| u8::from(at + 1 == tokens)).collect();
+        let words = [
+            (0, u64::from(tokens) << 32),
+            (1, 1 | u64::from(tokens) << 32),
+            (2, 1),
+            (3, address(&positions[..])),
+            (5, address(&positions[..])),
+            (6, address(&count[..])),
+            (7, address(&sequences[..])),
+            (10, address(&outputs[..])),
+        ];
+        let given = if tokens == 0 { node } else { tensor(&words) };
         let begin = Instant::now();
         for _ in 0..calls {
-            black_box(struck(black_box(&params), address(&node)));
+            black_box(struck(black_box(&params), address(&given)));
         }
         println!("{}", begin.elapsed().as_nanos());
     }
     Ok(())
 }
 
-/// What the programs read of a tensor that gathers by a selection of eight experts
-/// of one token: words of a `struct ggml_tensor` (experts.bpf.h), by place.
+/// What the programs read of a tensor that gathers by a selection of eight experts of one token
+/// (experts.bpf.h), or of an ubatch (inference.bpf.h): words of the struct, by place.
 fn tensor(words: &[(usize, u64)]) -> [u64; 42] {
     let mut tensor = [0; 42];
     for &(place, word) in words {
@@ -169,8 +251,8 @@ fn tensor(words: &[(usize, u64)]) -> [u64; 42] {
     tensor
 }
 
-fn address<T>(value: &T) -> u64 {
-    std::ptr::from_ref(black_box(value)) as u64
+fn address<T: ?Sized>(value: &T) -> u64 {
+    std::ptr::from_ref(black_box(value)).cast::<u8>() as u64
 }
 
 /// Has the shape of the functions that get probed, however it is compiled: its

@@ -142,7 +142,9 @@ fn measured() -> Vec<ProbeCost> {
     let measure = || {
         let mut kernel = Kernel::load(None, Wanted::default())?;
         let mut ring = kernel.rings()?;
-        calibrate::run(&mut kernel, &mut ring)
+        let mut costs = calibrate::run(&mut kernel, &mut ring)?;
+        costs.extend(calibrate::run_around(&mut kernel, &mut ring)?);
+        Ok(costs)
     };
     measure().unwrap_or_else(|error: anyhow::Error| {
         log::warn!("the price of a probe is not known: {error:#}");

@@ -15,17 +15,17 @@ use llmtrace_format::meta::Level;
 use llmtrace_format::tables::EVENT_KINDS;
 
 /// Twins of `enum cookie` in events.h.
-mod cookie {
-    pub(super) const ENCODE: u64 = 1;
-    pub(super) const BATCH: u64 = 2;
-    pub(super) const UBATCH_OLD: u64 = 4;
-    pub(super) const BATCH_ON_STACK: u64 = 8;
-    pub(super) const TOKENS: u64 = 16;
-    pub(super) const SEQUENCE: u64 = 32;
-    pub(super) const UBATCH_EXT: u64 = 64;
+pub(super) mod cookie {
+    pub(in crate::record) const ENCODE: u64 = 1;
+    pub(in crate::record) const BATCH: u64 = 2;
+    pub(in crate::record) const UBATCH_OLD: u64 = 4;
+    pub(in crate::record) const BATCH_ON_STACK: u64 = 8;
+    pub(in crate::record) const TOKENS: u64 = 16;
+    pub(in crate::record) const SEQUENCE: u64 = 32;
+    pub(in crate::record) const UBATCH_EXT: u64 = 64;
 
     /// Of several kinds that one program serves.
-    pub(super) const fn kind(kind: u8) -> u64 {
+    pub(in crate::record) const fn kind(kind: u8) -> u64 {
         (kind as u64) << 16
     }
 }

@@ -138,7 +138,10 @@ pub(crate) fn some_layers(form: Form) {
     let decode = totals(&trace, None, Some(Phase::Decode));
     let [first, second] = &decode.backends[..] else { panic!("{decode:?}") };
     for backend in [first, second] {
-        assert!(backend.splits >= 3 && backend.work.flops > Some(0) && backend.unknown_splits == 0, "{backend:?}");
+        assert!(
+            backend.splits >= 3 && backend.work.flops > Some(0) && backend.unknown_splits == 0,
+            "{backend:?}"
+        );
         assert!(backend.bound_nanos.is_some_and(|bound| bound >= backend.host_nanos), "{backend:?}");
     }
 }
