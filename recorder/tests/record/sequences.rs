@@ -5,7 +5,8 @@ use llmtrace_analysis::Trace;
 use llmtrace_analysis::inference::{
     Request, is_recorded, kv_curves, report, requests, speculation, unknown_tokens,
 };
-use llmtrace_format::inference::{CallKind, KvOperation, TokenRow};
+use llmtrace_format::constants::NONE;
+use llmtrace_format::inference::{Call, CallKind, KvOperation, TokenRow};
 use serde_json::Value;
 use std::process::Command;
 
@@ -35,6 +36,10 @@ fn check_around(trace: &Trace) {
         assert!(is_recorded(trace, name), "{name}");
     }
     assert!(!is_recorded(trace, "tokens") && trace.inference.tokens.is_empty());
+}
+
+fn calls_of(trace: &Trace, kind: CallKind) -> impl Iterator<Item = &Call> {
+    trace.inference.calls.iter().filter(move |call| call.kind == kind as u8)
 }
 
 /// The requests that the server was sent, without those of its own at its start.
@@ -80,9 +85,15 @@ fn requests_take_as_long_as_the_server_says() {
     // Each request has its slot cleared, and each token is sampled.
     let removals = trace.inference.kv.iter().filter(|row| row.operation == KvOperation::Remove as u8);
     assert!(removals.count() >= 7);
-    let sampled = trace.inference.calls.iter().filter(|call| call.kind == CallKind::Sample as u8).count();
+    let sampled = calls_of(&trace, CallKind::Sample).count();
     let generated: u32 = found.iter().filter_map(|request| request.generated_tokens).sum();
     assert!(sampled as u32 >= generated, "{sampled} of {generated}");
+    // Each prompt was cut into as many tokens as the server says.
+    let cut: Vec<f64> = calls_of(&trace, CallKind::Tokenize).map(|call| call.result as i64 as f64).collect();
+    for row in &said {
+        assert!(cut.contains(&number(row, "prompt_n")), "{row}, {cut:?}");
+    }
+    assert!(calls_of(&trace, CallKind::Tokenize).all(|call| call.argument != NONE && call.begin < call.end));
     let [curve] = &kv_curves(&trace)[..] else { panic!("one context") };
     assert!(curve.whole);
     let most: u32 = found.iter().map(|request| request.prompt_tokens + 24).max().unwrap();
@@ -169,7 +180,7 @@ fn token_ids_are_there_only_when_they_were_asked_for() {
     let trace = open(&with);
     let computed: u32 = trace.ubatches.iter().map(|row| row.tokens).sum();
     let (into, sampled): (Vec<&TokenRow>, Vec<&TokenRow>) =
-        trace.inference.tokens.iter().partition(|row| row.ubatch != llmtrace_format::constants::NONE);
+        trace.inference.tokens.iter().partition(|row| row.ubatch != NONE);
     assert_eq!(into.len(), computed as usize);
     assert_eq!(sampled.len(), 6);
     // What is sampled goes into the next micro-batch.

@@ -117,6 +117,7 @@ const fn sequence_state(symbol: &'static str, kind: CallKind) -> Function {
 }
 
 const FIRST: &[Arg] = &[Arg::Rdi];
+const TOKENIZE: &[Arg] = &[Arg::Rdi, Arg::Rdx];
 const SAMPLE: &[Arg] = &[Arg::Rsi, Arg::Rdx];
 
 /// Where one of these calls another one of its kind, the outer one counts.
@@ -126,7 +127,10 @@ const CALLS: &[Function] = &[
         prefix: true,
         ..throwing("_Z21common_sampler_sampleP14common_samplerP13llama_context", CallKind::Sample, SAMPLE)
     },
-    throwing("llama_tokenize", CallKind::Tokenize, &[Arg::Rdi, Arg::Rdx]),
+    throwing("llama_tokenize", CallKind::Tokenize, TOKENIZE),
+    // Where that is but a jump, to one of these: GCC leaves a call across a library's own border so.
+    throwing("_ZNK11llama_vocab8tokenizeEPKciPiibb", CallKind::Tokenize, TOKENIZE),
+    throwing("_Z19llama_tokenize_implRK11llama_vocabPKciPiibb", CallKind::Tokenize, TOKENIZE),
     call("llama_model_load_from_file", CallKind::LoadModel, FIRST),
     call("llama_model_load_from_file_ptr", CallKind::LoadModel, FIRST),
     call("llama_model_load_from_splits", CallKind::LoadModel, FIRST),
