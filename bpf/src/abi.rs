@@ -54,6 +54,7 @@ macro_rules! events {
         )+
 
         /// Decodes the record in a slot; `None` when its kind is unknown.
+        #[inline]
         pub fn parse(words: &[u64; SLOT_WORDS]) -> Option<Event> {
             // SAFETY: integers have no padding.
             let bytes = unsafe { plain::as_bytes(words) };

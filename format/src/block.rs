@@ -6,7 +6,7 @@ use crate::constants::{
 };
 use crate::{Error, Result, TimeRange};
 use std::cell::RefCell;
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// What a block's header says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,26 @@ pub(crate) struct BlockHead {
     pub(crate) range: TimeRange,
 }
 
+thread_local! {
+    /// Its tables are large, and would be made anew for every column.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Compresses with zstd.
+///
+/// # Errors
+/// When there is no memory for it.
+pub(crate) fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(Compressor::new(level)?),
+        };
+        compressor.set_compression_level(level)?;
+        compressor.compress(bytes)
+    })
+}
+
 /// Appends a block to `out`; `offset` is where it will lie in the file.
 ///
 /// # Errors
@@ -86,7 +106,7 @@ pub(crate) fn write_block(
     let directory_at = start + BLOCK_HEADER_LEN;
     out.resize(directory_at + columns.len() * DIRECTORY_ENTRY_LEN, 0);
     for (index, column) in columns.iter().enumerate() {
-        let packed = zstd::bulk::compress(&column.bytes, level)?;
+        let packed = compress(&column.bytes, level)?;
         let (method, stored) = if packed.len() < column.bytes.len() {
             (compression::ZSTD, packed.as_slice())
         } else {

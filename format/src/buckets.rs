@@ -98,6 +98,7 @@ impl BucketBuilder {
         self.buckets.iter().filter(|bucket| !bucket.is_empty()).count()
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, span: &OpSpan, op: StrId) {
         let (compute_end, end) = (span.compute_end(), span.end());
         self.cover(span.begin, end);

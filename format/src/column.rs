@@ -5,6 +5,7 @@
 //! second bytes, and so on: real durations share their high bytes, so that zstd
 //! finds the redundancy that row order hides.
 
+use crate::block::compress;
 use crate::constants::{MAX_COLUMN_BYTES, MAX_ROWS, encoding};
 
 /// How a column prefers to be encoded; a column of one value is always stored
@@ -92,7 +93,7 @@ pub(crate) fn encode_periodic(values: &[u64], period: usize, out: &mut Vec<u8>) 
 
 /// About how many bytes zstd makes of these.
 pub(crate) fn packed(bytes: &[u8]) -> usize {
-    zstd::bulk::compress(bytes, 3).map_or(bytes.len(), |packed| packed.len().min(bytes.len()))
+    compress(bytes, 3).map_or(bytes.len(), |packed| packed.len().min(bytes.len()))
 }
 
 /// Whether this build knows the encoding of a table's column.

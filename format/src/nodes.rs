@@ -100,6 +100,7 @@ pub(crate) struct NodeSums {
 }
 
 impl NodeSums {
+    #[inline]
     pub(crate) fn add(&mut self, span: &OpSpan, graph: u32, nodes: usize) {
         match self.sums.get((graph, span.node, span.fused), nodes) {
             Some(sum) => {
@@ -199,6 +200,7 @@ impl Joiner {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, lane: u32, span: &OpSpan, graph: u32, nodes: usize) {
         if self.current.as_ref().is_none_or(|(id, _)| *id != span.graph_span) {
             self.switch(span.graph_span, graph, nodes);

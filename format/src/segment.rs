@@ -82,6 +82,7 @@ impl SegmentBuilder {
     }
 
     /// Adds a row.
+    #[inline]
     pub fn add(&mut self, span: &OpSpan, of: NodeOf) {
         if self.rows == 0 {
             self.range.begin = span.begin;

@@ -133,11 +133,13 @@ macro_rules! table {
 
         impl $table {
             /// Appends a row.
+            #[inline]
             pub fn push(&mut self, row: $row) {
                 $( self.$column.push(row.$column); )+
             }
 
             /// The row at `index`, when every column was decoded.
+            #[inline]
             pub fn get(&self, index: usize) -> Option<$row> {
                 Some($row { $( $column: *self.$column.get(index)?, )+ })
             }
@@ -159,6 +161,7 @@ macro_rules! table {
                 absent: 0 $(+ $absent as u64)?,
             }, )+ ];
 
+            #[inline]
             fn len(&self) -> usize {
                 [ $( self.$column.len(), )+ ].into_iter().max().unwrap_or(0)
             }
@@ -535,6 +538,7 @@ impl OpSpan {
 impl OpSpans {
     /// Appends a span that does not begin before `end_before`, where the row
     /// before it ended (or anything, for the first row).
+    #[inline]
     pub(crate) fn push_span(&mut self, span: &OpSpan, end_before: Nanos) {
         let gap = if self.is_empty() { 0 } else { span.begin.saturating_sub(end_before) };
         self.push(StoredOpSpan {

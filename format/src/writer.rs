@@ -17,7 +17,7 @@ use crate::tables::{
 };
 use crate::{Error, Header, Nanos, Result, TimeRange, structured};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 /// Rows after which a lane's op spans become a block.
@@ -50,7 +50,7 @@ pub struct Writer<W: Write> {
     scratch: Vec<u8>,
     strings: HashMap<String, StrId>,
     new_strings: Vec<String>,
-    lanes: HashMap<u32, Lane>,
+    lanes: BTreeMap<u32, Lane>,
     /// Operator of each node of each graph, for the summaries.
     graph_ops: HashMap<u32, Vec<StrId>>,
     /// Graph of recent graph spans, for the same.
@@ -110,7 +110,7 @@ impl<W: Write> Writer<W> {
             scratch: Vec::new(),
             strings: HashMap::from([(String::new(), StrId(0))]),
             new_strings: Vec::new(),
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             graph_ops: HashMap::new(),
             span_graphs: HashMap::new(),
             forgets_graph_spans: true,
@@ -442,14 +442,14 @@ impl<W: Write> Writer<W> {
     /// never tell of rows that could not be written.
     fn sum_up(&mut self, lane_id: u32, rows: &OpSpans, range: TimeRange) {
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
-        let mut last = None;
+        let mut graph_span = NONE;
+        let (mut graph, mut ops) = (NONE, &[][..]);
         for span in rows.spans(range) {
-            let graph = match last {
-                Some((graph_span, graph)) if graph_span == span.graph_span => graph,
-                _ => self.span_graphs.get(&span.graph_span).copied().unwrap_or(NONE),
-            };
-            last = Some((span.graph_span, graph));
-            let ops = self.graph_ops.get(&graph).map_or(&[][..], Vec::as_slice);
+            if span.graph_span != graph_span {
+                graph_span = span.graph_span;
+                graph = self.span_graphs.get(&graph_span).copied().unwrap_or(NONE);
+                ops = self.graph_ops.get(&graph).map_or(&[][..], Vec::as_slice);
+            }
             let op = ops.get(span.node as usize).copied().unwrap_or_default();
             lane.segment.add(&span, NodeOf { graph, nodes: ops.len(), op });
             self.joiner.add(lane_id, &span, graph, ops.len());
@@ -457,9 +457,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn lane_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.lanes.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.lanes.keys().copied().collect()
     }
 
     /// Sums up the segments that have so many rows.

@@ -168,10 +168,18 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
 pub(crate) fn measure_token(options: &Options) -> Result<Vec<Row>> {
     let target = Target::gemma(options.threads)?;
     let mut ours = Ours::default();
+    let mut nothing = Vec::new();
     for round in 0..options.pairs + options.pairs / 2 {
         ours.add(&target, round, &["--level", "token"])?;
+        let (first, second) = (target.generation()?, target.generation()?);
+        nothing.push(if round.is_multiple_of(2) {
+            first.slower_than(&second)
+        } else {
+            second.slower_than(&first)
+        });
     }
     let slowdown = median(&ours.slowdowns.wall);
     let row = Row::at_most("decode slowdown, level `token`", TOKEN_GOAL_PERCENT, slowdown, 2, "%");
-    Ok(vec![row.remark(ours.remark())])
+    let noise = Row::plain("the same without a recorder: the noise", median(&nothing).text(2, "%"));
+    Ok(vec![row.remark(ours.remark()), noise])
 }

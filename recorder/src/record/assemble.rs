@@ -30,7 +30,7 @@ use llmtrace_format::constants::NONE;
 use llmtrace_format::inference::CallKind;
 use llmtrace_format::tables::{Decode, GraphSpan, Phase, Thread, Ubatch};
 use llmtrace_format::{Nanos, TimeRange};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 /// Threads remembered: engines that start new ones for every graph have many.
@@ -71,9 +71,9 @@ pub(super) struct Assembler {
     decodes: HashMap<u32, OpenDecode>,
     ubatches: HashMap<u32, Ubatch>,
     running: Vec<RunningGraph>,
-    threads: HashMap<(u32, u32), u32>,
+    threads: BTreeMap<(u32, u32), u32>,
     /// `ith` of each thread seen.
-    places: HashMap<u32, u32>,
+    places: BTreeMap<u32, u32>,
     /// Whether only those barriers are probed that close nodes.
     only_closing_barriers: bool,
     pub(super) sequences: Sequences,
@@ -117,8 +117,8 @@ impl Assembler {
             decodes: HashMap::new(),
             ubatches: HashMap::new(),
             running: Vec::new(),
-            threads: HashMap::new(),
-            places: HashMap::new(),
+            threads: BTreeMap::new(),
+            places: BTreeMap::new(),
             only_closing_barriers: false,
             sequences: Sequences::default(),
             inference: Inference::new(process),

@@ -64,7 +64,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use target::{Caller, Target};
 
-const DRAIN_EVERY: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What to record and where to.
@@ -226,7 +225,7 @@ fn record(
     let launched = targets.iter().find(|target| target.launched);
     loop {
         if !session.step()? {
-            std::thread::sleep(session.hurry().unwrap_or(DRAIN_EVERY));
+            std::thread::sleep(session.nap());
         }
         for note in session.take_notes().iter().filter(|_| !options.quiet) {
             say(note);

@@ -37,7 +37,10 @@ const WARM_UP: u64 = 64;
 
 /// For so long after a graph ended, or after it was attached to, the next one is soon.
 const STILL_COMPUTES: Duration = Duration::from_secs(2);
-/// Between looks at the rings of an engine whose graphs do not stay.
+/// Between looks at the rings.
+pub(super) const NAP: Duration = Duration::from_millis(5);
+const NAP_WITHOUT_GRAPHS: Duration = Duration::from_millis(40);
+/// The same for an engine whose graphs do not stay.
 const SHORTEST_NAP: Duration = Duration::from_micros(100);
 const LONGEST_NAP: Duration = Duration::from_millis(2);
 
@@ -226,13 +229,19 @@ impl Process {
         !self.points.is_empty()
     }
 
-    /// How soon graphs must be read once they begin, if sooner than others: an engine
-    /// that makes each one anew does so in the memory of the one before, and keeps none
-    /// for us to read later.
-    pub(super) fn hurry(&self) -> Option<Duration> {
+    /// How long the rings may be left alone. Graphs must be read soon after they begin:
+    /// an engine that makes each one anew does so in the memory of the one before, and
+    /// keeps none for us to read later. Without graphs there is little to take, and each
+    /// look disturbs the target.
+    pub(super) fn nap(&self) -> Duration {
+        if self.level < Level::Graph || !self.graphs_attached {
+            return NAP_WITHOUT_GRAPHS;
+        }
         let computes = self.graph_ended.elapsed() < STILL_COMPUTES;
-        let hurries = !self.gone && self.graphs.was_read && computes;
-        hurries.then(|| Duration::from_nanos(self.graph_nanos / 8).clamp(SHORTEST_NAP, LONGEST_NAP))
+        if self.graphs.was_read && computes {
+            return Duration::from_nanos(self.graph_nanos / 8).clamp(SHORTEST_NAP, LONGEST_NAP);
+        }
+        NAP
     }
 
     /// Whether it did anything that was recorded.

@@ -8,7 +8,7 @@ use super::hits::Hits;
 use super::kernel::{Attachment, Kernel, Wanted};
 use super::objects::Objects;
 use super::plan::{self, Program};
-use super::process::{Common, Process, monotonic_nanos};
+use super::process::{Common, NAP, Process, monotonic_nanos};
 use super::rings::{Lost, Rings};
 use super::rows::{Counts, Ids};
 use super::sink::{Outputs, Sink, Totals};
@@ -220,9 +220,10 @@ impl Session {
         notes
     }
 
-    /// How soon to look again, if sooner than otherwise.
-    pub(super) fn hurry(&self) -> Option<Duration> {
-        self.processes.iter().filter_map(Process::hurry).min()
+    /// How long to wait before the next look.
+    pub(super) fn nap(&self) -> Duration {
+        let alive = self.processes.iter().filter(|process| !process.gone);
+        alive.map(Process::nap).min().unwrap_or(NAP)
     }
 
     /// Whether a process that computes, or is about to, still lives.
