@@ -9,6 +9,8 @@
 //! One pass over the blocks, in the order of the file; memory is bounded by the
 //! selections in the range (24 bytes each) and the layers.
 
+mod strip;
+
 use crate::node;
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::meta::{Graph, Tensor};
@@ -16,11 +18,12 @@ use llmtrace_format::tables::{Experts as ExpertRows, SelectionStatus, Selections
 use llmtrace_format::{ColumnSet, constants};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
+pub use strip::{Cell, Strip, StripLayer, strip, strip_rows};
 
 /// More experts than any layer has; the rest of a hostile file is left out.
 const MAX_EXPERTS: u32 = 1 << 16;
-/// Layers, at most, for the same reason.
-const MAX_LAYERS: usize = 1 << 12;
+/// Experts of all layers, at most, for the same reason: 256 layers of 512.
+const MAX_ALL_EXPERTS: u32 = 1 << 17;
 /// Pairs are counted in layers of up to so many experts: half a megabyte each.
 const MAX_PAIRED: u32 = 512;
 /// What weights of experts are multiplied by.
@@ -270,16 +273,13 @@ impl<'a> Sums<'a> {
 
     /// The place of a node's layer, which is added when it is new.
     fn layer(&mut self, graph: u32, node: u32, used: u32) -> Option<u32> {
-        let graph = self.trace.graph(graph)?;
-        let tensor = graph.tensors.get(node as usize)?;
-        let weights = source(graph, tensor, 0)?;
-        let file = &self.trace.file;
-        let experts = u32::try_from(weights.ne[2]).ok().filter(|&experts| experts <= MAX_EXPERTS)?;
-        let name = file.string(weights.name).to_owned();
+        let Place { graph, tensor, layer, name, experts } = place_of(self.trace, graph, node)?;
+        let (file, name) = (&self.trace.file, name.to_owned());
         if let Some(&layer) = self.by_key.get(&(name.clone(), experts)) {
             return Some(layer);
         }
-        if self.layers.len() >= MAX_LAYERS {
+        let known = self.layers.iter().map(|counts| counts.layer.experts).sum::<u32>();
+        if known.saturating_add(experts) > MAX_ALL_EXPERTS {
             return None;
         }
         let ids = tensor.sources.get(2);
@@ -292,7 +292,6 @@ impl<'a> Sums<'a> {
                 expert_bytes.saturating_add(source(graph, other, 0).map_or(0, |weights| weights.nb[2]));
             compute = compute.and_then(|sum| Some(sum.saturating_add(self.compute(other)?)));
         }
-        let layer = node::layer(&name).or_else(|| node::layer(file.string(tensor.name)));
         let all = experts as usize;
         let pairs = if experts <= MAX_PAIRED { all * all } else { 0 };
         self.layers.push(Counts {
@@ -427,6 +426,30 @@ impl<'a> Sums<'a> {
     }
 }
 
+/// Where a selection belongs.
+struct Place<'a> {
+    graph: &'a Graph,
+    /// The node that uses it.
+    tensor: &'a Tensor,
+    /// The layer's number; `None` when the names do not tell.
+    layer: Option<u32>,
+    /// Name of the weights that it is used for.
+    name: &'a str,
+    /// Experts to choose from.
+    experts: u32,
+}
+
+/// The place of a selection that `node` uses.
+fn place_of(trace: &Trace, graph: u32, node: u32) -> Option<Place<'_>> {
+    let graph = trace.graph(graph)?;
+    let tensor = graph.tensors.get(node as usize)?;
+    let weights = source(graph, tensor, 0)?;
+    let name = trace.file.string(weights.name);
+    let experts = u32::try_from(weights.ne[2]).ok().filter(|&experts| experts <= MAX_EXPERTS)?;
+    let layer = node::layer(name).or_else(|| node::layer(trace.file.string(tensor.name)));
+    Some(Place { graph, tensor, layer, name, experts })
+}
+
 fn source<'a>(graph: &'a Graph, tensor: &Tensor, index: usize) -> Option<&'a Tensor> {
     graph.tensors.get(*tensor.sources.get(index)? as usize)
 }
@@ -477,12 +500,9 @@ pub fn chosen(trace: &Trace, range: TimeRange, limit: usize) -> Vec<Chosen> {
     for block in trace.file.blocks_of::<Selections>().filter(|block| overlaps(block.range, range)) {
         let Ok(table) = trace.file.read::<Selections>(block, ColumnSet::ALL) else { continue };
         for row in table.rows().filter(|row| range.contains(row.time)) {
-            let graph = trace.graph_span(row.graph_span).and_then(|span| trace.graph(span.graph));
-            let tensor = graph.and_then(|graph| graph.tensors.get(row.node as usize));
-            let weights = graph.zip(tensor).and_then(|(graph, tensor)| source(graph, tensor, 0));
-            let name = |tensor: &Tensor| node::layer(trace.file.string(tensor.name));
-            let layer = weights.and_then(name).or_else(|| tensor.and_then(name));
-            let experts = weights.map_or(0, |weights| u32::try_from(weights.ne[2]).unwrap_or(0));
+            let place =
+                trace.graph_span(row.graph_span).and_then(|span| place_of(trace, span.graph, row.node));
+            let (layer, experts) = place.map_or((None, 0), |place| (place.layer, place.experts));
             selections.insert(row.id, (row.time, row.graph_span, layer, experts));
         }
     }
