@@ -14,7 +14,7 @@ mod strip;
 use crate::node;
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::meta::{Graph, Tensor};
-use llmtrace_format::tables::{Experts as ExpertRows, SelectionStatus, Selections};
+use llmtrace_format::tables::{Experts as ExpertRows, Selection, SelectionStatus, Selections};
 use llmtrace_format::{ColumnSet, constants};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -245,7 +245,7 @@ impl<'a> Sums<'a> {
         }
     }
 
-    fn selection(&mut self, row: &llmtrace_format::tables::Selection) {
+    fn selection(&mut self, row: &Selection) {
         let Some(span) = self.trace.graph_span(row.graph_span) else { return };
         let phase = || self.phases.get(&span.ubatch).copied().unwrap_or(0);
         if self.query.range.is_some_and(|range| !range.contains(row.time))
@@ -484,6 +484,8 @@ pub struct Chosen {
     pub graph_span: u32,
     /// The token's place in the micro-batch.
     pub token: u32,
+    /// Tokens of the micro-batch in this layer.
+    pub tokens: u32,
     /// Experts to choose from.
     pub experts: u32,
     /// Those chosen, by rank.
@@ -496,27 +498,35 @@ pub struct Chosen {
 /// blocks that touch the range are decoded.
 pub fn chosen(trace: &Trace, range: TimeRange, limit: usize) -> Vec<Chosen> {
     let mut found: Vec<Chosen> = Vec::new();
-    let mut selections: HashMap<u32, (Nanos, u32, Option<u32>, u32)> = HashMap::new();
+    let mut selections: HashMap<u32, (Selection, Option<u32>, u32)> = HashMap::new();
     for block in trace.file.blocks_of::<Selections>().filter(|block| overlaps(block.range, range)) {
         let Ok(table) = trace.file.read::<Selections>(block, ColumnSet::ALL) else { continue };
         for row in table.rows().filter(|row| range.contains(row.time)) {
             let place =
                 trace.graph_span(row.graph_span).and_then(|span| place_of(trace, span.graph, row.node));
             let (layer, experts) = place.map_or((None, 0), |place| (place.layer, place.experts));
-            selections.insert(row.id, (row.time, row.graph_span, layer, experts));
+            selections.insert(row.id, (row, layer, experts));
         }
     }
     for block in trace.file.blocks_of::<ExpertRows>().filter(|block| overlaps(block.range, range)) {
         let Ok(table) = trace.file.read::<ExpertRows>(block, ColumnSet::ALL) else { continue };
         let mut of = None;
         for row in table.rows() {
-            let Some(&(time, graph_span, layer, experts)) = selections.get(&row.selection) else { continue };
+            let Some(&(of_it, layer, experts)) = selections.get(&row.selection) else { continue };
             if of.replace((row.selection, row.token)) != Some((row.selection, row.token)) {
                 if found.len() >= limit {
                     break;
                 }
-                let (chosen, weights) = (Vec::new(), Vec::new());
-                found.push(Chosen { layer, time, graph_span, token: row.token, experts, chosen, weights });
+                found.push(Chosen {
+                    layer,
+                    time: of_it.time,
+                    graph_span: of_it.graph_span,
+                    token: row.token,
+                    tokens: of_it.tokens,
+                    experts,
+                    chosen: Vec::new(),
+                    weights: Vec::new(),
+                });
             }
             if let Some(last) = found.last_mut() {
                 last.chosen.push(row.expert);

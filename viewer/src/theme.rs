@@ -25,6 +25,10 @@ pub const CELLS_HEIGHT: f32 = 26.0;
 pub const LEVELS_HEIGHT: f32 = 14.0;
 /// Height of the lane of a backend.
 pub const BACKEND_HEIGHT: f32 = 34.0;
+/// Height of the lane of experts.
+pub const EXPERTS_HEIGHT: f32 = 104.0;
+/// The same when it is folded.
+pub const EXPERTS_FOLDED_HEIGHT: f32 = 22.0;
 /// Least height of a thread's lane.
 pub const LANE_MIN_HEIGHT: f32 = 20.0;
 /// Greatest height of a thread's lane.
@@ -231,7 +235,16 @@ impl Colors {
         self.ops[index]
     }
 
-    /// The same, for time spent waiting.
+    /// The colour of an expert, by its number. There are more experts than colours that can be
+    /// told apart: neighbours in number are far apart in hue.
+    pub fn expert(&self, expert: u16) -> Color32 {
+        let hue = (f32::from(expert) * 0.618_034).fract();
+        let step = f32::from(expert % 3) * 0.12;
+        let (saturation, value) = if self.dark { (0.74, 0.42 + step) } else { (0.72, 0.46 + step) };
+        egui::epaint::Hsva::new(hue, saturation, value, 1.0).into()
+    }
+
+    /// The colour of a class of operators, for time spent waiting.
     pub fn waiting(&self, class: OpClass) -> Color32 {
         self.lane.lerp_to_gamma(self.op(class), if self.dark { 0.30 } else { 0.26 })
     }

@@ -262,7 +262,9 @@ impl Canvas<'_> {
     pub(crate) fn name(&self, open: &Open, row: &Row, gutter: Rect) {
         let strong = matches!(row.kind, Kind::Thread(_));
         let color = if strong { self.colors.text } else { self.colors.weak };
-        let at = pos2(gutter.left() + 8.0, gutter.center().y);
+        // Where the first line of a thread's text would be, in lanes that are far higher than it.
+        let y = if row.kind == Kind::Experts { gutter.top() + 9.0 } else { gutter.center().y };
+        let at = pos2(gutter.left() + 8.0, y);
         // Names of backends come from the recorded program.
         let mut job =
             egui::text::LayoutJob::simple_singleline(row.name(open), FontId::proportional(12.0), color);

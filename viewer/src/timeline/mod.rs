@@ -9,12 +9,14 @@
 //! │ calls    │      ▪ sample ▪ sample        what happens between micro-batches
 //! │ KV cells │ ▁▂▂▃▃▄▄▅▅▁▁▂                  in use, and operations on them
 //! │ recorded │ thread │ graph │ thread      level and marks, where they changed
+//! │ experts  │ ▓▒░▓ ▓▒▓▓ ░▒▓▓            of each token (column) in each layer (row)
 //! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
 mod around;
 mod backends;
+mod experts;
 mod input;
 mod lanes;
 mod levels;
@@ -51,6 +53,7 @@ pub struct Timeline {
     minimap: Minimap,
     drag: Option<Drag>,
     ruler_drag: Option<Drag>,
+    experts: experts::Lane,
     /// Bars of each row, kept for their memory.
     bars: Vec<Vec<Bar>>,
 }
@@ -115,7 +118,7 @@ impl Timeline {
     }
 
     fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>) {
-        let rows = rows::rows(cx.open, rect.height());
+        let rows = rows::rows(cx.open, rect.height(), self.experts.height());
         let height = rows::height(&rows).max(rect.height());
         let scrolls = rows::height(&rows) > rect.height() + 0.5;
         let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect).id_salt("lanes"));
@@ -137,6 +140,9 @@ impl Timeline {
             }
             input::wheel(&response, view, left, over_gutter && scrolls);
             input::drag(&response, &mut self.drag, view, left, cx.commands);
+            if rows.iter().any(|row| row.kind == Kind::Experts) {
+                self.experts.prepare(ui, view, cx);
+            }
             self.bars.resize_with(rows.len(), Vec::new);
             for (row, bars) in rows.iter().zip(&mut self.bars) {
                 if let Kind::Thread(lane) = row.kind {
@@ -146,6 +152,11 @@ impl Timeline {
             let hit = self.hit(&response, &rows, all, left, view, cx.open);
             clicks(&response, hit.as_ref(), cx);
             self.paint_rows(ui, &rows, all, view, hit.as_ref(), cx);
+            if let Some(row) = rows.iter().find(|row| row.kind == Kind::Experts) {
+                let top = all.top() + row.top;
+                let gutter = Rect::from_x_y_ranges(all.left()..=left, top..=top + row.height);
+                self.experts.gutter_ui(ui, gutter, cx.colors);
+            }
             if let Some((hit, pointer)) = hit.zip(response.hover_pos())
                 && self.drag.is_none()
             {
@@ -187,6 +198,7 @@ impl Timeline {
                 let share = (y - row.top) / row.height;
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
             }
+            Kind::Experts => self.experts.at(open, time, (y - row.top) / row.height).map(Hit::Experts),
             Kind::Backend(backend) => {
                 let share = (y - row.top) / row.height;
                 backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
@@ -231,6 +243,7 @@ impl Timeline {
                 Kind::Calls => around::paint_calls(&canvas, cx.open),
                 Kind::Cells => around::paint_cells(&canvas, cx.open),
                 Kind::Levels => levels::paint(&canvas, cx.open),
+                Kind::Experts => self.experts.paint(&canvas),
                 Kind::Backend(backend) => backends::paint(&canvas, cx.open, backend),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
@@ -279,6 +292,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
             Some(Hit::Backend(item)) => item.range(),
+            Some(Hit::Experts(pick)) => pick.range(),
             Some(Hit::Level(Moment::Range(range))) => range.range,
             Some(Hit::Around(found)) => match found.range() {
                 Some(range) => range,
@@ -303,6 +317,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                 });
             }
             Some(Hit::Backend(item)) => cx.commands.push(Command::SelectRange(item.range())),
+            Some(Hit::Experts(pick)) => cx.commands.push(Command::SelectRange(pick.range())),
             Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
             Some(Hit::Around(found)) => cx.commands.push(match found.range() {
                 Some(range) => Command::SelectRange(range),

@@ -1,6 +1,6 @@
 //! Which lanes there are, and where.
 
-use super::{around, backends, levels};
+use super::{around, backends, experts, levels};
 use crate::state::Open;
 use crate::theme::{
     BACKEND_HEIGHT, CELLS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT,
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Calls,
     /// Cells of KV caches.
     Cells,
+    /// Experts that tokens were sent to.
+    Experts,
     /// What one backend was given.
     Backend(u32),
     /// One place in the thread pool.
@@ -49,6 +51,7 @@ impl Row {
             Kind::Sequence(lane) => around::sequence_name(open, lane),
             Kind::Calls => "calls".into(),
             Kind::Cells => "KV cells".into(),
+            Kind::Experts => "experts".into(),
             Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
             Kind::Thread(lane) => {
                 // Which process it is of says nothing where there is but one that computes.
@@ -65,8 +68,9 @@ impl Row {
     }
 }
 
-/// All lanes of a trace in a window `available` points high, from the top.
-pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
+/// All lanes of a trace in a window `available` points high, from the top; that of experts is
+/// `experts_height` high.
+pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row> {
     let threads = open.trace.lane_ids();
     let mut rows = Vec::with_capacity(threads.len() + 2);
     let mut top = LANE_GAP;
@@ -94,6 +98,9 @@ pub(crate) fn rows(open: &Open, available: f32) -> Vec<Row> {
     }
     if levels::any(open) {
         used = add(Kind::Levels, LEVELS_HEIGHT);
+    }
+    if experts::any(open) {
+        used = add(Kind::Experts, experts_height);
     }
     for lane in backends::lanes(open) {
         used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);

@@ -2,7 +2,7 @@
 
 use super::around::{self, Around};
 use super::lanes::token_names;
-use super::{backends, levels};
+use super::{backends, experts, levels};
 use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
@@ -25,6 +25,8 @@ pub(crate) enum Hit {
     Level(levels::Moment),
     /// What a backend was given.
     Backend(backends::Item),
+    /// Experts of a token in a layer.
+    Experts(experts::Pick),
     /// A bar of a thread's lane, and its place in the list of bars.
     Bar { lane: u32, index: usize, bar: Bar },
 }
@@ -38,6 +40,7 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
         Hit::Around(found) => around::found_ui(ui, open, found, time),
         Hit::Level(found) => levels::found_ui(ui, open, found),
         Hit::Backend(item) => backends::found_ui(ui, open, item),
+        Hit::Experts(pick) => experts::found_ui(ui, pick, Colors::of(ui.visuals())),
         Hit::Bar { bar, .. } => match &bar.what {
             What::Span(_, span) => span_ui(ui, open, span),
             What::Folded(_, span) => {
