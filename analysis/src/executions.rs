@@ -35,11 +35,17 @@ pub(crate) struct Execution {
     pub(crate) compute: u64,
     /// Nanoseconds of waiting, summed over the threads.
     pub(crate) wait: u64,
+    /// Index of the lane that began first.
+    pub(crate) lane: u32,
+    /// Whether events were lost near it.
+    pub(crate) touched_by_loss: bool,
 }
 
 impl Execution {
-    pub(crate) fn of(span: &OpSpan) -> Self {
+    pub(crate) fn of(lane: u32, span: &OpSpan) -> Self {
         Self {
+            lane,
+            touched_by_loss: span.touched_by_loss,
             node: span.node,
             fused: span.fused,
             begin: span.begin,
@@ -49,7 +55,11 @@ impl Execution {
         }
     }
 
-    fn join(&mut self, span: &OpSpan) {
+    fn join(&mut self, lane: u32, span: &OpSpan) {
+        if span.begin < self.begin {
+            self.lane = lane;
+        }
+        self.touched_by_loss |= span.touched_by_loss;
         self.fused = self.fused.max(span.fused);
         self.begin = self.begin.min(span.begin);
         self.compute_end = self.compute_end.max(span.compute_end());
@@ -219,9 +229,9 @@ pub(crate) fn join(spans: &mut [LaneSpan], mut each: impl FnMut(&Execution)) {
     spans.sort_by_key(|(_, span)| span.node);
     for group in spans.chunk_by(|(_, a), (_, b)| a.node == b.node) {
         let mut group = group.iter();
-        let Some((_, first)) = group.next() else { continue };
-        let mut execution = Execution::of(first);
-        group.for_each(|(_, span)| execution.join(span));
+        let Some((lane, first)) = group.next() else { continue };
+        let mut execution = Execution::of(*lane, first);
+        group.for_each(|(lane, span)| execution.join(*lane, span));
         each(&execution);
     }
 }

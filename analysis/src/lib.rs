@@ -5,6 +5,7 @@
 //!                                      ├─► totals   (of a range, from sums in the file)
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
+//!                                      ├─► operators (grouped, drilled into, each execution)
 //!                                      ├─► diff     (two runs: what got slower, how sure)
 //!                                      ├─► search   (find by name)
 //!                                      ├─► experts  (of a mixture: which, how evenly)
@@ -38,6 +39,7 @@ mod lane;
 mod levels;
 pub mod node;
 pub mod offload;
+pub mod operators;
 mod picture;
 pub mod price;
 pub mod profile;

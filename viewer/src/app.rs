@@ -8,6 +8,7 @@ use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
+use crate::operators::OperatorsPage;
 use crate::overview::Overview;
 use crate::panel::Cx;
 use crate::recent::Store;
@@ -43,6 +44,7 @@ pub struct ViewerApp {
     overview: Overview,
     roofline: Roofline,
     experts: ExpertsPage,
+    operators: OperatorsPage,
     timeline: Timeline,
     details: Details,
     find: FindPanel,
@@ -69,6 +71,7 @@ impl ViewerApp {
             overview: Overview::default(),
             roofline: Roofline::default(),
             experts: ExpertsPage::default(),
+            operators: OperatorsPage::default(),
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
@@ -157,6 +160,7 @@ impl ViewerApp {
         self.overview = Overview::default();
         self.roofline = Roofline::default();
         self.experts = ExpertsPage::default();
+        self.operators = OperatorsPage::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
@@ -268,6 +272,11 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.experts.experts_ui(ui, &mut cx));
+                }
+                Page::Operators => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.operators.operators_ui(ui, &mut cx));
                 }
                 Page::Timeline => {
                     Panel::right("details")

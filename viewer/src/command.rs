@@ -7,12 +7,13 @@ pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
 use crate::save::Saving;
 use crate::seek::Seek;
-use crate::state::{Document, Open, Page, State};
+use crate::state::{Document, Highlight, Open, Page, State};
 use crate::theme::ThemeChoice;
 use crate::timeline::view::View;
 use llmtrace_analysis::search::Direction;
 use llmtrace_analysis::{Found, Place, TimeRange};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How much one press of a zoom key shows less.
 const ZOOM_STEP: f64 = 1.5;
@@ -88,6 +89,14 @@ pub enum Command {
     Seek(Seek),
     /// Select a range.
     SelectRange(TimeRange),
+    /// Mark times on the timeline, or none.
+    Highlight(Option<Arc<Highlight>>),
+    /// Bring the next marked time into sight.
+    NextHighlight,
+    /// Bring the marked time before into sight.
+    PreviousHighlight,
+    /// Bring a range into sight, at the scale that there is if it can be.
+    Reveal(TimeRange),
 }
 
 /// What a command needs from outside the state.
@@ -201,6 +210,10 @@ fn clear(state: &mut State) {
         return;
     }
     if let Some(open) = state.open_mut() {
+        // What was marked stays until nothing else is selected.
+        if open.selected.is_none() && open.range.is_none() {
+            open.highlight = None;
+        }
         open.selected = None;
         open.range = None;
     }
@@ -231,6 +244,10 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
                 open.view.show(range, 0.1);
             }
         }
+        Command::Highlight(highlight) => open.highlight = highlight,
+        Command::NextHighlight => step_highlight(open, Direction::Forward),
+        Command::PreviousHighlight => step_highlight(open, Direction::Backward),
+        Command::Reveal(range) => open.view.reveal(range),
         Command::NextOccurrence => return occurrence(open, Direction::Forward),
         Command::PreviousOccurrence => return occurrence(open, Direction::Backward),
         Command::NextSpan => {
@@ -244,6 +261,28 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
         _ => {}
     }
     None
+}
+
+/// To the nearest marked time right or left of the middle of the window.
+fn step_highlight(open: &mut Open, direction: Direction) {
+    let Some(highlight) = open.highlight.clone() else { return };
+    let (ranges, middle) = (&highlight.ranges, open.view.time_from_x(open.view.width() / 2.0));
+    let slack = open.view.nanos_from_pixels(2.0);
+    let center = |range: &TimeRange| range.begin.saturating_add(range.nanos() / 2);
+    let found = match direction {
+        Direction::Forward => {
+            let after = |range: &TimeRange| center(range) <= middle.saturating_add(slack);
+            ranges.get(ranges.partition_point(after))
+        }
+        Direction::Backward => {
+            let before = |range: &TimeRange| center(range).saturating_add(slack) < middle;
+            ranges.partition_point(before).checked_sub(1).and_then(|at| ranges.get(at))
+        }
+    };
+    if let Some(range) = found {
+        open.view.reveal(*range);
+        open.view.center(center(range));
+    }
 }
 
 fn occurrence(open: &Open, direction: Direction) -> Option<Effect> {

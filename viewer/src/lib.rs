@@ -23,6 +23,7 @@ pub mod find;
 pub mod loader;
 pub mod memo;
 mod menu;
+pub mod operators;
 pub mod overview;
 mod pages;
 pub mod panel;

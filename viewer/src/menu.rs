@@ -33,6 +33,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         for (page, name) in [
             (Page::Overview, "Overview"),
             (Page::Timeline, "Timeline"),
+            (Page::Operators, "Operators"),
             (Page::Experts, "Experts"),
             (Page::Roofline, "Roofline"),
         ] {

@@ -37,6 +37,8 @@ pub enum Page {
     Overview,
     /// Lanes over time.
     Timeline,
+    /// Operators in a table, and the executions behind them.
+    Operators,
     /// Operators against what the machine could do.
     Roofline,
     /// Which experts of a mixture tokens were sent to.
@@ -96,6 +98,17 @@ pub struct Open {
     pub selected: Option<Found>,
     /// Selected range.
     pub range: Option<TimeRange>,
+    /// Executions that another page marked.
+    pub highlight: Option<Arc<Highlight>>,
+}
+
+/// Times that are marked on the timeline.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Highlight {
+    /// What they have in common.
+    pub name: String,
+    /// The times, by begin.
+    pub ranges: Vec<TimeRange>,
 }
 
 /// The find panel.
@@ -116,7 +129,8 @@ impl Open {
         let view = View::whole(trace.range(), 1000.0);
         let loading = trace.nodes().is_none().then_some(0.0);
         let wanted = RefCell::default();
-        Self { path, trace, loading, summary, wanted, classes, view, selected: None, range: None }
+        let (selected, range, highlight) = (None, None, None);
+        Self { path, trace, loading, summary, wanted, classes, view, selected, range, highlight }
     }
 
     /// The class of an operator.

@@ -69,13 +69,21 @@ pub static TABLE: &[Entry] = &[
     entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
     entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
-    entry!(View, Command::Show(Page::Experts), "Experts", "Experts of a mixture", [key(Key::Num3)], true),
+    entry!(
+        View,
+        Command::Show(Page::Operators),
+        "Operators",
+        "Operators in a table, and the executions behind them",
+        [key(Key::Num3)],
+        true
+    ),
+    entry!(View, Command::Show(Page::Experts), "Experts", "Experts of a mixture", [key(Key::Num5)], true),
     entry!(
         View,
         Command::Show(Page::Roofline),
         "Roofline",
         "Operators against what the machine could do",
-        [key(Key::Num4)],
+        [key(Key::Num6)],
         true
     ),
     entry!(
@@ -100,6 +108,23 @@ pub static TABLE: &[Entry] = &[
         "Previous occurrence",
         "Same node, time before",
         [key(Key::OpenBracket)],
+        true
+    ),
+    // A key without Shift also takes the one with it, so that this one comes first.
+    entry!(
+        Go,
+        Command::PreviousHighlight,
+        "Previous marked",
+        "The marked execution before",
+        [KeyboardShortcut::new(Modifiers::SHIFT, Key::N)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::NextHighlight,
+        "Next marked",
+        "Next of the executions that the page of operators marked",
+        [key(Key::N)],
         true
     ),
     entry!(Go, Command::NextSpan, "Next span", "Next span on the lane", [key(Key::ArrowRight)], true),

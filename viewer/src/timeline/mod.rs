@@ -17,6 +17,7 @@
 mod around;
 mod backends;
 mod experts;
+mod highlight;
 mod input;
 mod lanes;
 mod levels;
@@ -96,6 +97,7 @@ impl Timeline {
             &view,
             cx.colors,
         );
+        highlight::paint(&painter, (minimap, ruler, below), cx.open, &view, cx.colors);
         if let Some(pointer) = pointer {
             paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
         }

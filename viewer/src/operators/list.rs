@@ -1,0 +1,76 @@
+//! The executions themselves, the longest first.
+
+use super::scatter::go_to;
+use super::{Behind, Brush};
+use crate::panel::Cx;
+use crate::text;
+use egui::{RichText, Sense, Ui};
+use egui_extras::{Column, TableBuilder};
+use llmtrace_analysis::format::constants::NONE;
+use llmtrace_analysis::operators::Occurrence;
+
+const ROW: f32 = 20.0;
+/// Rows shown; the histogram narrows them down.
+const MOST: usize = 30;
+
+/// Draws the longest executions, of those that are brushed.
+pub(crate) fn list_ui(ui: &mut Ui, cx: &mut Cx<'_>, behind: &Behind, brush: Brush) {
+    ui.strong(if brush.is_some() { "Longest of those brushed" } else { "Longest executions" });
+    let mut longest: Vec<&Occurrence> = match brush {
+        Some(brush) => behind.found.within(brush).collect(),
+        None => behind.found.all.iter().collect(),
+    };
+    let most = MOST.min(longest.len());
+    if most < longest.len() {
+        longest.select_nth_unstable_by_key(most, |one| std::cmp::Reverse(one.wall));
+        longest.truncate(most);
+    }
+    longest.sort_by_key(|one| (std::cmp::Reverse(one.wall), one.begin));
+    let mut chosen = None;
+    ui.push_id("executions", |ui| {
+        TableBuilder::new(ui)
+            .striped(true)
+            .vscroll(false)
+            .sense(Sense::click())
+            .column(Column::remainder().at_least(90.0).clip(true))
+            .columns(Column::exact(72.0), 3)
+            .column(Column::exact(80.0))
+            .header(ROW, |mut header| {
+                for name in ["node", "wall", "wait", "token", "begin"] {
+                    header.col(|ui| {
+                        ui.label(RichText::new(name).small().color(cx.colors.weak));
+                    });
+                }
+            })
+            .body(|body| {
+                body.rows(ROW, longest.len(), |mut line| {
+                    let Some(one) = longest.get(line.index()) else { return };
+                    for cell in cells(cx, behind, one) {
+                        line.col(|ui| {
+                            ui.add(egui::Label::new(cell).selectable(false).truncate());
+                        });
+                    }
+                    if line.response().on_hover_text("Click to see it on the timeline").clicked() {
+                        chosen = Some(**one);
+                    }
+                });
+            });
+    });
+    if let Some(one) = chosen {
+        go_to(cx, &behind.found, &one);
+    }
+}
+
+fn cells(cx: &Cx<'_>, behind: &Behind, one: &Occurrence) -> [String; 5] {
+    let token = cx.open.trace.tokens.get(one.token as usize).filter(|_| one.token != NONE);
+    let token =
+        token.map_or_else(|| "–".to_owned(), |token| format!("{} {}", token.phase.name(), token.number));
+    let lost = if one.touched_by_loss { "⚠ " } else { "" };
+    [
+        behind.found.kind_of(one).map_or_else(|| "?".to_owned(), |kind| kind.key.name.clone()),
+        format!("{lost}{}", text::nanos(one.wall)),
+        text::nanos(one.wait),
+        token,
+        text::nanos(one.begin),
+    ]
+}

@@ -1,0 +1,287 @@
+//! The table: one row an operator, name, node, layer, module, shape or phase.
+
+use crate::panel::{Cx, swatch_ui};
+use crate::text;
+use crate::theme::OpClass;
+use egui::{Align, Layout, Rect, RichText, Sense, Ui, pos2, vec2};
+use egui_extras::{Column, TableBuilder};
+use llmtrace_analysis::operators::{Group, Row};
+
+const ROW: f32 = 22.0;
+/// Bars of the small histograms.
+const BARS: usize = 24;
+
+/// How the table is sorted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sort {
+    by: By,
+    ascending: bool,
+}
+
+impl Default for Sort {
+    fn default() -> Self {
+        Self { by: By::Time, ascending: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Key,
+    Time,
+    Wait,
+    Count,
+    Mean,
+    Median,
+    Tail,
+    Longest,
+    Bytes,
+}
+
+/// Column, header, what it is.
+const HEADERS: [(By, &str, &str); 10] = [
+    (By::Key, "", "What the row stands for; double-click or ⏵ to see what it is made of"),
+    (By::Time, "share", "Part of the computing of all rows"),
+    (By::Time, "time", "Time computing, summed over threads"),
+    (By::Wait, "wait", "Waiting at the barrier after the node, part of computing and waiting"),
+    (By::Count, "count", "Executions"),
+    (By::Mean, "mean", "Wall time of an execution: from the first thread's begin until the last was done"),
+    (By::Median, "p50", "Half take at most this long; to within 1.6 %"),
+    (By::Tail, "p99", "All but one in a hundred take at most this long; to within 1.6 %"),
+    (By::Longest, "durations", "How wall times are spread, from the shortest to the longest, logarithmic"),
+    (
+        By::Bytes,
+        "GB/s",
+        "Bytes that the nodes need to read and write, by the time of an even load of all threads",
+    ),
+];
+
+/// What the user did to a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Acted {
+    /// Chose it, or chose nothing again.
+    Choose(String),
+    /// Drilled into it.
+    Into(String),
+}
+
+impl Sort {
+    /// Draws the table.
+    pub(crate) fn table_ui(
+        &mut self,
+        ui: &mut Ui,
+        cx: &Cx<'_>,
+        (group, rows): (Group, &[Row]),
+        chosen: Option<&str>,
+    ) -> Option<Acted> {
+        let sorted = self.sorted(rows);
+        let top = rows.iter().map(|row| row.share).fold(0.0, f64::max);
+        let mut acted = None;
+        let width = ui.available_width();
+        // Narrow tables leave out what the panel beside them tells as well.
+        let columns: Vec<(By, &str, &str)> = HEADERS
+            .into_iter()
+            .filter(|(_, name, _)| width >= 900.0 || !matches!(*name, "mean" | "p99" | "GB/s"))
+            .collect();
+        let first = if group == Group::Shape { 300.0 } else { 170.0 };
+        let mut table = TableBuilder::new(ui)
+            .striped(true)
+            .sense(Sense::click())
+            .cell_layout(Layout::left_to_right(Align::Center))
+            .column(Column::initial(first).at_least(120.0).resizable(true).clip(true))
+            .column(Column::remainder().at_least(96.0).clip(true));
+        for (_, name, _) in columns.iter().skip(2) {
+            table = table.column(Column::exact(if *name == "durations" { 96.0 } else { 70.0 }));
+        }
+        table
+            .header(ROW, |mut header| {
+                for (by, name, hint) in &columns {
+                    let name = if *by == By::Key { group.name() } else { name };
+                    header.col(|ui| self.header_ui(ui, cx, *by, name, hint));
+                }
+            })
+            .body(|body| {
+                body.rows(ROW, sorted.len(), |mut line| {
+                    let Some(row) = sorted.get(line.index()) else { return };
+                    line.set_selected(chosen == Some(row.key.as_str()));
+                    let into = row_ui(&mut line, cx, (row, group), top, &columns);
+                    let response = line.response();
+                    response.widget_info(|| {
+                        let name = format!("{}: {}", row.key, text::percent(row.share));
+                        egui::WidgetInfo::labeled(egui::accesskit::Role::Row, true, name)
+                    });
+                    if into || response.double_clicked() && group.below().is_some() {
+                        acted = Some(Acted::Into(row.key.clone()));
+                    } else if response.clicked() {
+                        acted = Some(Acted::Choose(row.key.clone()));
+                    }
+                });
+            });
+        acted
+    }
+
+    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, hint: &str) {
+        let left = by == By::Key || name == "share" || name == "durations";
+        let layout =
+            if left { Layout::left_to_right(Align::Center) } else { Layout::right_to_left(Align::Center) };
+        ui.with_layout(layout, |ui| {
+            let arrow = match (self.by == by && name != "share", self.ascending) {
+                (false, _) => "",
+                (true, true) => " ⏶",
+                (true, false) => " ⏷",
+            };
+            let text = RichText::new(format!("{name}{arrow}")).small().color(cx.colors.weak);
+            let label = egui::Label::new(text).sense(Sense::click()).selectable(false);
+            if ui.add(label).on_hover_text(hint).clicked() {
+                *self = if self.by == by {
+                    Self { by, ascending: !self.ascending }
+                } else {
+                    Self { by, ascending: by == By::Key }
+                };
+            }
+        });
+    }
+
+    fn sorted<'a>(&self, rows: &'a [Row]) -> Vec<&'a Row> {
+        let mut sorted: Vec<&Row> = rows.iter().collect();
+        let percentile = |row: &Row, percent| row.sums.walls.percentile(percent);
+        sorted.sort_by(|a, b| {
+            let order = match self.by {
+                // Layers are numbers, and sort as such.
+                By::Key => match (a.key.parse::<u32>(), b.key.parse::<u32>()) {
+                    (Ok(a), Ok(b)) => a.cmp(&b),
+                    _ => a.key.cmp(&b.key),
+                },
+                By::Time => a.sums.compute.cmp(&b.sums.compute),
+                By::Wait => wait_share(a).total_cmp(&wait_share(b)),
+                By::Count => a.sums.count.cmp(&b.sums.count),
+                By::Mean => a.sums.mean().total_cmp(&b.sums.mean()),
+                By::Median => percentile(a, 50.0).cmp(&percentile(b, 50.0)),
+                By::Tail => percentile(a, 99.0).cmp(&percentile(b, 99.0)),
+                By::Longest => a.sums.longest.0.cmp(&b.sums.longest.0),
+                By::Bytes => rate(a).unwrap_or(-1.0).total_cmp(&rate(b).unwrap_or(-1.0)),
+            };
+            if self.ascending { order } else { order.reverse() }
+        });
+        sorted
+    }
+}
+
+fn wait_share(row: &Row) -> f64 {
+    row.sums.wait as f64 / (row.sums.wait.saturating_add(row.sums.compute)).max(1) as f64
+}
+
+/// Bytes a nanosecond, which is GB/s, while the threads computed.
+fn rate(row: &Row) -> Option<f64> {
+    let bytes = row.bytes.filter(|&bytes| bytes > 0)?;
+    let threads = row.sums.lanes.values().filter(|(compute, _)| *compute > 0).count().max(1);
+    (row.sums.compute > 0).then(|| bytes as f64 / (row.sums.compute as f64 / threads as f64))
+}
+
+/// Draws a row; says whether it was drilled into.
+fn row_ui(
+    line: &mut egui_extras::TableRow<'_, '_>,
+    cx: &Cx<'_>,
+    (row, group): (&Row, Group),
+    top: f64,
+    columns: &[(By, &str, &str)],
+) -> bool {
+    let color = row.op.as_deref().map_or(cx.colors.weak, |op| cx.colors.op(OpClass::of(op)));
+    let mut into = false;
+    line.col(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        swatch_ui(ui, color);
+        if group.below().is_some() {
+            let button = egui::Button::new("⏵").small().frame(false);
+            let hint = format!("{} different nodes; see what it is made of", row.nodes);
+            into = ui.add(button).on_hover_text(hint).clicked();
+        }
+        ui.add(egui::Label::new(row.key.as_str()).selectable(false).truncate());
+    });
+    line.col(|ui| {
+        let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width() - 8.0, 12.0), Sense::hover());
+        let full = (rect.width() - 48.0).max(1.0);
+        let width = ((row.share / top.max(1e-9)) as f32 * full).max(1.0);
+        ui.painter().rect_filled(Rect::from_min_size(rect.min, vec2(width, rect.height())), 2.0, color);
+        let at = pos2(rect.left() + width + 5.0, rect.center().y);
+        let font = egui::FontId::proportional(12.0);
+        ui.painter().text(at, egui::Align2::LEFT_CENTER, text::percent(row.share), font, cx.colors.text);
+    });
+    let percentile = |percent| row.sums.walls.percentile(percent).map_or_else(|| "–".into(), text::nanos);
+    for (by, name, _) in columns.iter().skip(2) {
+        line.col(|ui| {
+            if *name == "durations" {
+                return small_histogram_ui(ui, cx, row, color);
+            }
+            let value = match by {
+                By::Wait => text::percent(wait_share(row)),
+                By::Count => text::count(row.sums.count),
+                By::Mean => text::nanos_f64(row.sums.mean()),
+                By::Median => percentile(50.0),
+                By::Tail => percentile(99.0),
+                By::Bytes => rate(row).map_or_else(|| "–".into(), text::trim),
+                By::Key | By::Time | By::Longest => text::nanos(row.sums.compute),
+            };
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.add(egui::Label::new(value).selectable(false));
+            });
+        });
+    }
+    into
+}
+
+fn small_histogram_ui(ui: &mut Ui, cx: &Cx<'_>, row: &Row, color: egui::Color32) {
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width() - 4.0, 16.0), Sense::hover());
+    let picture = row.sums.walls.picture(BARS);
+    let most = picture.iter().max().copied().unwrap_or(0).max(1) as f32;
+    let each = rect.width() / BARS as f32;
+    for (at, count) in picture.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let height = (*count as f32 / most * rect.height()).max(1.0);
+        let left = rect.left() + at as f32 * each;
+        let bar = Rect::from_min_max(
+            pos2(left, rect.bottom() - height),
+            pos2(left + (each - 0.5).max(1.0), rect.bottom()),
+        );
+        ui.painter().rect_filled(bar, 0.0, color);
+    }
+    ui.painter().hline(rect.x_range(), rect.bottom(), egui::Stroke::new(1.0, cx.colors.line));
+    response.on_hover_ui(|ui| {
+        ui.label(format!("{} to {}", text::nanos(row.sums.shortest), text::nanos(row.sums.longest.0)));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llmtrace_analysis::operators::{Histogram, Sums};
+
+    fn row(key: &str, compute: u64, wait: u64, walls: &[u64]) -> Row {
+        let mut histogram = Histogram::default();
+        walls.iter().for_each(|wall| histogram.add(*wall));
+        let sums = Sums {
+            count: walls.len() as u64,
+            compute,
+            wait,
+            wall: walls.iter().sum(),
+            longest: (walls.iter().max().copied().unwrap_or(0), 0),
+            walls: histogram,
+            ..Sums::default()
+        };
+        Row { key: key.into(), op: None, nodes: 1, sums, share: 0.1, bytes: None }
+    }
+
+    #[test]
+    fn every_column_sorts() {
+        let rows = [row("10", 100, 30, &[5, 9]), row("9", 300, 10, &[1]), row("2", 200, 80, &[2, 2, 90])];
+        let order = |by, ascending| {
+            let sorted = Sort { by, ascending }.sorted(&rows);
+            sorted.iter().map(|row| row.key.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(By::Key, true), "2 9 10");
+        assert_eq!(order(By::Time, false), "9 2 10");
+        assert_eq!(order(By::Wait, false), "2 10 9");
+        assert_eq!(order(By::Count, false), "2 10 9");
+        assert_eq!(order(By::Mean, true), "9 10 2");
+        assert_eq!(order(By::Median, true), "9 2 10");
+        assert_eq!(order(By::Longest, false), "2 10 9");
+    }
+}
