@@ -8,6 +8,7 @@
 mod summaries;
 
 use crate::constants::{NONE, kind};
+use crate::counters::{self, CounterSums, OpCounters, ProcessSamples, SystemSamples};
 use crate::inference::{self, InferenceRow};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::offload::{self, OffloadRow};
@@ -119,7 +120,7 @@ struct Checker<'a> {
     /// References that can be judged once all blocks were seen.
     to_graphs: Vec<(BlockInfo, Vec<u32>)>,
     to_ubatches: Vec<(BlockInfo, Vec<u32>)>,
-    /// The same of selections.
+    /// The same of selections and counters.
     to_graph_spans: Vec<(BlockInfo, Vec<u32>)>,
     to_decodes: Vec<(BlockInfo, Vec<u32>)>,
     /// Where each lane has come.
@@ -236,6 +237,20 @@ impl<'a> Checker<'a> {
                 self.times(info, Selections::NAME, &table.time, &table.time);
                 return self.to_graph_spans.push((*info, table.graph_span));
             }
+            kind::OP_COUNTERS => {
+                let Some(table) = self.read::<OpCounters>(info) else { return };
+                self.times(info, OpCounters::NAME, &table.begin, &table.begin);
+                return self.to_graph_spans.push((*info, table.graph_span));
+            }
+            kind::COUNTER_SUMS => self.file.read::<CounterSums>(info, ColumnSet::ALL).map(drop),
+            kind::PROCESS_SAMPLES => {
+                let Some(table) = self.read::<ProcessSamples>(info) else { return };
+                return self.times(info, ProcessSamples::NAME, &table.time, &table.time);
+            }
+            kind::SYSTEM_SAMPLES => {
+                let Some(table) = self.read::<SystemSamples>(info) else { return };
+                return self.times(info, SystemSamples::NAME, &table.time, &table.time);
+            }
             kind::EXPERTS => self.file.read::<Experts>(info, ColumnSet::ALL).map(drop),
             kind::MARKS => {
                 let Some(table) = self.read::<Marks>(info) else { return };
@@ -320,7 +335,7 @@ impl<'a> Checker<'a> {
         }
         for (info, ids) in std::mem::take(&mut self.to_graph_spans) {
             let gone = ids.iter().filter(|id| !self.graph_spans.contains_key(id)).count();
-            self.problems.add(ProblemKind::NoGraphSpan, &info, Selections::NAME, gone as u64);
+            self.problems.add(ProblemKind::NoGraphSpan, &info, name(info.kind), gone as u64);
         }
         for (info, ids) in std::mem::take(&mut self.to_ubatches) {
             let gone = ids.iter().filter(|id| **id != NONE && !self.ubatches.contains(id)).count();
@@ -389,6 +404,9 @@ fn name(kind: u16) -> &'static str {
         kind::MARKS => Marks::NAME,
         kind::SELECTIONS => Selections::NAME,
         kind::EXPERTS => Experts::NAME,
-        _ => inference::table_name(kind).or(offload::table_name(kind)).unwrap_or("unknown"),
+        _ => inference::table_name(kind)
+            .or(offload::table_name(kind))
+            .or(counters::table_name(kind))
+            .unwrap_or("unknown"),
     }
 }

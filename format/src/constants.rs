@@ -88,6 +88,14 @@ pub mod kind {
     pub const SYNCS: u16 = 47;
     /// [`crate::offload::SchedulerRuns`].
     pub const SCHEDULER_RUNS: u16 = 48;
+    /// [`crate::counters::OpCounters`].
+    pub const OP_COUNTERS: u16 = 65;
+    /// [`crate::counters::CounterSums`].
+    pub const COUNTER_SUMS: u16 = 66;
+    /// [`crate::counters::ProcessSamples`].
+    pub const PROCESS_SAMPLES: u16 = 67;
+    /// [`crate::counters::SystemSamples`].
+    pub const SYSTEM_SAMPLES: u16 = 68;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

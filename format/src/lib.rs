@@ -24,6 +24,7 @@ mod buckets;
 pub mod check;
 pub mod column;
 pub mod constants;
+pub mod counters;
 mod error;
 mod footer;
 mod header;

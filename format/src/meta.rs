@@ -162,6 +162,28 @@ pub struct Recording {
     /// What the recording host can do at most; `None` when it was not measured, and
     /// before version 1.2.
     pub ceilings: Option<Ceilings>,
+    /// What threads counted for each node, in the order of the columns of
+    /// [`crate::counters::OpCounters`]. Empty before version 1.2.
+    pub counters: Vec<Counter>,
+    /// Counters that were asked for and not recorded, with the reason; and what else is to
+    /// be said of them.
+    pub counters_missing: Vec<Source>,
+    /// What was sampled of the whole machine. Empty before version 1.2.
+    pub sampled: Vec<Counter>,
+}
+
+/// Something that is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// Name for people, as it was asked for, such as `page-faults`.
+    pub name: String,
+    /// Unit of its counts: `ns`, `bytes`, `µJ`, or empty for a number of events.
+    pub unit: String,
+    /// Where it is counted: `task` by the kernel for each thread, `perf` by an event of
+    /// each CPU, which is attributed to the thread that runs; or a file of the kernel.
+    pub source: String,
+    /// What exactly, such as `type 0, config 0x1`; empty where the name says it.
+    pub event: String,
 }
 
 /// Something that can be recorded.

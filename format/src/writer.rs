@@ -2,6 +2,7 @@
 
 use crate::block::{BlockHead, BlockInfo, EncodedColumn, write_block};
 use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
+use crate::counters::{CounterTables, OpCounter, ProcessSample, SystemSample};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::inference::{InferenceRow, InferenceTables};
 use crate::meta::{Ending, Graph, Recording, StrId};
@@ -72,6 +73,7 @@ pub struct Writer<W: Write> {
     experts: Buffered<Experts>,
     inference: InferenceTables,
     offload: OffloadTables,
+    counters: CounterTables,
 }
 
 struct Lane {
@@ -128,6 +130,7 @@ impl<W: Write> Writer<W> {
             experts: Buffered::default(),
             inference: InferenceTables::default(),
             offload: OffloadTables::default(),
+            counters: CounterTables::default(),
         })
     }
 
@@ -311,6 +314,27 @@ impl<W: Write> Writer<W> {
         self.offload.push(row);
     }
 
+    /// Adds what was counted for an op span of a lane, in the order of these.
+    ///
+    /// # Errors
+    /// When a block is full and the sink cannot be written.
+    pub fn push_op_counter(&mut self, lane: u32, row: OpCounter) -> Result<()> {
+        if self.counters.push(lane, row) >= ROWS_PER_BLOCK {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a sample of a process.
+    pub fn push_process_sample(&mut self, row: ProcessSample) {
+        self.counters.push_process(row);
+    }
+
+    /// Adds a sample of the machine.
+    pub fn push_system_sample(&mut self, row: SystemSample) {
+        self.counters.push_system(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -370,6 +394,10 @@ impl<W: Write> Writer<W> {
         self.offload = offload;
         written?;
         self.write_lanes()?;
+        let mut counters = std::mem::take(&mut self.counters);
+        let written = counters.write(self.sums, &mut |head, columns| self.write(head, columns));
+        self.counters = counters;
+        written?;
         self.write_segments(ROWS_PER_SEGMENT)?;
         // Spans of a graph arrive together with it; one graph may straddle a flush.
         if self.forgets_graph_spans && self.span_graphs.len() > 4096 {
@@ -385,6 +413,7 @@ impl<W: Write> Writer<W> {
     /// [`Writer::bytes`].
     pub fn discard(&mut self) {
         self.lanes.values_mut().for_each(|lane| lane.rows.clear());
+        self.counters.discard();
     }
 
     /// Most bytes that footer and trailer take, however long the lanes that there

@@ -1,12 +1,16 @@
 //! Numbers that may never change, and files that must always open.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+use llmtrace_format::counters::{
+    CounterSums, OpCounter, OpCounters, ProcessSample, ProcessSamples, SystemSample, SystemSamples,
+    WITH_WAIT_BEFORE,
+};
 use llmtrace_format::inference::{
     ALL_SEQUENCES, Call, CallKind, Calls, InferenceRow, KvOperation, KvOperationRow, KvOperations,
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
 use llmtrace_format::meta::{
-    Backend, CeilingRate, Ceilings, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost,
+    Backend, CeilingRate, Ceilings, Counter, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost,
     ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target, Tensor, TensorType,
 };
 use llmtrace_format::offload::{
@@ -55,6 +59,10 @@ fn constants_keep_their_values() {
         (kind::SCHEDULER_RUNS, 48),
         (kind::SELECTIONS, 40),
         (kind::EXPERTS, 41),
+        (kind::OP_COUNTERS, 65),
+        (kind::COUNTER_SUMS, 66),
+        (kind::PROCESS_SAMPLES, 67),
+        (kind::SYSTEM_SAMPLES, 68),
         (kind::LONG_FOOTER, 0xFFFE),
         (kind::FOOTER, 0xFFFF),
     ];
@@ -119,6 +127,13 @@ fn every_table() -> Vec<u8> {
                 highest: 910_000_000_000,
             }],
         }),
+        counters: vec![counter("page-faults", "", "task", ""), counter("cycles", "", "perf", "type 0, config 0x0")],
+        counters_missing: vec![RecordedSource {
+            name: "r1234".into(),
+            recorded: false,
+            reason: "no PMU".into(),
+        }],
+        sampled: vec![counter("package-0", "µJ", "powercap", "")],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -186,6 +201,7 @@ fn every_table() -> Vec<u8> {
     writer.push_mark(Mark { time: 70, label });
     inference_rows().into_iter().for_each(|row| writer.push_inference(row));
     push_offload(&mut writer);
+    push_counters(&mut writer);
     for (id, status) in [(0, SelectionStatus::Whole), (1, SelectionStatus::Partial)] {
         let recorded = 2 - id;
         writer.push_selection(Selection {
@@ -251,6 +267,36 @@ fn inference_rows() -> Vec<InferenceRow> {
         InferenceRow::Speculation(round),
         InferenceRow::Token(token),
     ]
+}
+
+fn counter(name: &str, unit: &str, source: &str, event: &str) -> Counter {
+    Counter { name: name.into(), unit: unit.into(), source: source.into(), event: event.into() }
+}
+
+fn push_counters(writer: &mut Writer<Vec<u8>>) {
+    for (id, count) in [(0, None), (1, Some(0)), (2, Some(70_000))] {
+        let row = OpCounter {
+            begin: 100 * u64::from(id + 1),
+            node: 0,
+            fused: 0,
+            graph_span: id,
+            flags: if id == 0 { 0 } else { WITH_WAIT_BEFORE },
+            scaled: if id == 2 { 2 } else { 0 },
+            ..OpCounter::default()
+        };
+        let counts = [Some(1), count, None, None, None, None, None, None];
+        writer.push_op_counter(0, row.with_counts(counts)).unwrap();
+    }
+    writer.push_process_sample(ProcessSample {
+        time: 500,
+        process: 0,
+        cpu_nanos: 401,
+        resident: (1 << 28) + 1,
+        resident_files: (1 << 27) + 1,
+        model_resident: 0,
+        model_share: 0,
+    });
+    writer.push_system_sample(SystemSample { time: 500, source: 0, value: 123_456_789 });
 }
 
 fn push_offload(writer: &mut Writer<Vec<u8>>) {
@@ -366,6 +412,7 @@ fn describe(trace: &TraceFile) -> String {
     rows!(Decodes Ubatches GraphSpans Losses LevelChanges Marks Buckets NodeTotals ExecutionTotals);
     rows!(SequenceRuns KvOperations Calls Speculations Tokens);
     rows!(SchedulerRuns Splits Copies Syncs Selections Experts);
+    rows!(OpCounters CounterSums ProcessSamples SystemSamples);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }
