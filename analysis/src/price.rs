@@ -93,9 +93,14 @@ pub(crate) fn of_hits(trace: &Trace) -> Option<(u64, u64)> {
 /// The price of a hit while a graph runs: begins of nodes, and as many or more
 /// arrivals at barriers at level `thread`.
 fn price_in_graph(recording: &Recording) -> Option<u64> {
-    let op = price(recording, "op begin")?;
+    // Counting is paid at each hit.
+    let op = price(recording, "op begin")?.saturating_add(price(recording, "counters").unwrap_or(0));
     match recording.level {
-        Level::Thread => Some(op.saturating_add(price(recording, "barrier")?) / 2),
+        Level::Thread => {
+            let barrier =
+                price(recording, "barrier")?.saturating_add(price(recording, "counters").unwrap_or(0));
+            Some(op.saturating_add(barrier) / 2)
+        }
         _ => Some(op),
     }
 }

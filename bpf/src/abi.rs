@@ -4,11 +4,12 @@
 
 use crate::skeleton::types::{
     bulk_experts, bulk_head, event_backends, event_barrier, event_call_begin, event_call_end,
-    event_copy_begin, event_copy_end, event_copy_ends, event_copy_name, event_decode_begin, event_decode_end,
-    event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end, event_graph_nodes,
-    event_head, event_kv_operation, event_op_begin, event_process, event_scheduler_begin,
-    event_scheduler_end, event_sequence_run, event_split_begin, event_split_end, event_split_nodes,
-    event_tokens, event_ubatch_begin, event_ubatch_end, event_wait_begin, event_wait_end, shard,
+    event_copy_begin, event_copy_end, event_copy_ends, event_copy_name, event_counters, event_decode_begin,
+    event_decode_end, event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end,
+    event_graph_nodes, event_head, event_kv_operation, event_more_counters, event_op_begin, event_process,
+    event_scheduler_begin, event_scheduler_end, event_sequence_run, event_split_begin, event_split_end,
+    event_split_nodes, event_tokens, event_ubatch_begin, event_ubatch_end, event_wait_begin, event_wait_end,
+    shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -105,6 +106,8 @@ events! {
     28 CopyEnd event_copy_end,
     29 WaitBegin event_wait_begin,
     30 WaitEnd event_wait_end,
+    31 Counters event_counters,
+    32 MoreCounters event_more_counters,
 }
 
 // SAFETY: `repr(C)`, integers only, explicit padding.

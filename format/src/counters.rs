@@ -161,8 +161,7 @@ impl OpCounter {
 impl CounterSum {
     /// The sum of one counter; `None` when it is unknown of all op spans.
     pub fn sum(&self, counter: usize) -> Option<u64> {
-        let sums =
-            [self.sum0, self.sum1, self.sum2, self.sum3, self.sum4, self.sum5, self.sum6, self.sum7];
+        let sums = [self.sum0, self.sum1, self.sum2, self.sum3, self.sum4, self.sum5, self.sum6, self.sum7];
         sums.get(counter)?.checked_sub(1)
     }
 }
@@ -296,13 +295,10 @@ mod tests {
     #[test]
     fn unknown_is_not_zero_and_survives_a_sum() {
         let counted = row(7, &[Some(0), None, Some(u64::MAX)]);
-        assert_eq!([0, 1, 2, 3, 9].map(|counter| counted.count(counter)), [
-            Some(0),
-            None,
-            Some(u64::MAX - 1),
-            None,
-            None
-        ]);
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|counter| counted.count(counter)),
+            [Some(0), None, Some(u64::MAX - 1), None, None]
+        );
         let mut table = OpCounters::default();
         for (begin, count) in [(10, Some(3)), (20, None), (30, Some(4))] {
             table.push(row(begin, &[Some(1), count]));
@@ -328,7 +324,8 @@ mod tests {
         assert!((64..=MAX_BUCKETS as usize).contains(&sums.len()), "{}", sums.len());
         for bucket in sums.rows() {
             let inside = table.rows().filter(|row| row.begin / bucket.nanos == bucket.index);
-            let (rows, sum) = inside.fold((0, 0), |(rows, sum), row| (rows + 1, sum + row.count(0).unwrap_or(0)));
+            let (rows, sum) =
+                inside.fold((0, 0), |(rows, sum), row| (rows + 1, sum + row.count(0).unwrap_or(0)));
             assert_eq!((bucket.rows, bucket.sum(0)), (rows, Some(sum)));
         }
         assert_eq!(sums.rows.iter().sum::<u32>(), 50_000);

@@ -462,6 +462,8 @@ pub const EVENT_KINDS: &[&str] = &[
     "copy end",
     "wait begin",
     "wait end",
+    "counters",
+    "further counters",
 ];
 
 /// What a micro-batch does for its sequences.

@@ -10,8 +10,8 @@ use llmtrace_format::inference::{
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
 use llmtrace_format::meta::{
-    Backend, CeilingRate, Ceilings, Counter, Ending, Graph, Host, Level, NameSource, Object, Probe, ProbeCost,
-    ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target, Tensor, TensorType,
+    Backend, CeilingRate, Ceilings, Counter, Ending, Graph, Host, Level, NameSource, Object, Probe,
+    ProbeCost, ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target, Tensor, TensorType,
 };
 use llmtrace_format::offload::{
     Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
@@ -127,7 +127,10 @@ fn every_table() -> Vec<u8> {
                 highest: 910_000_000_000,
             }],
         }),
-        counters: vec![counter("page-faults", "", "task", ""), counter("cycles", "", "perf", "type 0, config 0x0")],
+        counters: vec![
+            counter("page-faults", "", "task", ""),
+            counter("cycles", "", "perf", "type 0, config 0x0"),
+        ],
         counters_missing: vec![RecordedSource {
             name: "r1234".into(),
             recorded: false,

@@ -50,7 +50,7 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Long, Moe, Options, Question, Sources, doctor, launch, run, seconds};
+    use crate::record::{Long, Moe, Options, Question, Sources, counters_help, doctor, launch, run, seconds};
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -124,9 +124,18 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         #[arg(long)]
         moe_weights: bool,
         /// Leave out what goes on around graphs: `sequences` of micro-batches,
-        /// operations on the `kv` cache, or `calls` such as sampling and loading
+        /// operations on the `kv` cache, `calls` such as sampling and loading, or
+        /// `samples` of memory and CPU time
         #[arg(long, value_enum, value_name = "SOURCE", value_delimiter = ',')]
         without: Vec<Source>,
+        /// Count for each node on each thread: a list such as `page-faults,task-clock,cycles`,
+        /// or `help` for what there is
+        ///
+        /// What the kernel counts for each thread costs little. Events of a PMU are taken by
+        /// name, by number (r01c2) or as perf writes them (cpu/event=0x3c/). What this machine
+        /// cannot count is said, and the rest is counted.
+        #[arg(long, value_name = "LIST")]
+        counters: Option<String>,
         /// Record the ids of all tokens, from which prompts and answers can be read
         ///
         /// Off by default. The trace says that it has them.
@@ -181,10 +190,16 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         Kv,
         /// Sampling, tokenising, loading, drafting
         Calls,
+        /// Memory and CPU time of processes, energy and memory traffic of the machine
+        Samples,
     }
 
     impl Record {
         pub(super) fn run(self) -> anyhow::Result<i32> {
+            if self.counters.as_deref() == Some("help") {
+                counters_help(&mut std::io::stdout().lock())?;
+                return Ok(0);
+            }
             let options = Options {
                 output: self.output,
                 pids: self.pid,
@@ -214,6 +229,8 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     Experts::Off => Moe::Off,
                 },
                 moe_weights: self.moe_weights,
+                counters: self.counters,
+                samples: !self.without.contains(&Source::Samples),
                 calibrate: self.calibrate,
                 ring_bytes: self.ring_bytes,
                 long: self.long,

@@ -38,7 +38,9 @@ enum event_kind {
 	EVENT_COPY_END = 28,
 	EVENT_WAIT_BEGIN = 29,
 	EVENT_WAIT_END = 30,
-	EVENT_KINDS = 31,
+	EVENT_COUNTERS = 31,
+	EVENT_MORE_COUNTERS = 32,
+	EVENT_KINDS = 33,
 };
 
 /*
@@ -335,6 +337,39 @@ struct event_wait_begin {
 struct event_wait_end {
 	struct event_head head;
 	__u64 pad[2];
+};
+
+#define COUNTERS 8	/* most counters */
+
+/* What is counted; twin in recorder's counters. */
+enum counter_kind {
+	COUNTER_EVENT = 0,	/* an event of perf */
+	COUNTER_PAGE_FAULTS = 1,
+	COUNTER_MINOR_FAULTS = 2,
+	COUNTER_MAJOR_FAULTS = 3,
+	COUNTER_CONTEXT_SWITCHES = 4,
+	COUNTER_VOLUNTARY_SWITCHES = 5,
+	COUNTER_INVOLUNTARY_SWITCHES = 6,
+	COUNTER_MIGRATIONS = 7,
+	COUNTER_TASK_CLOCK = 8,
+};
+
+#define COUNT_UNKNOWN 0xffffffff
+#define COUNT_SHIFTED 0x80000000	/* times 2^COUNT_SHIFT */
+#define COUNT_SCALED 0x40000000		/* the event shared its place with others */
+#define COUNT_SHIFT 12
+
+/* What was counted up to the barrier event of the same thread and time that follows; in
+ * the lower 30 bits. */
+struct event_counters {
+	struct event_head head;
+	__u32 counts[4];
+};
+
+/* The same of counters 4 to 7; comes behind. */
+struct event_more_counters {
+	struct event_head head;
+	__u32 counts[4];
 };
 
 /* The ring of one CPU: what the kernel side writes, then what it only reads. */

@@ -4,6 +4,7 @@
  * thread, and the words that user space needs to find the rest.
  */
 #include "common.bpf.h"
+#include "counters.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -95,6 +96,7 @@ int graph_begin(struct pt_regs *ctx)
 
 	BEGIN;
 	__sync_fetch_and_add(&generation, 1);
+	COUNT(false);
 	EMIT(event_graph_nodes, EVENT_GRAPH_NODES,
 		event->nodes = READ_USER(__u64, graph + 16);
 		event->node_count = READ_USER(__u32, graph + 4);
@@ -120,6 +122,7 @@ SEC("uprobe.multi")
 int op_begin(struct pt_regs *ctx)
 {
 	BEGIN;
+	COUNT(false);
 	EMIT(event_op_begin, EVENT_OP_BEGIN,
 		event->tensor = PT_REGS_PARM2(ctx);
 		event->ith = read_ith(shard, id, PT_REGS_PARM1(ctx));
@@ -132,6 +135,7 @@ SEC("uprobe.multi")
 int fused_begin(struct pt_regs *ctx)
 {
 	BEGIN;
+	COUNT(false);
 	EMIT(event_fused_begin, EVENT_FUSED_BEGIN,
 		__u64 ith = read_ith(shard, id, PT_REGS_PARM1(ctx));
 
@@ -146,6 +150,7 @@ SEC("uprobe.multi")
 int barrier_arrive(struct pt_regs *ctx)
 {
 	BEGIN;
+	COUNT(true);
 	EMIT(event_barrier, EVENT_BARRIER, );
 	return 0;
 }

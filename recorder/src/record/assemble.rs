@@ -16,11 +16,12 @@
 //! are new for every graph (threads are found by `ith`); two contexts compute
 //! at once (the second gets lanes of its own).
 
+use super::counters::{self, Packed};
 use super::experts::Experts;
 use super::graphs::{GraphCall, KnownGraph};
 use super::hits::Hits;
 use super::inference::Inference;
-use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_spans, releases};
+use super::lanes::{LaneRun, RunningGraph, Step, infer_steps, lane_id, op_counters, op_spans, releases};
 use super::offload::Offload;
 use super::rows::{Counts, FinishedGraph, Ids, Rows, next};
 use super::sequence::{Item, Sequences, begins};
@@ -74,6 +75,8 @@ pub(super) struct Assembler {
     threads: BTreeMap<(u32, u32), u32>,
     /// `ith` of each thread seen.
     places: BTreeMap<u32, u32>,
+    /// What a thread counted up to the arrival that it is about to tell of, at its time.
+    counted: HashMap<u32, (Nanos, Packed)>,
     /// Whether only those barriers are probed that close nodes.
     only_closing_barriers: bool,
     pub(super) sequences: Sequences,
@@ -119,6 +122,7 @@ impl Assembler {
             running: Vec::new(),
             threads: BTreeMap::new(),
             places: BTreeMap::new(),
+            counted: HashMap::new(),
             only_closing_barriers: false,
             sequences: Sequences::default(),
             inference: Inference::new(process),
@@ -183,6 +187,17 @@ impl Assembler {
                 self.op_begin(time, tid, ith, tensor, event.last_tensor, event.head.cpu.into());
             }
             Event::Barrier(event) => self.barrier(time, tid, event.head.cpu.into()),
+            Event::Counters(event) => {
+                if self.counted.len() >= MAX_THREADS {
+                    self.counted.clear();
+                }
+                self.counted.insert(tid, (time, counters::first(event)));
+            }
+            Event::MoreCounters(event) => {
+                if let Some((_, packed)) = self.counted.get_mut(&tid).filter(|(of, _)| *of == time) {
+                    counters::further(packed, event);
+                }
+            }
             // The session's, not a process's own.
             Event::Process(_) => {}
             around => {
@@ -419,16 +434,19 @@ impl Assembler {
             lane.hits += 1;
             lane.fused_hits += u32::from(last_tensor != tensor);
             lane.steps.push(step);
+            lane.before.push(lane.arrivals.len() as u32);
             return;
         }
         self.counts.orphans += 1;
     }
 
     fn barrier(&mut self, time: u64, tid: u32, cpu: u32) {
+        let counts = self.counted.remove(&tid).filter(|(of, _)| *of == time).map(|(_, packed)| packed);
         // The newest first, as above.
         for graph in self.running.iter_mut().rev() {
             if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
                 lane.arrive(time, cpu);
+                lane.counted(counts);
                 return;
             }
         }
@@ -439,6 +457,7 @@ impl Assembler {
         {
             let mut lane = LaneRun::new(tid, ith);
             lane.arrive(time, cpu);
+            lane.counted(counts);
             graph.lanes.push(lane);
         }
         // Other barriers belong to nothing.
@@ -463,14 +482,16 @@ impl Assembler {
         graph.span.probe_hits = graph.lanes.iter().map(hits).max().unwrap_or(2);
         let release = releases(&graph);
         let mut lanes = Vec::with_capacity(graph.lanes.len());
+        let mut counters = Vec::new();
         graph.lanes.sort_by_key(|lane| lane.ith);
         for lane in &graph.lanes {
             let thread = self.thread(lane.ith, lane.tid);
             let spans = op_spans(lane, &graph.span, &release, thread);
             self.counts.op_spans += spans.len() as u64;
+            counters.push(op_counters(lane, &graph.span, &spans));
             lanes.push((lane_id(self.process, graph.slot, lane.ith), spans));
         }
-        let mut finished = FinishedGraph { span: graph.span, lanes };
+        let mut finished = FinishedGraph { span: graph.span, lanes, counters };
         self.losses.iter().for_each(|range| mark(&mut finished, *range));
         self.rows.graphs.push(finished);
     }

@@ -49,7 +49,7 @@ impl Prices {
         let price = |purpose: &str| {
             costs.iter().find(|cost| cost.purpose == purpose).map_or(0.0, |cost| cost.nanos as f64)
         };
-        let op = price(Program::Barrier.purpose());
+        let op = price(Program::Barrier.purpose()) + price(super::calibrate::COUNTERS);
         let more = (price("empty, single-stepped") - price(Program::Nothing.purpose())).max(0.0);
         Self { op, stepped: op + more, call: price(Program::DecodeBegin.purpose()) }
     }

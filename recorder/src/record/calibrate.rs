@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
+/// What counting adds to a hit of an operator's probe.
+pub(super) const COUNTERS: &str = "counters";
 /// Few enough to begin recording at once, enough for a median to settle.
 const ROUNDS: usize = 7;
 const CALLS: u32 = 400;
@@ -55,6 +57,12 @@ pub(super) fn run(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCos
         }
         let nanos = hammer.price(kernel, rings, &Hit::of(program), plain)?;
         costs.push(cost(program.purpose(), nanos));
+        if program == Program::Barrier && kernel.counts() {
+            kernel.set_counting(true);
+            let with = hammer.price(kernel, rings, &Hit::of(program), plain);
+            kernel.set_counting(false);
+            costs.push(cost(COUNTERS, with?.saturating_sub(nanos)));
+        }
     }
     if emulated && host::knows_loops() {
         let ubatch = Hit { tokens: ONE, ..Hit::of(Program::UbatchBegin) };

@@ -2,6 +2,7 @@
 //! whether and how recording works here.
 
 use super::attach::Way;
+use super::counters::{self, Counters};
 use super::host;
 use super::kernel::{Kernel, Wanted};
 use super::privileges::{self, NEEDED};
@@ -46,7 +47,8 @@ impl Check {
 /// All checks, in the order in which they matter.
 pub(super) fn host_checks() -> Vec<Check> {
     let btf = host::has_btf();
-    let loaded = (btf && privileges::missing().is_empty()).then(|| Kernel::load(None, Wanted::default()));
+    let loaded = (btf && privileges::missing().is_empty())
+        .then(|| Kernel::load(None, Wanted::default(), &Counters::default()));
     let mut checks = vec![
         Check::new(
             "machine",
@@ -91,6 +93,9 @@ pub(super) fn host_checks() -> Vec<Check> {
             "hits cost more; Linux 6.10 or later, or 6.6.33, attaches them at once",
         ));
     }
+    let (all, found) = counters::pmu();
+    let otherwise = "what the kernel counts itself is counted everywhere; for cycles and the like, use a machine with a PMU";
+    checks.push(Check::new("counters", all, Status::Limited, &found, otherwise));
     checks.extend(restrictions());
     checks
 }

@@ -1,6 +1,7 @@
 //! `llmtrace doctor`: can this host record, and what would it get from a target?
 
 use super::checks::{Check, Status, host_checks};
+use super::counters::Counters;
 use super::kernel::{Kernel, Wanted};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
@@ -140,7 +141,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(None, Wanted::default())?;
+        let mut kernel = Kernel::load(None, Wanted::default(), &Counters::default())?;
         let mut ring = kernel.rings()?;
         let mut costs = calibrate::run(&mut kernel, &mut ring)?;
         costs.extend(calibrate::run_around(&mut kernel, &mut ring)?);

@@ -13,11 +13,17 @@ const KINDS: usize = EVENT_KINDS.len();
 const PLACES: usize = 1024;
 
 /// Hits received.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hits {
     all: [u64; KINDS],
     /// Those of threads of a pool, by `ith`.
     by_place: Vec<[u64; KINDS]>,
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self { all: [0; KINDS], by_place: Vec::new() }
+    }
 }
 
 impl Hits {

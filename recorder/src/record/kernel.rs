@@ -2,6 +2,7 @@
 
 use super::attach::{self, Way};
 use super::bulk::{BulkRing, ring_bytes as bulk_bytes};
+use super::counters::Counters;
 use super::host;
 use super::plan::{Point, Program};
 use super::rings::{Rings, slots_shift};
@@ -11,6 +12,7 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject, ProgramMut, num_possib
 use llmtrace_bpf::{LlmtraceSkel, LlmtraceSkelBuilder};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -22,12 +24,16 @@ pub(super) struct Kernel {
     /// handler runs any more, in which graphs would come and go unread.
     leaving: Vec<JoinHandle<()>>,
     following: Vec<Link>,
+    /// Whether processes that a recorded one starts are reported.
+    follows: bool,
     skel: LlmtraceSkel<'static>,
     way: Way,
     cpus: usize,
     shift: u32,
     /// Whether the begin of an ubatch tells its sequences.
     sequences: bool,
+    /// Whether anything is counted.
+    counts: bool,
 }
 
 struct Attached {
@@ -59,15 +65,47 @@ impl Kernel {
     /// Loads the programs; they record nothing yet.
     ///
     /// `ring_bytes` is for tests: bytes of all rings together.
-    pub(super) fn load(ring_bytes: Option<u64>, wanted: Wanted) -> Result<Self> {
+    pub(super) fn load(ring_bytes: Option<u64>, wanted: Wanted, counters: &Counters) -> Result<Self> {
         let sequences = wanted.sequences && host::knows_loops();
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, ring_bytes);
         let bulk = bulk_bytes(ring_bytes);
-        let sizes = Sizes { cpus, shift, bulk, wanted: Wanted { sequences, ..wanted } };
+        let wanted = Wanted { sequences, ..wanted };
+        let sizes = Sizes { cpus, shift, bulk, wanted, counters };
         let (way, skel) = attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)?;
         let (links, leaving, following) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { links, leaving, following, skel, way, cpus, shift, sequences })
+        let counts = counters.len() > 0;
+        let mut kernel =
+            Self { links, leaving, following, skel, way, cpus, shift, sequences, counts, follows: false };
+        kernel.count_events(counters)?;
+        Ok(kernel)
+    }
+
+    /// Gives the kernel side the events that are open, and has it add them up by thread.
+    fn count_events(&mut self, counters: &Counters) -> Result<()> {
+        let what = "cannot hand an event over to the kernel side";
+        for (counter, cpu, event) in counters.events().filter(|(_, cpu, _)| *cpu < self.cpus) {
+            let key = ((counter * self.cpus + cpu) as u32).to_ne_bytes();
+            let fd = event.as_raw_fd().to_ne_bytes();
+            self.skel.maps.counter_events.update(&key, &fd, MapFlags::ANY).context(what)?;
+        }
+        if counters.events().next().is_some() {
+            let link = self.skel.progs.counter_switch.attach().context("cannot see threads change CPUs")?;
+            self.following.push(link);
+        }
+        Ok(())
+    }
+
+    /// Whether anything can be counted.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
+    }
+
+    /// Lets the probes of operators count, or not.
+    pub(super) fn set_counting(&mut self, counting: bool) {
+        if let Some(bss) = self.skel.maps.bss_data.as_mut() {
+            bss.counting = (counting && self.counts).into();
+        }
     }
 
     /// Whether ubatches tell their sequences.
@@ -137,7 +175,8 @@ impl Kernel {
             .followed
             .update(&pid.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
             .context(what)?;
-        if self.following.is_empty() {
+        if !self.follows {
+            self.follows = true;
             let programs = &mut self.skel.progs;
             self.following.push(programs.process_fork.attach().context(what)?);
             self.following.push(programs.process_exec.attach().context(what)?);
@@ -226,7 +265,8 @@ impl Kernel {
 }
 
 /// What is set before the programs are loaded.
-struct Sizes {
+struct Sizes<'a> {
+    counters: &'a Counters,
     cpus: usize,
     shift: u32,
     /// Bytes of the bulk channel.
@@ -249,16 +289,19 @@ impl Default for Wanted {
     }
 }
 
-fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
+fn skeleton(sizes: &Sizes<'_>, way: Way) -> Result<LlmtraceSkel<'static>> {
     // The open object must outlive the skeleton, which lives as long as we do.
     let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = LlmtraceSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     way.prepare(open.open_object_mut());
-    let Sizes { cpus, shift, bulk, wanted } = *sizes;
+    let Sizes { counters, cpus, shift, bulk, wanted } = *sizes;
     open.progs.ubatch_sequences.set_autoload(wanted.sequences);
     open.maps.slots.set_max_entries((cpus << shift) as u32).context("cannot size the rings")?;
     open.maps.shards.set_max_entries(cpus as u32).context("cannot size the rings")?;
     open.maps.bulk.set_max_entries(bulk).context("cannot size the bulk channel")?;
+    let events = (counters.len().max(1) * cpus) as u32;
+    open.maps.counter_events.set_max_entries(events).context("cannot size the table of events")?;
+    open.progs.counter_switch.set_autoload(counters.events().next().is_some());
     if !host::knows_loops() {
         open.progs.experts_gathered.set_autoload(false);
         open.progs.experts_begin.set_autoload(false);
@@ -266,6 +309,9 @@ fn skeleton(sizes: &Sizes, way: Way) -> Result<LlmtraceSkel<'static>> {
     if let Some(rodata) = open.maps.rodata_data.as_mut() {
         rodata.slots_shift = shift;
         rodata.expert_weights = wanted.expert_weights.into();
+        rodata.counter_count = counters.len() as u32;
+        rodata.counter_kinds = counters.kinds();
+        rodata.counter_cpus = cpus as u32;
     }
     open.load().context("the kernel refuses the BPF programs")
 }

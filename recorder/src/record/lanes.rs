@@ -1,8 +1,10 @@
 //! A graph while it runs: what each of its threads did, and what follows from it.
 
+use super::counters::{NOTHING, Packed, unpack};
 use super::graphs::KnownGraph;
 use super::sequence::{Item, begins};
 use llmtrace_format::OpSpan;
+use llmtrace_format::counters::{MAX_COUNTERS, OpCounter, WITH_WAIT_BEFORE};
 use llmtrace_format::tables::GraphSpan;
 use std::rc::Rc;
 
@@ -34,6 +36,10 @@ pub(super) struct LaneRun {
     /// Each arrival at a barrier, and the CPU it was on.
     pub(super) arrivals: Vec<u64>,
     pub(super) cpus: Vec<u32>,
+    /// What was counted up to each arrival; empty when nothing is.
+    pub(super) counts: Vec<Packed>,
+    /// Arrivals before each step that was seen to begin.
+    pub(super) before: Vec<u32>,
 }
 
 /// One node of one thread.
@@ -62,7 +68,17 @@ impl RunningGraph {
 impl LaneRun {
     pub(super) fn new(tid: u32, ith: u32) -> Self {
         let ith = ith % PLACES;
-        Self { tid, ith, hits: 0, fused_hits: 0, steps: Vec::new(), arrivals: Vec::new(), cpus: Vec::new() }
+        Self {
+            tid,
+            ith,
+            hits: 0,
+            fused_hits: 0,
+            steps: Vec::new(),
+            arrivals: Vec::new(),
+            cpus: Vec::new(),
+            counts: Vec::new(),
+            before: Vec::new(),
+        }
     }
 
     pub(super) fn arrive(&mut self, time: u64, cpu: u32) {
@@ -71,6 +87,15 @@ impl LaneRun {
         self.cpus.push(cpu);
         if let Some(step) = self.steps.last_mut() {
             step.arrival = time;
+        }
+    }
+
+    /// Takes what was counted up to the last arrival.
+    pub(super) fn counted(&mut self, counts: Option<Packed>) {
+        // Of arrivals before the first that tells, nothing is known.
+        if counts.is_some() || !self.counts.is_empty() {
+            self.counts.resize(self.arrivals.len().saturating_sub(1), NOTHING);
+            self.counts.push(counts.unwrap_or(NOTHING));
         }
     }
 
@@ -127,4 +152,50 @@ pub(super) fn op_spans(lane: &LaneRun, graph: &GraphSpan, release: &[u64], threa
             }
         })
         .collect()
+}
+
+/// What one thread counted for each of its op spans, which are `spans`.
+///
+/// Where begins were not seen, arrivals are one for each node, and its counts begin at the
+/// arrival before: for the first node of a thread that did not begin the graph itself, that
+/// was in another graph, and says nothing.
+pub(super) fn op_counters(lane: &LaneRun, graph: &GraphSpan, spans: &[OpSpan]) -> Vec<OpCounter> {
+    if lane.counts.is_empty() {
+        return Vec::new();
+    }
+    let inferred = graph.inferred_begins != 0;
+    let arrivals_of = |index: usize| match inferred {
+        true => index..index + 1,
+        false => {
+            let at = |index: usize| lane.before.get(index).map_or(lane.arrivals.len(), |&at| at as usize);
+            at(index)..at(index + 1)
+        }
+    };
+    let row = |(index, span): (usize, &OpSpan)| {
+        let mut counts = [None; MAX_COUNTERS];
+        let mut scaled = 0u8;
+        let told = !(inferred && index == 0 && lane.tid != graph.tid);
+        let range = arrivals_of(index);
+        if let Some(packed) = lane.counts.get(range).filter(|packed| told && !packed.is_empty()) {
+            for (counter, count) in counts.iter_mut().enumerate() {
+                let parts = packed.iter().map(|packed| unpack(packed.get(counter).copied()?));
+                let parts: Option<Vec<(u64, bool)>> = parts.collect();
+                *count = parts.map(|parts| {
+                    scaled |= u8::from(parts.iter().any(|(_, scaled)| *scaled)) << counter;
+                    parts.iter().map(|(count, _)| count).sum()
+                });
+            }
+        }
+        OpCounter {
+            begin: span.begin,
+            node: span.node,
+            fused: span.fused,
+            graph_span: span.graph_span,
+            flags: if inferred { WITH_WAIT_BEFORE } else { 0 },
+            scaled,
+            ..OpCounter::default()
+        }
+        .with_counts(counts)
+    };
+    spans.iter().enumerate().map(row).collect()
 }

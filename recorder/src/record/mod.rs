@@ -20,6 +20,7 @@ mod budget;
 mod bulk;
 mod calibrate;
 mod checks;
+mod counters;
 mod doctor;
 mod experts;
 mod family;
@@ -39,6 +40,7 @@ mod privileges;
 mod process;
 mod rings;
 mod rows;
+mod sampler;
 mod sequence;
 mod session;
 mod sink;
@@ -46,6 +48,7 @@ mod status;
 mod target;
 
 pub(crate) use calibrate::hammer;
+pub(crate) use counters::help as counters_help;
 pub(crate) use doctor::{Question, run as doctor};
 pub(crate) use plan::{Moe, Sources};
 pub(crate) use sink::{Long, seconds};
@@ -88,6 +91,10 @@ pub(crate) struct Options {
     /// How experts are recorded, and whether with their weights.
     pub(crate) moe: Moe,
     pub(crate) moe_weights: bool,
+    /// What to count for each node: a list; `None` for nothing.
+    pub(crate) counters: Option<String>,
+    /// Whether to sample what processes and the machine take.
+    pub(crate) samples: bool,
     /// Whether to measure first what the host can do.
     pub(crate) calibrate: bool,
     /// Bytes of the rings between kernel and recorder; for tests.

@@ -5,6 +5,7 @@ mod describe;
 use super::assemble::Assembler;
 use super::backends::Backends;
 use super::budget::{Budget, Setting, Window};
+use super::counters::Watch;
 use super::graphs::{GraphReader, MUL_MAT_ID, RawGraph, RawTensor};
 use super::kernel::{Attachment, Kernel};
 use super::maps::{self, Mapping};
@@ -94,6 +95,8 @@ pub(super) struct Process {
     /// Whether it became another program.
     pub(super) replaced: bool,
     pub(super) assembler: Assembler,
+    /// How well counters were counted.
+    pub(super) counted: Watch,
     pub(super) graphs: GraphReader,
     pub(super) level: Level,
     pub(super) level_reason: String,
@@ -144,6 +147,7 @@ impl Process {
             gone: false,
             replaced: false,
             assembler: Assembler::new(common.start, to.pid, to.index, common.ids.clone()),
+            counted: Watch::default(),
             graphs: GraphReader::new(ProcessMemory::new(to.pid), common.ids.clone()),
             level: common.level,
             level_reason: String::new(),
@@ -544,7 +548,7 @@ impl Process {
         let inference = &mut self.assembler.inference;
         self.assembler.counts.orphans += std::mem::take(&mut inference.orphans);
         std::mem::take(&mut inference.rows).into_iter().try_for_each(|row| writer.push_inference(row))?;
-        for FinishedGraph { span, lanes } in rows.graphs {
+        for FinishedGraph { span, lanes, counters } in rows.graphs {
             let with_ops = lanes.iter().any(|(_, spans)| !spans.is_empty());
             // While begins are seen to learn the order, hits are twice what they will be.
             let settled = span.inferred_begins != 0 || common.exact_begins || self.graphs_done >= WARM_UP;
@@ -557,9 +561,16 @@ impl Process {
             let nanos = span.end - span.begin;
             self.graph_nanos = nanos.min(self.graph_nanos + nanos / 8);
             writer.push_graph_span(span)?;
+            let mut counters = counters.into_iter();
             for (lane, spans) in lanes {
+                let mut counters = counters.next().unwrap_or_default().into_iter();
                 for span in spans {
                     writer.push_op_span(lane, span)?;
+                    // In the same file as its op span.
+                    if let Some(row) = counters.next() {
+                        self.counted.row(&row);
+                        writer.push_op_counter(lane, row)?;
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What the assembler makes, and how it numbers that.
 
 use llmtrace_format::OpSpan;
+use llmtrace_format::counters::OpCounter;
 use llmtrace_format::tables::{Decode, GraphSpan, Thread, Ubatch};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -40,6 +41,8 @@ pub(super) struct Rows {
 pub(super) struct FinishedGraph {
     pub(super) span: GraphSpan,
     pub(super) lanes: Vec<(u32, Vec<OpSpan>)>,
+    /// What was counted for the op spans of each lane, in their order; empty when nothing was.
+    pub(super) counters: Vec<Vec<OpCounter>>,
 }
 
 /// Counts for the status line.

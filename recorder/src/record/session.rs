@@ -3,6 +3,7 @@
 use super::attach::Way;
 use super::budget::{Budget, Prices, Setting};
 use super::bulk::BulkRing;
+use super::counters::Counters;
 use super::family::{Family, Found};
 use super::hits::Hits;
 use super::kernel::{Attachment, Kernel, Wanted};
@@ -11,6 +12,7 @@ use super::plan::{self, Program};
 use super::process::{Common, NAP, Process, monotonic_nanos};
 use super::rings::{Lost, Rings};
 use super::rows::{Counts, Ids};
+use super::sampler::Sampler;
 use super::sink::{Outputs, Sink, Totals};
 use super::status::StatusLine;
 use super::target::{Caller, Target, default_output, no_ggml};
@@ -18,7 +20,7 @@ use super::{Options, calibrate, host, privileges};
 use anyhow::{Context as _, Result, anyhow, bail};
 use llmtrace_bpf::{Bulk, Event};
 use llmtrace_format::meta::{Ending, Level, Recording};
-use llmtrace_format::tables::{LevelChange, Loss};
+use llmtrace_format::tables::{EVENT_KINDS, LevelChange, Loss};
 use llmtrace_format::{Header, TimeRange};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ pub(super) struct Session {
     lost_checked: u64,
     flushed: Instant,
     status: StatusLine,
+    /// Its events count as long as it is there.
+    counters: Counters,
+    sampler: Option<Sampler>,
 }
 
 /// What there is to say after a recording.
@@ -62,7 +67,10 @@ impl Session {
         // Takes seconds, which are no part of the recording.
         let ceilings = options.ceilings()?;
         let wanted = Wanted { sequences: options.sources.ubatches(), expert_weights: options.moe_weights };
-        let mut kernel = Kernel::load(options.ring_bytes, wanted)?;
+        let counters = options.counters.as_deref().map(Counters::choose).unwrap_or_default();
+        counters.notes.iter().for_each(|note| log::warn!("{note}"));
+        let mut kernel = Kernel::load(options.ring_bytes, wanted, &counters)?;
+        let sampler = options.samples.then(Sampler::new);
         let mut family = Family::default();
         let mut without = Vec::new();
         for target in targets {
@@ -109,6 +117,9 @@ impl Session {
             max_overhead_permille: options.max_overhead.map_or(0, |max| (max * 10.0).round() as u32),
             window: options.window,
             ceilings,
+            counters: counters.described(),
+            counters_missing: counters.missing.clone(),
+            sampled: sampler.as_ref().map(Sampler::described).unwrap_or_default(),
             ..Recording::default()
         };
         recording.target.exe = name;
@@ -137,6 +148,8 @@ impl Session {
             lost_checked: 0,
             flushed: Instant::now(),
             status: StatusLine::new(options.quiet),
+            counters,
+            sampler,
         };
         if launched && host::initial_pids() {
             targets.iter().try_for_each(|target| session.kernel.follow(target.pid))?;
@@ -150,6 +163,7 @@ impl Session {
         if let Some(pending) = pending {
             pending.keep();
         }
+        session.kernel.set_counting(true);
         session.kernel.set_recording(true);
         Ok(session)
     }
@@ -184,6 +198,9 @@ impl Session {
         }
         if changed {
             self.describe()?;
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.sample(now, &self.processes, &mut self.writer).context(WRITE)?;
         }
         let totals = self.totals();
         self.writer.tick(totals).context(WRITE)?;
@@ -314,7 +331,7 @@ impl Session {
         let lost = self.rings.lost();
         let range = TimeRange::new(self.lost_checked, now);
         self.lost_checked = now;
-        self.lost.resize(lost.len(), Default::default());
+        self.lost.resize(lost.len(), [0; EVENT_KINDS.len()]);
         if lost == self.lost {
             return Ok(());
         }
@@ -439,6 +456,19 @@ impl Session {
                 ));
                 warnings.extend(privileges::refusal(process.refused()));
             }
+        }
+        let described = self.counters.described();
+        let names: Vec<&str> = described.iter().map(|counter| counter.name.as_str()).collect();
+        let of_ops = self.recording.level >= Level::Thread;
+        if !names.is_empty() && !of_ops && computed {
+            warnings.push(format!(
+                "nothing was counted: counters are read where threads arrive at barriers, which takes level thread, \
+                 not {}",
+                self.recording.level.name()
+            ));
+        }
+        for process in self.processes.iter().filter(|_| of_ops) {
+            warnings.extend(process.counted.warnings(&names));
         }
         let uncounted = counts.uncounted_graphs;
         if uncounted > 0 {

@@ -6,6 +6,7 @@ use super::segment::Segment;
 use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{
@@ -32,6 +33,9 @@ pub(super) struct Chunk {
     experts: Vec<Expert>,
     pub(super) inference: Vec<InferenceRow>,
     pub(super) offload: Vec<OffloadRow>,
+    pub(super) op_counters: Vec<(u32, OpCounter)>,
+    pub(super) process_samples: Vec<ProcessSample>,
+    pub(super) system_samples: Vec<SystemSample>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -84,6 +88,9 @@ impl Chunk {
             + size_of_val(&self.experts[..])
             + size_of_val(&self.inference[..])
             + size_of_val(&self.offload[..])
+            + size_of_val(&self.op_counters[..])
+            + size_of_val(&self.process_samples[..])
+            + size_of_val(&self.system_samples[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -107,6 +114,8 @@ impl Chunk {
         }
         self.inference.iter().for_each(|row| writer.push_inference(*row));
         self.offload.iter().for_each(|row| writer.push_offload(*row));
+        self.process_samples.iter().for_each(|row| writer.push_process_sample(*row));
+        self.system_samples.iter().for_each(|row| writer.push_system_sample(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }
@@ -119,6 +128,9 @@ impl Chunk {
         }
         for block in &self.blocks {
             segment.writer.write_raw(block)?;
+        }
+        for (lane, row) in &self.op_counters {
+            segment.writer.push_op_counter(*lane, *row)?;
         }
         Ok(())
     }

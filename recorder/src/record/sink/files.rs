@@ -5,6 +5,7 @@ use super::live::{Live, Totals};
 use super::long::{Long, Rotate};
 use super::segment::{Saved, Segment};
 use anyhow::Result;
+use llmtrace_format::counters::OpCounter;
 use llmtrace_format::meta::Ending;
 use llmtrace_format::tables::{GraphSpan, LevelChange};
 use llmtrace_format::{Header, Nanos, OpSpan};
@@ -105,6 +106,23 @@ impl Files {
             self.segment.graph_span(row, live)?;
         }
         self.segment.op_span(lane, span, live)?;
+        Ok(())
+    }
+
+    /// Adds what was counted for the op span before.
+    pub(super) fn op_counter(&mut self, lane: u32, row: OpCounter, live: &Live) -> Result<()> {
+        if self.full || self.segment.op_counter(lane, row)? {
+            return Ok(());
+        }
+        if !self.rotates() {
+            self.full = true;
+            return Ok(());
+        }
+        self.next(live)?;
+        if let Some(of) = self.current.filter(|of| of.id == row.graph_span) {
+            self.segment.graph_span(of, live)?;
+        }
+        self.segment.op_counter(lane, row)?;
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use super::experts::Selected;
 use anyhow::Result;
 use files::Files;
 use live::Live;
+use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Graph, Recording, StrId};
 use llmtrace_format::offload::OffloadRow;
@@ -128,6 +129,31 @@ impl Sink {
         match &mut self.out {
             Out::Files(files) => files.op_span(lane, span, &self.live)?,
             Out::Ring(ring) => ring.op_span(lane, span),
+        }
+        Ok(())
+    }
+
+    /// Takes what was counted for an op span, behind that.
+    pub(super) fn push_op_counter(&mut self, lane: u32, row: OpCounter) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.op_counter(lane, row, &self.live)?,
+            Out::Ring(ring) => ring.open.op_counters.push((lane, row)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_process_sample(&mut self, row: ProcessSample) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.process_sample(row))?,
+            Out::Ring(ring) => ring.open.process_samples.push(row),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_system_sample(&mut self, row: SystemSample) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.system_sample(row))?,
+            Out::Ring(ring) => ring.open.system_samples.push(row),
         }
         Ok(())
     }

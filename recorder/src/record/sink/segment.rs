@@ -6,6 +6,7 @@ use super::live::{Live, Totals};
 use crate::record::experts::Selected;
 use anyhow::Result;
 use llmtrace_format::constants::NONE;
+use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
 use llmtrace_format::meta::{Ending, Recording};
 use llmtrace_format::offload::OffloadRow;
@@ -22,7 +23,7 @@ const EXPERT_BYTES: u64 = 32;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 19;
+const TABLES: u64 = 21;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -42,6 +43,8 @@ pub(super) struct Segment<M: Medium> {
     lanes: HashSet<u32>,
     last_thread: u32,
     last_lane: u32,
+    /// Lanes with counters.
+    counted: HashSet<u32>,
     limit: Option<u64>,
     /// Most bytes that rows since the last flush will take, and those they may.
     pending: u64,
@@ -80,6 +83,7 @@ impl<M: Medium> Segment<M> {
             lanes: HashSet::new(),
             last_thread: NONE,
             last_lane: NONE,
+            counted: HashSet::new(),
             limit,
             pending: 0,
             room: 0,
@@ -140,7 +144,8 @@ impl<M: Medium> Segment<M> {
         let held = self.held.len() as u64 * ROW_BYTES;
         let closing = self.writer.closing_bytes() + DESCRIPTION_BYTES + held + TABLES * BLOCK_BYTES;
         self.writer.sink_mut().reserve = closing;
-        self.pending = (TABLES + self.lanes.len() as u64) * BLOCK_BYTES;
+        let lanes = self.lanes.len() + self.counted.len();
+        self.pending = (TABLES + lanes as u64) * BLOCK_BYTES;
         if let Some(limit) = self.limit {
             self.room = limit.saturating_sub(self.writer.bytes() + closing);
         }
@@ -243,6 +248,30 @@ impl<M: Medium> Segment<M> {
         Ok(self.fits(ROW_BYTES)? && {
             self.writer.push_thread(row);
             self.threads.insert(row.id)
+        })
+    }
+
+    /// Adds what was counted for an op span.
+    pub(super) fn op_counter(&mut self, lane: u32, row: OpCounter) -> Result<bool> {
+        let new = if self.counted.contains(&lane) { 0 } else { BLOCK_BYTES };
+        Ok(self.fits(ROW_BYTES + new)? && {
+            self.counted.insert(lane);
+            self.writer.push_op_counter(lane, row)?;
+            true
+        })
+    }
+
+    pub(super) fn process_sample(&mut self, row: ProcessSample) -> Result<bool> {
+        Ok(self.fits(ROW_BYTES)? && {
+            self.writer.push_process_sample(row);
+            true
+        })
+    }
+
+    pub(super) fn system_sample(&mut self, row: SystemSample) -> Result<bool> {
+        Ok(self.fits(ROW_BYTES)? && {
+            self.writer.push_system_sample(row);
+            true
         })
     }
 
