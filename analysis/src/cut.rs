@@ -3,6 +3,7 @@
 
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::kind;
+use llmtrace_format::counters::{OpCounters, ProcessSamples, SystemSamples};
 use llmtrace_format::inference::{InferenceRow, read_rows};
 use llmtrace_format::meta::{Ending, Graph, StrId};
 use llmtrace_format::offload::{self, OffloadRow};
@@ -227,6 +228,15 @@ fn rewrite<W: Write>(
                 })
                 .count()
             })?,
+            kind::OP_COUNTERS => cutter.op_counters(info, &kept)?,
+            kind::PROCESS_SAMPLES => cutter.rows(info, |writer, table: ProcessSamples| {
+                let rows = table.rows().filter(|row| touches(row.time, row.time, range));
+                rows.map(|row| writer.push_process_sample(row)).count()
+            })?,
+            kind::SYSTEM_SAMPLES => cutter.rows(info, |writer, table: SystemSamples| {
+                let rows = table.rows().filter(|row| touches(row.time, row.time, range));
+                rows.map(|row| writer.push_system_sample(row)).count()
+            })?,
             kind::EXPERTS => cutter.experts(info, &selections)?,
             kind::OP_SPANS => cutter.op_spans(info)?,
             kind::SPLITS | kind::COPIES | kind::SYNCS | kind::SCHEDULER_RUNS => cutter.offload(info)?,
@@ -279,6 +289,22 @@ impl<W: Write> Cutter<'_, W> {
         for row in table.rows() {
             if let Some(&time) = selections.get(&row.selection) {
                 self.writer.push_expert(time, row)?;
+                self.report.rows += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was counted for the op spans that are kept: one lasts until the next begins, at most.
+    fn op_counters(&mut self, info: &BlockInfo, kept: &Kept) -> Result<()> {
+        let Ok(table) = self.trace.file.read::<OpCounters>(info, ColumnSet::ALL) else {
+            self.report.warnings.push(Warning::Unreadable { what: OpCounters::NAME, offset: info.offset });
+            return Ok(());
+        };
+        for (index, row) in table.rows().enumerate() {
+            let next = table.begin.get(index + 1).copied().unwrap_or(Nanos::MAX);
+            if kept.graph_spans.contains(&row.graph_span) && touches(row.begin, next, self.range) {
+                self.writer.push_op_counter(info.lane, row)?;
                 self.report.rows += 1;
             }
         }

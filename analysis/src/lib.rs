@@ -25,6 +25,7 @@
 pub mod attribution;
 mod cache;
 pub mod ceilings;
+pub mod counters;
 pub mod cut;
 pub mod diff;
 mod executions;

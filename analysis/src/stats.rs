@@ -13,15 +13,15 @@
 //! [`stats`] groups the whole trace, [`distribution`] looks at one node. Both go
 //! through all op spans, a piece at a time.
 
+mod counted;
 mod distribution;
 mod durations;
 
+pub use counted::Counted;
 pub use distribution::{Bin, Distribution, distribution, distribution_in};
 pub use durations::{Durations, percentile};
 
-use crate::executions::{
-    Context, Contexts, Execution, LaneSpan, NodeKey, NodeTable, blocks_of, each_run, join,
-};
+use crate::executions::{Context, Contexts, LaneSpan, NodeKey, NodeTable, blocks_of, each_run, join};
 use crate::trace::LoadProgress;
 use crate::{Phase, TimeRange, Trace, node};
 use llmtrace_format::Result;
@@ -94,6 +94,9 @@ pub struct Stats {
     /// does not tell computing and waiting apart.
     #[serde(rename = "wait_ms", serialize_with = "opt_millis")]
     pub wait_nanos: Option<u64>,
+    /// Names of the counters, in the order of the rows' counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<String>,
     /// The groups: by operator and by name the longest first, else in order.
     pub rows: Vec<Row>,
 }
@@ -129,6 +132,9 @@ pub struct Row {
     /// Wall durations of the executions.
     #[serde(flatten)]
     pub wall: Durations,
+    /// What was counted, by counter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<Counted>,
 }
 
 /// Groups executions, on all cores. Memory is that of a few blocks and a number
@@ -150,6 +156,11 @@ pub fn stats(trace: &Trace, query: &Query, progress: LoadProgress<'_>) -> Result
         for (key, index) in grouper.index {
             let Some(group) = grouper.groups.get(index as usize) else { continue };
             merged.entry(key).or_default().merge(group);
+        }
+    }
+    for (key, counted) in counted::counted(trace, query, &contexts) {
+        if let Some(group) = merged.get_mut(&key) {
+            group.counters = counted;
         }
     }
     Ok(finish(query.by, merged, waits_known(trace), trace))
@@ -184,9 +195,18 @@ fn finish(by: By, merged: HashMap<Key, Group>, waits_known: bool, trace: &Trace)
         share: ratio(group.compute, compute),
         wait_share: waits_known.then(|| ratio(group.wait, group.compute.saturating_add(group.wait))),
         wall: Durations::of(&mut group.walls),
+        counters: group.counters,
         key: key.text(trace),
     });
-    Stats { by, count, compute_nanos: compute, wait_nanos: waits_known.then_some(wait), rows: rows.collect() }
+    let counters = trace.counters().iter().map(|counter| counter.name.clone()).collect();
+    Stats {
+        by,
+        count,
+        compute_nanos: compute,
+        wait_nanos: waits_known.then_some(wait),
+        counters,
+        rows: rows.collect(),
+    }
 }
 
 /// What a group stands for; the order of keys is the order of rows.
@@ -233,6 +253,7 @@ struct Group {
     wait: u64,
     critical: u64,
     walls: Vec<u64>,
+    counters: Vec<Counted>,
 }
 
 impl Group {
@@ -274,7 +295,7 @@ impl<'a> Grouper<'a> {
         let token = (self.query.by == By::Token).then(|| group_id(&mut self.index, &mut self.groups, token));
         join(spans, |execution| {
             if self.query.range.is_none_or(|range| range.contains(execution.begin)) {
-                let id = token.unwrap_or_else(|| self.node_group(context, execution));
+                let id = token.unwrap_or_else(|| self.group_of(context, execution.node, execution.fused));
                 if let Some(group) = self.groups.get_mut(id as usize) {
                     group.add(execution.compute, execution.wait, execution.wall());
                 }
@@ -292,9 +313,8 @@ impl<'a> Grouper<'a> {
         }
     }
 
-    fn node_group(&mut self, context: Context, execution: &Execution) -> u32 {
+    fn group_of(&mut self, context: Context, node: u32, fused: u32) -> u32 {
         let Self { trace, query, nodes, index, groups } = self;
-        let (node, fused) = (execution.node, execution.fused);
         let found = nodes.get(trace, context.graph, (node, fused), |graph| {
             let key = match query.by {
                 By::Op => Key::Op(node::op_label(&trace.file, graph, node, fused)),

@@ -1,6 +1,7 @@
 //! The trace model: small tables at once, op spans when somebody looks.
 
 use crate::cache::{Cache, DEFAULT_CACHE_BYTES};
+use crate::counters::Counts;
 use crate::inference::{Around, Inference};
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
@@ -46,6 +47,8 @@ pub struct Trace {
     pub inference: Inference,
     /// What was given to which backend.
     pub offload: Offload,
+    /// What was counted and sampled.
+    pub counts: Counts,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -92,6 +95,7 @@ impl Trace {
         let mut level_changes =
             read_all::<LevelChanges, _>(&file, &mut warnings, |table| table.rows().collect());
         let offload = Offload::read(&file, &mut warnings);
+        let counts = Counts::read(&file, &mut warnings);
         let mut marks = read_all::<Marks, _>(&file, &mut warnings, |table| table.rows().collect());
         decodes.sort_by_key(|row| row.begin);
         ubatches.sort_by_key(|row| row.begin);
@@ -129,6 +133,7 @@ impl Trace {
             marks,
             inference,
             offload,
+            counts,
             tokens,
             warnings,
             graph_span_index,

@@ -6,8 +6,9 @@ use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 use llmtrace_analysis::Trace;
 use llmtrace_format::constants::{NONE, kind};
+use llmtrace_format::counters::{self, ProcessSamples};
 use llmtrace_format::meta::{
-    Backend, Ending, Host, Level, NameSource, Probe, ProbeCost, Process, Source, StrId, Target,
+    Backend, Counter, Ending, Host, Level, NameSource, Probe, ProbeCost, Process, Source, StrId, Target,
 };
 use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _,
@@ -49,6 +50,9 @@ struct Info<'a> {
     sources: &'a [Source],
     has_tokens: bool,
     backends: &'a [Backend],
+    counters: &'a [Counter],
+    counters_missing: &'a [Source],
+    sampled: &'a [Counter],
     level_changes: Vec<LevelChangeInfo<'a>>,
     marks: Vec<MarkInfo<'a>>,
     probes: &'a [Probe],
@@ -142,6 +146,9 @@ impl<'a> Info<'a> {
             target: recording.map(|recording| &recording.target),
             processes: recording.map_or(&[], |recording| &recording.processes),
             contexts: contexts(trace),
+            counters: recording.map_or(&[], |recording| &recording.counters),
+            counters_missing: recording.map_or(&[], |recording| &recording.counters_missing),
+            sampled: recording.map_or(&[], |recording| &recording.sampled),
             experts: recording.map(|r| r.experts.as_str()).filter(|how| !how.is_empty()),
             max_overhead_percent: recording
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
@@ -295,6 +302,31 @@ impl<'a> Info<'a> {
         }
     }
 
+    /// What was counted, by whom, and what was not.
+    fn counted(&self) -> String {
+        let name = |counter: &Counter| match counter.source.as_str() {
+            "task" => clean(&counter.name),
+            source => format!("{} ({}: {})", clean(&counter.name), clean(source), clean(&counter.event)),
+        };
+        let missing = |of: &Source| format!("not {}: {}", clean(&of.name), clean(&of.reason));
+        let all = self.counters.iter().map(name).chain(self.counters_missing.iter().map(missing));
+        all.collect::<Vec<_>>().join("; ")
+    }
+
+    /// How many samples there are of processes and of the machine.
+    fn samples(&self) -> String {
+        let rows =
+            |name: &str| self.tables.iter().find(|table| table.table == name).map_or(0, |table| table.rows);
+        match (rows(ProcessSamples::NAME), self.sampled) {
+            (0, []) => String::new(),
+            (processes, []) => format!("{} of processes", count(processes)),
+            (processes, sampled) => {
+                let names: Vec<String> = sampled.iter().map(|of| clean(&of.name)).collect();
+                format!("{} of processes; {}", count(processes), names.join(", "))
+            }
+        }
+    }
+
     /// Hits of each kind of probe, over all threads.
     fn hits(&self) -> Vec<String> {
         let mut hits: Vec<(&str, u64)> = Vec::new();
@@ -393,6 +425,8 @@ impl<'a> Info<'a> {
             ("events", if self.ending.is_some() { events } else { format!("{} lost", count(lost)) }),
             ("cost", closed(cost)),
             ("experts", self.experts()),
+            ("counters", self.counted()),
+            ("samples", self.samples()),
             ("threads", format!("{} in {} places", count(self.threads as u64), self.lanes.len())),
             ("op spans", format!("{}, {per_span}", count(self.op_spans))),
             (
@@ -516,7 +550,10 @@ fn table_name(number: u16) -> String {
         Marks::KIND => Marks::NAME,
         Selections::KIND => Selections::NAME,
         Experts::KIND => Experts::NAME,
-        unknown => match inference::table_name(unknown).or(offload::table_name(unknown)) {
+        unknown => match inference::table_name(unknown)
+            .or(offload::table_name(unknown))
+            .or(counters::table_name(unknown))
+        {
             Some(name) => name,
             None => return format!("unknown ({unknown})"),
         },

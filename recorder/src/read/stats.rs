@@ -5,7 +5,7 @@ use super::text::{Columns, clean, count, duration, known, percent, plural};
 use super::{Input, open, print_json, warn_of_new};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use llmtrace_analysis::stats::{By, Query, Row, Stats, stats};
+use llmtrace_analysis::stats::{By, Counted, Query, Row, Stats, stats};
 use llmtrace_analysis::{Phase, offload};
 use std::io::Write;
 
@@ -98,6 +98,7 @@ fn print(found: &Stats, all: usize, out: &mut dyn Write) -> std::io::Result<()> 
         "p99",
         "max",
     ]);
+    headings.extend(found.counters.iter().map(String::as_str));
     let mut columns = Columns::new(&headings, if by_name { 2 } else { 1 });
     for row in &found.rows {
         columns.row(cells(row));
@@ -133,5 +134,12 @@ fn cells(row: &Row) -> Vec<String> {
     let durations =
         [wall.mean_nanos, wall.p5_nanos, wall.median_nanos, wall.p95_nanos, wall.p99_nanos, wall.max_nanos];
     cells.extend(durations.map(|nanos| duration(nanos as f64)));
+    cells.extend(row.counters.iter().map(counted));
     cells
+}
+
+/// A sum, marked where counts of some op spans are missing from it.
+fn counted(counted: &Counted) -> String {
+    let partial = if counted.unknown > 0 { "≥ " } else { "" };
+    known(counted.sum, |sum| format!("{partial}{}", count(sum)))
 }

@@ -153,19 +153,11 @@ impl Counters {
         let mut opened = Vec::new();
         let mut alone = false;
         for cpu in online_cpus() {
-            let mut builder = builder(event);
-            builder.any_pid().one_cpu(cpu);
             let leader = leaders.as_mut().and_then(|all| all.iter_mut().find(|(of, _)| *of == cpu));
-            let grouped = leader.and_then(|(_, leader)| builder.build_with_group(leader).ok());
-            let mut counter = match grouped {
-                Some(counter) => counter,
-                None => {
-                    alone |= leaders.is_some();
-                    builder.build().map_err(|error| refusal(&error))?
-                }
-            };
-            counter.enable().map_err(|error| refusal(&error))?;
-            opened.push((cpu, counter));
+            let grouped = leader.and_then(|(_, leader)| open_one(event, cpu, Some(leader)).ok());
+            alone |= leaders.is_some() && grouped.is_none();
+            let counter = grouped.map_or_else(|| open_one(event, cpu, None), Ok);
+            opened.push((cpu, counter.map_err(|error| refusal(&error))?));
         }
         if alone {
             self.notes.push(format!(
@@ -202,6 +194,21 @@ impl Counters {
             .iter()
             .flat_map(|(counter, cpus)| cpus.iter().map(move |(cpu, open)| (*counter, *cpu, open)))
     }
+}
+
+/// Opens an event on one CPU, counting. PMUs that cannot leave the kernel out count it, too.
+fn open_one(event: Event, cpu: usize, leader: Option<&mut Opened>) -> io::Result<Opened> {
+    let mut builder = builder(event);
+    builder.any_pid().one_cpu(cpu);
+    let mut counter = match leader {
+        Some(leader) => builder.build_with_group(leader)?,
+        None => builder.build().or_else(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => builder.exclude_kernel(false).exclude_hv(false).build(),
+            _ => Err(error),
+        })?,
+    };
+    counter.enable()?;
+    Ok(counter)
 }
 
 /// Why an event is not counted.
@@ -248,7 +255,7 @@ pub(super) fn pmu() -> (bool, String) {
     let paranoid = paranoid.trim();
     let cycles = NAMED.iter().find(|named| named.name == "cycles").map(|named| named.what);
     let refused = match cycles {
-        Some(What::Event(event)) => builder(event).any_pid().one_cpu(0).build().err(),
+        Some(What::Event(event)) => open_one(event, 0, None).err(),
         _ => None,
     };
     match refused.map(|error| refusal(&error)) {
@@ -273,13 +280,11 @@ pub(crate) fn help(out: &mut dyn Write) -> io::Result<()> {
     for named in NAMED {
         let available = match named.what {
             What::Task(_) => "yes",
-            What::Event(event) => {
-                match builder(event).any_pid().one_cpu(0).build().map_err(|error| refusal(&error)) {
-                    Ok(_) => "yes",
-                    Err(Refusal::NoPmu) => "no PMU",
-                    Err(Refusal::Other(_)) => "refused",
-                }
-            }
+            What::Event(event) => match open_one(event, 0, None).map_err(|error| refusal(&error)) {
+                Ok(_) => "yes",
+                Err(Refusal::NoPmu) => "no PMU",
+                Err(Refusal::Other(_)) => "refused",
+            },
         };
         writeln!(out, "  {:24} {available:8} {}", named.name, named.about)?;
     }
