@@ -8,6 +8,8 @@
 mod budget;
 #[path = "record/containers.rs"]
 mod containers;
+#[path = "record/counters.rs"]
+mod counters;
 #[path = "record/doctor.rs"]
 mod doctor;
 #[path = "record/elsewhere.rs"]

@@ -49,11 +49,19 @@ struct {
 /*
  * The time that a thread has had on a CPU, but for an unknown constant. Its task is
  * brought up to date at ticks and switches only; since then it runs. The scheduler's
- * clock and ours differ by a constant, too.
+ * clock and ours differ by a constant, too, and its clock for tasks stands still during
+ * interrupts and while a hypervisor runs others: by how much in all, the CPU tells.
  */
 static __always_inline __u64 task_clock(struct task_struct *task, __u64 time)
 {
-	__u64 start = 0, sum = 0;
+	__u64 start = 0, sum = 0, stood = 0;
+
+	/* Not every kernel tells the address of its run queues; kernels with groups lead there. */
+	if (bpf_core_field_exists(task->se.cfs_rq)) {
+		struct rq *rq = task->se.cfs_rq->rq;
+
+		stood = rq->clock - rq->clock_task;
+	}
 
 	/* A tick may come in between. */
 	for (int i = 0; i < 3; i++) {
@@ -62,7 +70,7 @@ static __always_inline __u64 task_clock(struct task_struct *task, __u64 time)
 		if (start == *(volatile __u64 *)&task->se.exec_start)
 			break;
 	}
-	return sum + time - start;
+	return sum + time - start - stood;
 }
 
 static __always_inline __u64 task_count(struct task_struct *task, __u32 kind, __u64 time)
@@ -177,7 +185,7 @@ static __always_inline void count(struct shard *shard, __u64 time, __u64 id, __u
 		} else {
 			__u64 now = task_count(task, counter_kinds[i], time);
 
-			/* The clock may seem to go back by what an interrupt took. */
+			/* The clock seems to go back by what an interrupt took. */
 			if (begun & 1 << i)
 				counts[i] = packed((__s64)(now - state->last[i]) < 0 ? 0 : now - state->last[i], 0);
 			state->last[i] = now;

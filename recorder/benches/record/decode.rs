@@ -164,6 +164,32 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What counting adds to level `thread`: three counters that the kernel keeps for each thread, and
+/// three events of perf, as hardware counters are.
+pub(crate) fn measure_counters(options: &Options) -> Result<Vec<Row>> {
+    let target = Target::gemma(options.threads)?;
+    let (mut none, mut task, mut perf) = (Ours::default(), Ours::default(), Ours::default());
+    for round in 0..options.pairs {
+        none.add(&target, round, &["--without", "samples"])?;
+        task.add(&target, round, &["--counters", "page-faults,context-switches,task-clock"])?;
+        perf.add(
+            &target,
+            round,
+            &["--counters", "software/config=0/,software/config=2/,software/config=3/"],
+        )?;
+    }
+    let row = |figure: &str, goal, with: &Ours| {
+        let pairs = with.slowdowns.wall.iter().zip(&none.slowdowns.wall);
+        let more: Vec<f64> = pairs.map(|(with, none)| with - none).collect();
+        let row = Row::at_most(format!("decode slowdown, {figure} over none"), goal, median(&more), 2, "%");
+        row.remark(format!("with: {}; none: {}", with.remark(), none.remark()))
+    };
+    Ok(vec![
+        row("three counters of the kernel, and samples,", 3.0, &task),
+        row("three events of perf, and samples,", 5.0, &perf),
+    ])
+}
+
 /// At level `token`. Half as many pairs again, since the figure is smaller than the noise.
 pub(crate) fn measure_token(options: &Options) -> Result<Vec<Row>> {
     let target = Target::gemma(options.threads)?;

@@ -41,6 +41,8 @@ enum Figure {
     Alone,
     /// Slowdown of decoding by recording experts, on a mixture of them
     Moe,
+    /// What counters of operators add, three of the kernel's and three events of perf
+    Counters,
     /// Slowdown of decoding at level `token`
     Token,
     /// Slowdown of decoding against bpftrace and BCC
@@ -61,6 +63,7 @@ impl Figure {
             Self::Sources => sources::measure(options),
             Self::Alone => sources::measure_alone(options),
             Self::Moe => sources::measure_moe(options),
+            Self::Counters => decode::measure_counters(options),
             Self::Token => decode::measure_token(options),
             Self::Peers => peers::measure(options),
             Self::Soak => soak::measure(options.soak),

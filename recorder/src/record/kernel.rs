@@ -24,8 +24,8 @@ pub(super) struct Kernel {
     /// handler runs any more, in which graphs would come and go unread.
     leaving: Vec<JoinHandle<()>>,
     following: Vec<Link>,
-    /// Whether processes that a recorded one starts are reported.
-    follows: bool,
+    /// Tells the counts of threads apart that share a CPU.
+    switching: Option<Link>,
     skel: LlmtraceSkel<'static>,
     way: Way,
     cpus: usize,
@@ -76,7 +76,7 @@ impl Kernel {
         let (links, leaving, following) = (Vec::new(), Vec::new(), Vec::new());
         let counts = counters.len() > 0;
         let mut kernel =
-            Self { links, leaving, following, skel, way, cpus, shift, sequences, counts, follows: false };
+            Self { links, leaving, following, skel, way, cpus, shift, sequences, counts, switching: None };
         kernel.count_events(counters)?;
         Ok(kernel)
     }
@@ -91,7 +91,7 @@ impl Kernel {
         }
         if counters.events().next().is_some() {
             let link = self.skel.progs.counter_switch.attach().context("cannot see threads change CPUs")?;
-            self.following.push(link);
+            self.switching = Some(link);
         }
         Ok(())
     }
@@ -175,8 +175,7 @@ impl Kernel {
             .followed
             .update(&pid.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
             .context(what)?;
-        if !self.follows {
-            self.follows = true;
+        if self.following.is_empty() {
             let programs = &mut self.skel.progs;
             self.following.push(programs.process_fork.attach().context(what)?);
             self.following.push(programs.process_exec.attach().context(what)?);

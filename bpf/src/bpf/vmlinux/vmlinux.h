@@ -73,7 +73,17 @@ struct pt_regs {
 	unsigned long ss;
 };
 
+struct rq {
+	u64 clock;
+	u64 clock_task;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+};
+
 struct sched_entity {
+	struct cfs_rq *cfs_rq;
 	u64 exec_start;
 	u64 sum_exec_runtime;
 	u64 nr_migrations;

@@ -96,7 +96,7 @@ pub(super) const NAMED: &[Named] = &[
     task("voluntary-switches", "", Task::VoluntarySwitches, "of them, because it slept"),
     task("involuntary-switches", "", Task::InvoluntarySwitches, "of them, because another thread came"),
     task("cpu-migrations", "migrations", Task::Migrations, "times that it went on on another CPU"),
-    task("task-clock", "", Task::Clock, "nanoseconds on a CPU, interrupts included"),
+    task("task-clock", "", Task::Clock, "nanoseconds on a CPU, without interrupts"),
     hardware("cycles", "cpu-cycles", 0, "CPU cycles in user mode"),
     hardware("instructions", "", 1, "instructions retired in user mode"),
     hardware("cache-references", "", 2, "accesses of the last cache"),
