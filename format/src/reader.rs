@@ -364,9 +364,8 @@ impl TraceFile {
         let entry = block.directory.iter().find(|entry| entry.encoding == encoding::STRUCTURED);
         let malformed = |why| Error::Malformed { what: "description", offset: info.offset, why };
         let mut bytes = self.column_bytes(&block, entry.ok_or(malformed("no description in it"))?)?;
-        if self.header.minor < VERSION_MINOR {
-            structured::append_later_fields(&mut bytes);
-        }
+        // Of this version, too: it may have been written before the version was released.
+        structured::append_later_fields(&mut bytes);
         structured::from_bytes(&bytes).ok_or(malformed("it does not decode"))
     }
 

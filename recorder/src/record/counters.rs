@@ -13,9 +13,10 @@
 mod catalog;
 mod watch;
 
+pub(super) use catalog::{builder, of_pmu};
 pub(super) use watch::Watch;
 
-use catalog::{EVENT_SOURCES, Event, INSTEAD, NAMED, What, builder, resolve, split};
+use catalog::{EVENT_SOURCES, Event, INSTEAD, NAMED, What, resolve, split};
 use llmtrace_bpf::types::{event_counters, event_more_counters};
 use llmtrace_format::counters::MAX_COUNTERS;
 use llmtrace_format::meta::{Counter, Source};

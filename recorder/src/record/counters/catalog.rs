@@ -1,7 +1,7 @@
 //! Counters by name: what can be asked for, and what each is to the kernel.
 
 use perf_event::Builder;
-use perf_event::events::{Dynamic, Software};
+use perf_event::events::Software;
 use std::fs;
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub(super) enum Task {
 
 /// An event, as `perf_event_open` is told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Event {
+pub(in super::super) struct Event {
     pub(super) kind: u32,
     pub(super) config: u64,
     pub(super) config1: u64,
@@ -151,7 +151,7 @@ pub(super) fn resolve(name: &str, sources: &Path) -> Result<What, String> {
 }
 
 /// An event of a PMU that the kernel describes in a folder.
-fn of_pmu(pmu: &str, terms: &str, sources: &Path) -> Result<Event, String> {
+pub(in super::super) fn of_pmu(pmu: &str, terms: &str, sources: &Path) -> Result<Event, String> {
     let folder = sources.join(pmu);
     let kind = fs::read_to_string(folder.join("type")).ok().and_then(|kind| kind.trim().parse().ok());
     let Some(kind) = kind.filter(|_| !pmu.is_empty() && !pmu.contains('.')) else {
@@ -164,42 +164,55 @@ fn of_pmu(pmu: &str, terms: &str, sources: &Path) -> Result<Event, String> {
         return Err(format!("this machine has no PMU {pmu}; it has {}", names.join(", ")));
     };
     let mut event = Event { kind, ..Event::default() };
-    let mut described = None;
     for term in terms.split(',').filter(|term| !term.is_empty()) {
-        let number = |text: &str| match text.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        };
-        let (key, value) = term.split_once('=').unwrap_or((term, ""));
-        let value =
-            if value.is_empty() { None } else { Some(number(value).ok_or(format!("{term} is no number"))?) };
-        match (key, value) {
-            ("config", Some(value)) => event.config = value,
-            ("config1", Some(value)) => event.config1 = value,
-            ("config2", Some(value)) => event.config2 = value,
-            (key, value) => {
-                let builder = match described.take() {
-                    Some(builder) => Ok(builder),
-                    None => Dynamic::builder(&folder),
-                };
-                let mut builder =
-                    builder.map_err(|error| format!("{pmu} does not describe its events: {error}"))?;
-                let taken = match value {
-                    Some(value) => builder.field(key, value).map(|_| ()).map_err(|error| error.to_string()),
-                    None => builder.event(key).map(|_| ()).map_err(|error| error.to_string()),
-                };
-                taken.map_err(|error| format!("{pmu} has no event or field {key}: {error}"))?;
-                described = Some(builder);
-            }
-        }
-    }
-    if let Some(builder) = described {
-        let event_of = builder.build().map_err(|error| format!("{pmu}/{terms}/ lacks something: {error}"))?;
-        let builder = Builder::new(event_of);
-        let attrs = builder.attrs();
-        event.config |= attrs.config;
+        set(&mut event, &folder, term, true).map_err(|reason| format!("{pmu}: {reason}"))?;
     }
     Ok(event)
+}
+
+/// Sets one term, which is `config=N`, `field=N`, `field`, or the name of an event, which
+/// stands for terms again.
+fn set(event: &mut Event, folder: &Path, term: &str, with_events: bool) -> Result<(), String> {
+    let (key, value) = term.split_once('=').unwrap_or((term, "1"));
+    let number = match value.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => value.parse(),
+    };
+    let number = number.map_err(|_| format!("{value} is no number"))?;
+    let is_name = !key.is_empty() && !key.contains(['/', '.']);
+    let read = |file: String| fs::read_to_string(folder.join(file)).ok().filter(|_| is_name);
+    let (config, bits) = if ["config", "config1", "config2"].contains(&key) {
+        (key.to_owned(), "0-63".to_owned())
+    } else if let Some(format) = read(format!("format/{key}")) {
+        let (config, bits) =
+            format.trim().split_once(':').ok_or(format!("the format of {key} is not understood"))?;
+        (config.to_owned(), bits.to_owned())
+    } else if let Some(terms) = read(format!("events/{key}")).filter(|_| with_events && key == term) {
+        return terms.trim().split(',').try_for_each(|term| set(event, folder, term, false));
+    } else {
+        return Err(format!("there is no event or field {key}"));
+    };
+    let word = match config.as_str() {
+        "config" => &mut event.config,
+        "config1" => &mut event.config1,
+        "config2" => &mut event.config2,
+        other => return Err(format!("{key} lies in {other}, which is not supported")),
+    };
+    spread(word, number, &bits).ok_or(format!("{value} does not fit into {key}"))
+}
+
+/// Puts a number into the bits of a field such as `0-7,32-35`, the lowest first; `None` when
+/// it has more bits or these are none.
+fn spread(word: &mut u64, mut number: u64, bits: &str) -> Option<()> {
+    for range in bits.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        let width = last.checked_sub(first)?.checked_add(1).filter(|_| last < 64)?;
+        let mask = u64::MAX >> (64 - width);
+        *word = *word & !(mask << first) | (number & mask) << first;
+        number = number.checked_shr(width).unwrap_or(0);
+    }
+    (number == 0).then_some(())
 }
 
 /// What may have been meant.
@@ -217,7 +230,7 @@ fn suggestion(name: &str) -> String {
 }
 
 /// A builder for an event, on whatever it is told to count on.
-pub(super) fn builder(event: Event) -> Builder<'static> {
+pub(in super::super) fn builder(event: Event) -> Builder<'static> {
     let mut builder = Builder::new(Software::DUMMY);
     let attrs = builder.attrs_mut();
     (attrs.type_, attrs.config) = (event.kind, event.config);
@@ -272,6 +285,10 @@ mod tests {
         let resolve = |name| resolve(name, folder.path());
         assert_eq!(resolve("cpu/cpu-cycles/"), Ok(What::Event(Event::new(4, 0x3c))));
         assert_eq!(resolve("cpu/event=0xc0,umask=1/"), Ok(What::Event(Event::new(4, 0x1c0))));
+        // AMD's numbers of events are in two parts.
+        assert_eq!(resolve("cpu/event=0x1c0/"), Ok(What::Event(Event::new(4, 0x1_0000_00c0))));
+        assert!(resolve("cpu/event=0x1c000/").unwrap_err().contains("does not fit"));
+        assert!(resolve("cpu/event=x/").unwrap_err().contains("no number"));
         assert_eq!(resolve("cpu/slots/"), Ok(What::Event(Event::new(4, 0x400))));
         assert_eq!(
             resolve("cpu/config=0x12,config1=7/"),

@@ -3,14 +3,12 @@
 //! Energy comes from the powercap interface (RAPL), bytes from the PMUs of memory
 //! controllers. Few virtual machines have either.
 
-use super::super::counters::cpu_list;
+use super::super::counters::{builder, cpu_list, of_pmu};
 use super::super::sink::Sink;
 use anyhow::Result;
 use llmtrace_format::Nanos;
 use llmtrace_format::counters::SystemSample;
 use llmtrace_format::meta::Counter;
-use perf_event::Builder;
-use perf_event::events::Dynamic;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -166,12 +164,10 @@ fn bytes_each(pmu: &Path, event: &str) -> Option<f64> {
 
 /// An event of one controller, on the CPU of each socket that reads it.
 fn open(pmu: &Path, event: &str) -> Option<Vec<perf_event::Counter>> {
-    let mut builder = Dynamic::builder(pmu).ok()?;
-    builder.event(event).ok()?;
-    let event = builder.build().ok()?;
+    let event = of_pmu(pmu.file_name()?.to_str()?, event, pmu.parent()?).ok()?;
     let cpus = cpu_list(&fs::read_to_string(pmu.join("cpumask")).ok()?);
     let open = |cpu| {
-        let mut builder = Builder::new(event);
+        let mut builder = builder(event);
         builder.any_pid().one_cpu(cpu).exclude_kernel(false).exclude_hv(false);
         let mut counter = builder.build().ok()?;
         counter.enable().ok()?;
