@@ -50,7 +50,9 @@ impl Cli {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::record::{Long, Moe, Options, Question, Sources, counters_help, doctor, launch, run, seconds};
+    use crate::record::{
+        Long, Moe, Options, Question, Room, Sources, counters_help, doctor, launch, run, seconds,
+    };
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
     use std::ffi::OsString;
@@ -149,6 +151,9 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// Bytes of the rings between kernel and recorder; for tests
         #[arg(long, hide = true)]
         ring_bytes: Option<u64>,
+        /// Bytes of the bulk channel, unless as of the rings; for tests
+        #[arg(long, hide = true)]
+        bulk_bytes: Option<u64>,
         #[command(flatten)]
         long: Long,
         /// Print nothing but errors
@@ -232,7 +237,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                 counters: self.counters,
                 samples: !self.without.contains(&Source::Samples),
                 calibrate: self.calibrate,
-                ring_bytes: self.ring_bytes,
+                room: Room { rings: self.ring_bytes, bulk: self.bulk_bytes.or(self.ring_bytes) },
                 long: self.long,
                 quiet: self.quiet,
             };

@@ -10,10 +10,12 @@ mod workload;
 use llmtrace_analysis::Trace;
 use llmtrace_format::Source;
 use llmtrace_format::check::check;
+use llmtrace_format::tables::{Experts, Selection, SelectionStatus, Selections};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use workload::{Engine, Run, recorder, signal, wait_until};
+use workload::{Engine, Run, generate, mixture, recorder, signal, var, wait_until};
 
 /// The trace, in which nothing may be wrong.
 fn whole(path: &Path) -> Trace {
@@ -122,6 +124,79 @@ fn files_of_a_rotation_open_by_themselves_and_follow_each_other() {
         assert_eq!(last + 1, next, "no graph is missing between files");
     }
     assert_eq!(reason(&traces[2]), "duration reached");
+}
+
+/// An engine that generates with a mixture of experts.
+fn expert_engine() -> Engine {
+    let model = mixture().to_str().unwrap().to_owned();
+    let command = generate(&[var("LLMTRACE_TEST_PYTHON"), var("LLMTRACE_TEST_GENERATE"), model], 1, 16);
+    Engine::start_as(Command::new(&command[0]).args(&command[1..]))
+}
+
+/// Ids of the selections, each of which has its graph and its experts; each run of a sequence has its
+/// micro-batch.
+fn rows_belong_together(trace: &Trace) -> HashSet<u32> {
+    let mut selections: HashMap<u32, Selection> = HashMap::new();
+    trace.file.read_all::<Selections>(
+        |_, table| selections.extend(table.rows().map(|row| (row.id, row))),
+        &mut Vec::new(),
+    );
+    let mut experts: HashMap<u32, u32> = HashMap::new();
+    trace.file.read_all::<Experts>(
+        |_, table| table.selection.iter().for_each(|id| *experts.entry(*id).or_default() += 1),
+        &mut Vec::new(),
+    );
+    for row in selections.values() {
+        assert!(trace.graph_span(row.graph_span).is_some(), "{row:?}");
+        assert_eq!((row.status, row.recorded), (SelectionStatus::Whole as u8, row.tokens), "{row:?}");
+        assert_eq!(experts.remove(&row.id), Some(row.tokens * row.used), "{row:?}");
+    }
+    assert!(experts.is_empty(), "experts of selections that are not there: {experts:?}");
+    let ubatches: HashMap<u32, u32> = trace.ubatches.iter().map(|row| (row.id, row.tokens)).collect();
+    let mut tokens: HashMap<u32, u32> = HashMap::new();
+    for run in &trace.inference.sequences {
+        *tokens.entry(run.ubatch).or_default() += run.tokens;
+    }
+    assert_eq!(tokens, ubatches, "each micro-batch tells all of its sequences");
+    selections.into_keys().collect()
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn experts_and_sequences_are_in_the_file_of_their_call() {
+    let run = Run::new();
+    let engine = expert_engine();
+    let pid = engine.pid().to_string();
+    let arguments = ["-q", "-p", &pid, "-d", "5", "--rotate", "1s"];
+    assert!(recorder(&run, &arguments).status().unwrap().success());
+    let files = fs::read_dir(run.trace.parent().unwrap()).unwrap().map(|it| it.unwrap().path());
+    let mut files: Vec<PathBuf> = files.collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    let mut seen = HashSet::new();
+    for path in &files {
+        let trace = whole(path);
+        let ids = rows_belong_together(&trace);
+        // Four layers, of which the last one computes no more than outputs.
+        assert!(ids.len() >= 3 * trace.graph_spans.len(), "{} of {}", ids.len(), trace.graph_spans.len());
+        assert!(ids.iter().all(|id| seen.insert(*id)), "a selection is in two files");
+    }
+    let last = seen.iter().max().expect("some were recorded");
+    assert_eq!(seen.len() as u32, last + 1, "no selection is missing between files");
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn a_ring_keeps_experts_and_sequences_of_its_calls() {
+    let run = Run::new();
+    let engine = expert_engine();
+    let pid = engine.pid().to_string();
+    assert!(recorder(&run, &["-q", "-p", &pid, "--ring", "1", "-d", "4"]).status().unwrap().success());
+    let trace = whole(&run.trace);
+    assert_eq!(reason(&trace), "duration reached; ring of 1 s");
+    let ids = rows_belong_together(&trace);
+    assert!(ids.len() > 3 * trace.graph_spans.len(), "{} of {}", ids.len(), trace.graph_spans.len());
+    assert!(ids.iter().min().unwrap() > &0, "old ones were dropped");
 }
 
 /// A file system of its own, gone with this.

@@ -117,15 +117,16 @@ EOF
 }
 
 # Offloads to Vulkan's first device; Mesa's llvmpipe is one that every machine can have. A third
-# argument of `run` is how many layers: 0, a number, or max.
+# argument of `run` is how many layers: 0, a number, or max; a fourth one which of our models.
 prepare_vulkan() {
     local driver
     driver=$(compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' | head -n 1)
     [[ -n $driver ]] || give_up "Mesa's Vulkan driver llvmpipe not found; install mesa-vulkan-drivers"
+    make_moe >>"$log" 2>&1 || give_up "the mixture of experts cannot be made; see $log"
     install_packages offload.mjs
     write_run as-shipped <<EOF
 export GGML_VK_VISIBLE_DEVICES=0 VK_ICD_FILENAMES=$driver VK_DRIVER_FILES=$driver
-cd "\$here" && exec $(command -v node) offload.mjs "\$models/${MODEL##*/}" "\$threads" "\$tokens" "\${3:-9}"
+cd "\$here" && exec $(command -v node) offload.mjs "\$models/\${4:-${MODEL##*/}}" "\$threads" "\$tokens" "\${3:-9}"
 EOF
 }
 

@@ -4,7 +4,7 @@
 use super::attach::Way;
 use super::counters::{self, Counters};
 use super::host;
-use super::kernel::{Kernel, Wanted};
+use super::kernel::{Kernel, Room, Wanted};
 use super::privileges::{self, NEEDED};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
@@ -48,7 +48,7 @@ impl Check {
 pub(super) fn host_checks() -> Vec<Check> {
     let btf = host::has_btf();
     let loaded = (btf && privileges::missing().is_empty())
-        .then(|| Kernel::load(None, Wanted::default(), &Counters::default()));
+        .then(|| Kernel::load(Room::default(), Wanted::default(), &Counters::default()));
     let mut checks = vec![
         Check::new(
             "machine",

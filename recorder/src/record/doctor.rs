@@ -2,7 +2,7 @@
 
 use super::checks::{Check, Status, host_checks};
 use super::counters::Counters;
-use super::kernel::{Kernel, Wanted};
+use super::kernel::{Kernel, Room, Wanted};
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -141,7 +141,7 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(None, Wanted::default(), &Counters::default())?;
+        let mut kernel = Kernel::load(Room::default(), Wanted::default(), &Counters::default())?;
         let mut ring = kernel.rings()?;
         let mut costs = calibrate::run(&mut kernel, &mut ring)?;
         costs.extend(calibrate::run_around(&mut kernel, &mut ring)?);

@@ -63,13 +63,11 @@ impl Attachment {
 
 impl Kernel {
     /// Loads the programs; they record nothing yet.
-    ///
-    /// `ring_bytes` is for tests: bytes of all rings together.
-    pub(super) fn load(ring_bytes: Option<u64>, wanted: Wanted, counters: &Counters) -> Result<Self> {
+    pub(super) fn load(room: Room, wanted: Wanted, counters: &Counters) -> Result<Self> {
         let sequences = wanted.sequences && host::knows_loops();
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
-        let shift = slots_shift(cpus, ring_bytes);
-        let bulk = bulk_bytes(ring_bytes);
+        let shift = slots_shift(cpus, room.rings);
+        let bulk = bulk_bytes(room.bulk);
         let wanted = Wanted { sequences, ..wanted };
         let sizes = Sizes { cpus, shift, bulk, wanted, counters };
         let (way, skel) = attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)?;
@@ -261,6 +259,15 @@ impl Kernel {
             Program::Nothing => &mut programs.nothing,
         }
     }
+}
+
+/// Bytes between kernel and recorder, where tests want less than is good.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// Of all rings together.
+    pub(crate) rings: Option<u64>,
+    /// Of the bulk channel.
+    pub(crate) bulk: Option<u64>,
 }
 
 /// What is set before the programs are loaded.

@@ -50,6 +50,7 @@ mod target;
 pub(crate) use calibrate::hammer;
 pub(crate) use counters::help as counters_help;
 pub(crate) use doctor::{Question, run as doctor};
+pub(crate) use kernel::Room;
 pub(crate) use plan::{Moe, Sources};
 pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
@@ -97,8 +98,8 @@ pub(crate) struct Options {
     pub(crate) samples: bool,
     /// Whether to measure first what the host can do.
     pub(crate) calibrate: bool,
-    /// Bytes of the rings between kernel and recorder; for tests.
-    pub(crate) ring_bytes: Option<u64>,
+    /// Room between kernel and recorder.
+    pub(crate) room: Room,
     /// What becomes of a recording that may take long.
     pub(crate) long: Long,
     pub(crate) quiet: bool,

@@ -69,7 +69,7 @@ impl Session {
         let wanted = Wanted { sequences: options.sources.ubatches(), expert_weights: options.moe_weights };
         let counters = options.counters.as_deref().map(Counters::choose).unwrap_or_default();
         counters.notes.iter().for_each(|note| log::warn!("{note}"));
-        let mut kernel = Kernel::load(options.ring_bytes, wanted, &counters)?;
+        let mut kernel = Kernel::load(options.room, wanted, &counters)?;
         let sampler = options.samples.then(Sampler::new);
         let mut family = Family::default();
         let mut without = Vec::new();

@@ -1,13 +1,12 @@
 //! Experts of a mixture, against what numpy says they must be.
 
 use crate::invariants::check_every;
-use crate::workload::{Run, open, recorder, signal, var, wait_until};
+use crate::workload::{Run, mixture, open, recorder, tool, var, wait_until};
 use llmtrace_analysis::experts::{Chosen, Query, chosen, experts};
 use llmtrace_analysis::{Phase, TimeRange, Trace};
-use llmtrace_format::tables::{Selection, SelectionStatus, Selections};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use llmtrace_format::tables::{EVENT_KINDS, Selection, SelectionStatus, Selections};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 const LAYERS: u32 = 4;
 const EXPERTS: u32 = 64;
@@ -15,34 +14,10 @@ const USED: u32 = 6;
 const PROMPT: usize = 700;
 const TOKENS: usize = 24;
 
-fn tool(name: &str) -> PathBuf {
-    Path::new(&var("LLMTRACE_TEST_GENERATE")).with_file_name(name)
-}
-
-/// A model in which embedding and router alone decide.
-fn planted() -> PathBuf {
-    // It takes a while, and is the same each time.
-    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted-4x64x256.gguf");
-    if model.exists() {
-        return model;
-    }
-    let status = Command::new(var("LLMTRACE_TEST_PYTHON"))
-        .arg(tool("make_moe.py"))
-        .arg(&model)
-        .args(["--planted", "--tokenizer-from", &var("LLMTRACE_TEST_MODEL"), "--seed", "3", "--embd", "256"])
-        .args(["--vocab", "4000", "--layers", &LAYERS.to_string()])
-        .args(["--experts", &EXPERTS.to_string(), "--used", &USED.to_string()])
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    model
-}
-
 /// Records a generation, whose prefill takes two micro-batches of many records each; what
-/// it must have chosen. `meanwhile` gets the pids of recorder and engine before it begins.
-fn record(run: &Run, arguments: &[&str], meanwhile: impl FnOnce(u32, u32)) -> serde_json::Value {
-    let model = planted();
+/// it must have chosen.
+fn record(run: &Run, arguments: &[&str]) -> serde_json::Value {
+    let model = mixture();
     let file = |name: &str| run.folder().join(name);
     let (ready, go, output) = (file("ready"), file("go"), file("reference.json"));
     let mut engine = Command::new(var("LLMTRACE_TEST_PYTHON"))
@@ -59,7 +34,6 @@ fn record(run: &Run, arguments: &[&str], meanwhile: impl FnOnce(u32, u32)) -> se
     let mut child = recorder(run, &["-p", &engine.id().to_string()]).args(arguments).spawn().unwrap();
     wait_until("it is attached", || run.trace_bytes() > 1000);
     std::fs::write(&go, "").unwrap();
-    meanwhile(child.id(), engine.id());
     assert!(engine.wait().unwrap().success());
     assert!(child.wait().unwrap().success());
     serde_json::from_slice(&std::fs::read(output).unwrap()).unwrap()
@@ -115,7 +89,7 @@ const ALL_TOKENS: usize = (LAYERS as usize - 1) * (PROMPT + TOKENS - 1) + TOKENS
 #[ignore = "needs root, BTF and a real llama.cpp"]
 fn experts_are_those_that_numpy_computes() {
     let run = Run::new();
-    let reference = record(&run, &["--moe-weights"], |_, _| ());
+    let reference = record(&run, &["--moe-weights"]);
     let trace = open(&run);
     check_every(&trace, 2);
     assert_eq!(trace.file.ending.as_ref().unwrap().lost, 0);
@@ -147,7 +121,7 @@ fn experts_are_those_that_numpy_computes() {
 #[ignore = "needs root, BTF and a real llama.cpp"]
 fn experts_read_at_each_node_are_the_same() {
     let run = Run::new();
-    let reference = record(&run, &["--moe=nodes"], |_, _| ());
+    let reference = record(&run, &["--moe=nodes"]);
     let trace = open(&run);
     let compared = compare(&trace, &reference, false);
     assert!(compared * 20 > ALL_TOKENS * 19, "{compared} of {ALL_TOKENS}");
@@ -155,44 +129,98 @@ fn experts_read_at_each_node_are_the_same() {
     assert!(all.iter().all(|row| row.weights.is_empty()), "weights are not known there");
 }
 
+/// A prefill of 512 tokens and one of 188, with so much room for experts and enough for all else.
+/// Returns how many selections are whole, partial and lost.
+fn overflow(bulk_bytes: &str) -> [u64; 3] {
+    let run = Run::new();
+    let reference = record(&run, &["--bulk-bytes", bulk_bytes, "--level", "graph"]);
+    let trace = open(&run);
+    assert!(
+        trace.losses.iter().all(|loss| EVENT_KINDS[loss.event as usize] == "experts"),
+        "{:?}",
+        trace.losses
+    );
+    let lost: u64 = trace.losses.iter().map(|loss| loss.count).sum();
+    assert_eq!(trace.file.ending.as_ref().unwrap().lost, lost);
+    // A selection is there for each layer of each graph, whatever became of it.
+    let all = selections(&trace);
+    assert_eq!(all.len(), trace.graph_spans.len() * LAYERS as usize - 1);
+    let found = statuses(&trace);
+    let wanted = [SelectionStatus::Whole, SelectionStatus::Partial, SelectionStatus::Lost];
+    assert!(!found.contains_key(&SelectionStatus::Unknown), "{found:?}");
+    for row in &all {
+        let status = SelectionStatus::from_u8(row.status);
+        let expected = match row.recorded {
+            0 => SelectionStatus::Lost,
+            some if some < row.tokens => SelectionStatus::Partial,
+            _ => SelectionStatus::Whole,
+        };
+        assert_eq!((status, row.used), (expected, USED), "{row:?}");
+    }
+    assert_eq!(all.iter().map(|row| row.tokens as usize).sum::<usize>(), ALL_TOKENS);
+    // What was recorded and what was lost is all that there was: as many records.
+    let rows = chosen(&trace, TimeRange::new(0, u64::MAX), usize::MAX);
+    let mut missing = 0;
+    for layer in 0..LAYERS {
+        let tokens = reference["layers"][layer as usize]["tokens"].as_array().unwrap();
+        let mut offset = 0;
+        for row in all.iter().filter(|row| layer_of(&trace, row) == layer) {
+            let of_it: Vec<&Chosen> =
+                rows.iter().filter(|it| (it.graph_span, it.layer) == (row.graph_span, Some(layer))).collect();
+            assert_eq!(of_it.len() as u32, row.recorded);
+            let records: BTreeSet<u32> = of_it.iter().map(|it| it.token / TOKENS_OF_A_RECORD).collect();
+            missing += u64::from(row.tokens.div_ceil(TOKENS_OF_A_RECORD)) - records.len() as u64;
+            // And what is there is right.
+            for it in of_it {
+                let Some(ids) = tokens[offset + it.token as usize].as_array() else { continue };
+                let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
+                assert_eq!(it.chosen, ids);
+            }
+            offset += row.tokens as usize;
+        }
+        assert_eq!(offset, tokens.len());
+    }
+    assert_eq!(missing, lost);
+    let sums = experts(&trace, &Query::default(), &|| true).unwrap();
+    let count = |status: SelectionStatus| found.get(&status).map_or(0, |&count| count as u64);
+    assert_eq!([sums.whole, sums.partial, sums.lost], wanted.map(count));
+    assert_eq!(sums.layers.iter().map(|layer| layer.tokens).sum::<u64>(), rows.len() as u64);
+    let said = Command::new(env!("CARGO_BIN_EXE_llmtrace")).arg("experts").arg(&run.trace).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    for (count, status) in [(sums.partial, "partial"), (sums.lost, "lost")] {
+        assert!(count == 0 || said.contains(&format!("{count} {status}")), "{said}");
+    }
+    [sums.whole, sums.partial, sums.lost]
+}
+
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
-fn experts_that_find_no_room_are_lost_and_not_guessed() {
-    let run = Run::new();
-    // Room for three records of the ten that the prefill makes in each layer, and nobody who
-    // takes them.
-    let reference = record(&run, &["--ring-bytes", "32768"], |recorder, engine| {
-        signal(recorder, "STOP");
-        let ended = || {
-            let stat = std::fs::read_to_string(format!("/proc/{engine}/stat")).unwrap_or_default();
-            stat.contains(") Z ")
-        };
-        wait_until("it has generated", ended);
-        signal(recorder, "CONT");
-    });
-    let trace = open(&run);
-    let lost = trace.losses.iter().filter(|loss| loss.event == 12).map(|loss| loss.count).sum::<u64>();
-    assert!(lost > 0, "{:?}", trace.losses);
-    let statuses = statuses(&trace);
-    assert!(!statuses.contains_key(&SelectionStatus::Unknown), "{statuses:?}");
-    // What is there is right: by the token's place in the first micro-batch of the prefill.
-    let all = chosen(&trace, TimeRange::new(0, u64::MAX), usize::MAX);
-    let first = selections(&trace).into_iter().find(|row| row.tokens > 100);
-    if let Some(first) = first {
-        let rows = all.iter().filter(|row| row.graph_span == first.graph_span && row.layer == Some(0));
-        for row in rows {
-            let Some(ids) = reference["layers"][0]["tokens"][row.token as usize].as_array() else { continue };
-            let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
-            assert_eq!(row.chosen, ids);
-        }
-    }
+fn experts_that_find_no_room_are_lost_and_counted() {
+    // No record of the prefill fits: of each layer all of both micro-batches (of the last one only a
+    // token of the second) is lost.
+    let [_, partial, lost] = overflow("8192");
+    assert!(partial == 0 && lost >= 6, "{partial} partial, {lost} lost");
+    // One fits of the two that a layer makes at once of the first micro-batch.
+    let [_, partial, lost] = overflow("16384");
+    assert!(partial + lost >= 3 && partial > 0, "{partial} partial, {lost} lost");
+    // There is room for all.
+    assert_eq!(overflow("4194304")[1..], [0, 0]);
+}
+
+/// Of the model here: 2,048 values in a record, room for the longest token kept (experts.bpf.h).
+const TOKENS_OF_A_RECORD: u32 = (2048 - 256) / USED;
+
+fn layer_of(trace: &Trace, row: &Selection) -> u32 {
+    let graph = trace.graph(trace.graph_span(row.graph_span).unwrap().graph).unwrap();
+    let weights = &graph.tensors[graph.tensors[row.node as usize].sources[0] as usize];
+    llmtrace_analysis::node::layer(trace.file.string(weights.name)).unwrap()
 }
 
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
 fn experts_are_recorded_only_when_wanted() {
     let run = Run::new();
-    record(&run, &["--moe=off"], |_, _| ());
+    record(&run, &["--moe=off"]);
     let trace = open(&run);
     assert!(selections(&trace).is_empty());
     let recording = trace.file.recording.as_ref().unwrap();

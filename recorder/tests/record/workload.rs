@@ -54,6 +54,30 @@ pub(crate) fn generate([python, script, model]: &[String; 3], threads: u32, toke
     [python, script, "--model", model, "--threads", &threads, "--tokens", &tokens].map(str::to_owned).into()
 }
 
+/// A script beside the generator.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    Path::new(&var("LLMTRACE_TEST_GENERATE")).with_file_name(name)
+}
+
+/// A mixture of experts in which embedding and router alone decide: 6 of 64 experts in 4 layers.
+pub(crate) fn mixture() -> PathBuf {
+    // It takes a while, and is the same each time.
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted-4x64x256.gguf");
+    if model.exists() {
+        return model;
+    }
+    let status = Command::new(var("LLMTRACE_TEST_PYTHON"))
+        .arg(tool("make_moe.py"))
+        .arg(&model)
+        .args(["--planted", "--tokenizer-from", &var("LLMTRACE_TEST_MODEL"), "--seed", "3", "--embd", "256"])
+        .args(["--vocab", "4000", "--layers", "4", "--experts", "64", "--used", "6"])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    model
+}
+
 /// `llmtrace record` into the run's folder; whatever it costs, unless a budget is
 /// given: on a busy machine prices are high.
 pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {
