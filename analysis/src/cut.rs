@@ -2,13 +2,14 @@
 //! whole trace as a smaller file.
 
 use crate::{Nanos, TimeRange, Trace};
-use llmtrace_format::constants::kind;
+use llmtrace_format::constants::{NONE, kind};
 use llmtrace_format::counters::{OpCounters, ProcessSamples, SystemSamples};
 use llmtrace_format::inference::{InferenceRow, read_rows};
 use llmtrace_format::meta::{Ending, Graph, StrId};
 use llmtrace_format::offload::{self, OffloadRow};
 use llmtrace_format::tables::{
-    Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selections, Table, Ubatches,
+    Decodes, Experts, GraphSpans, LevelChange, LevelChanges, Losses, Mark, Marks, Selection, Selections,
+    Table, Ubatches,
 };
 use llmtrace_format::{BlockInfo, ColumnSet, Error, Header, OpSpans, Result, Warning, Writer};
 use std::collections::{HashMap, HashSet};
@@ -178,6 +179,8 @@ fn rewrite<W: Write>(
     let mut lost = 0u64;
     // When those kept were made; their experts come later.
     let mut selections = HashMap::new();
+    let splits = trace.offload.splits.iter().filter(|row| touches(row.begin, row.end, range));
+    let splits: HashSet<u32> = splits.map(|row| row.id).collect();
     for (done, info) in blocks.iter().enumerate() {
         if !progress(done as f32 / blocks.len() as f32) {
             return Err(Error::Cancelled);
@@ -221,7 +224,9 @@ fn rewrite<W: Write>(
                 .count()
             })?,
             kind::SELECTIONS => cutter.rows(info, |writer, table: Selections| {
-                let rows = table.rows().filter(|row| kept.graph_spans.contains(&row.graph_span));
+                let of_device = |row: &Selection| row.graph_span == NONE && splits.contains(&row.split);
+                let rows = table.rows();
+                let rows = rows.filter(|row| kept.graph_spans.contains(&row.graph_span) || of_device(row));
                 rows.map(|row| {
                     selections.insert(row.id, row.time);
                     writer.push_selection(row);

@@ -9,13 +9,14 @@
 //! One pass over the blocks, in the order of the file; memory is bounded by the
 //! selections in the range (24 bytes each) and the layers.
 
+mod place;
 mod strip;
 
-use crate::node;
 use crate::{Nanos, Phase, TimeRange, Trace};
-use llmtrace_format::meta::{Graph, Tensor};
+use llmtrace_format::meta::Tensor;
 use llmtrace_format::tables::{Experts as ExpertRows, Selection, SelectionStatus, Selections};
 use llmtrace_format::{ColumnSet, constants};
+use place::{Place, Spans, place_of, source};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 pub use strip::{Cell, Strip, StripLayer, strip, strip_rows};
@@ -211,6 +212,7 @@ struct Counts {
 
 struct Sums<'a> {
     trace: &'a Trace,
+    spans: Spans<'a>,
     query: Query,
     phases: HashMap<u32, u8>,
     selections: HashMap<u32, Of>,
@@ -233,6 +235,7 @@ impl<'a> Sums<'a> {
         let range = query.range.unwrap_or_else(|| trace.range());
         Self {
             trace,
+            spans: Spans::new(trace),
             query: *query,
             phases,
             selections: HashMap::new(),
@@ -246,7 +249,7 @@ impl<'a> Sums<'a> {
     }
 
     fn selection(&mut self, row: &Selection) {
-        let Some(span) = self.trace.graph_span(row.graph_span) else { return };
+        let Some(span) = self.spans.of(row) else { return };
         let phase = || self.phases.get(&span.ubatch).copied().unwrap_or(0);
         if self.query.range.is_some_and(|range| !range.contains(row.time))
             || self.query.phase.is_some_and(|wanted| phase() != wanted as u8)
@@ -323,7 +326,8 @@ impl<'a> Sums<'a> {
         let nodes = self.trace.nodes()?.iter();
         let of_it = nodes
             .filter(|node| node.key.as_ref().is_some_and(|key| key.name == name && key.op == MUL_MAT_ID));
-        Some(of_it.map(|node| node.compute).fold(0, u64::saturating_add))
+        // None where operators were not recorded, or a device computed it.
+        of_it.map(|node| node.compute).reduce(u64::saturating_add)
     }
 
     /// Numbers the selections of each layer, by time.
@@ -424,34 +428,6 @@ impl<'a> Sums<'a> {
         });
         self.result
     }
-}
-
-/// Where a selection belongs.
-struct Place<'a> {
-    graph: &'a Graph,
-    /// The node that uses it.
-    tensor: &'a Tensor,
-    /// The layer's number; `None` when the names do not tell.
-    layer: Option<u32>,
-    /// Name of the weights that it is used for.
-    name: &'a str,
-    /// Experts to choose from.
-    experts: u32,
-}
-
-/// The place of a selection that `node` uses.
-fn place_of(trace: &Trace, graph: u32, node: u32) -> Option<Place<'_>> {
-    let graph = trace.graph(graph)?;
-    let tensor = graph.tensors.get(node as usize)?;
-    let weights = source(graph, tensor, 0)?;
-    let name = trace.file.string(weights.name);
-    let experts = u32::try_from(weights.ne[2]).ok().filter(|&experts| experts <= MAX_EXPERTS)?;
-    let layer = node::layer(name).or_else(|| node::layer(trace.file.string(tensor.name)));
-    Some(Place { graph, tensor, layer, name, experts })
-}
-
-fn source<'a>(graph: &'a Graph, tensor: &Tensor, index: usize) -> Option<&'a Tensor> {
-    graph.tensors.get(*tensor.sources.get(index)? as usize)
 }
 
 /// Standard deviation over mean; 0 without counts.

@@ -88,6 +88,7 @@ fn generated(seed: u64, layers: u32, all: u32, used: u32) -> Trace {
                 used,
                 recorded: there.len() as u32,
                 status: status as u8,
+                split: NONE,
             });
             for token in there {
                 let mut experts = BTreeSet::new();

@@ -216,6 +216,7 @@ fn every_table() -> Vec<u8> {
             used: 2,
             recorded,
             status: status as u8,
+            split: NONE,
         });
         for token in 0..recorded {
             let expert = |expert, weight| Expert { selection: id, token, expert, weight };

@@ -130,6 +130,12 @@ mod vulkan_3_22_1 {
 
     #[test]
     #[ignore = "needs root, BTF and a prepared build"]
+    fn experts_on_the_device() {
+        offload::experts_on_the_device(Form::AsShipped);
+    }
+
+    #[test]
+    #[ignore = "needs root, BTF and a prepared build"]
     fn switched_off() {
         offload::switched_off(Form::AsShipped);
     }

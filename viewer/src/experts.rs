@@ -43,6 +43,9 @@ impl Measure {
     ];
 
     fn of(self, layer: &Layer, expert: usize) -> Option<f64> {
+        if layer.tokens == 0 {
+            return None;
+        }
         match self {
             Self::Tokens => Some(layer.share(expert)),
             Self::Bytes => Some(layer.bytes(expert) as f64),

@@ -11,7 +11,7 @@
 //! Only blocks that touch the range are decoded, and memory is bounded by the grid and the
 //! selections in the range.
 
-use super::{ExpertRows, overlaps, place_of};
+use super::{ExpertRows, Spans, overlaps, place_of};
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::tables::{SelectionStatus, Selections};
 use llmtrace_format::{ColumnSet, constants};
@@ -194,6 +194,7 @@ struct Counted {
 
 struct Filler<'a> {
     trace: &'a Trace,
+    spans: Spans<'a>,
     range: TimeRange,
     strip: Strip,
     selections: HashMap<u32, Of>,
@@ -209,12 +210,13 @@ impl<'a> Filler<'a> {
     fn new(trace: &'a Trace, range: TimeRange, column_nanos: u64) -> Self {
         let strip = Strip { begin: range.begin, column_nanos, ..Strip::default() };
         let (selections, by_key, of_node) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { trace, range, strip, selections, by_key, of_node, counted: Vec::new(), budget: 0 }
+        let spans = Spans::new(trace);
+        Self { trace, spans, range, strip, selections, by_key, of_node, counted: Vec::new(), budget: 0 }
     }
 
     fn selection(&mut self, row: &llmtrace_format::tables::Selection) {
-        let Some(span) = self.trace.graph_span(row.graph_span) else { return };
-        let time = TimeRange::new(span.begin, span.end);
+        let Some(span) = self.spans.of(row) else { return };
+        let time = span.time;
         if time.end <= self.range.begin || time.begin >= self.range.end {
             return;
         }

@@ -13,7 +13,8 @@ table! {
     0 id: u32 as Delta since 2 or 0,
     /// When it was read; when unknown or lost, the end of its graph.
     1 time: Nanos as Delta since 2 or 0,
-    /// [`crate::tables::GraphSpan::id`].
+    /// [`crate::tables::GraphSpan::id`]; [`crate::constants::NONE`] when it is of a split that a device
+    /// computed.
     2 graph_span: u32 as Runs since 2 or 0,
     /// The first node that uses it: index into [`crate::meta::Graph::tensors`].
     3 node: u32 as Planes since 2 or 0,
@@ -25,6 +26,8 @@ table! {
     6 recorded: u32 as Runs since 2 or 0,
     /// [`SelectionStatus`] as a number.
     7 status: u8 as Runs since 2 or 0,
+    /// [`crate::offload::Split::id`] of a split that a device computed; else [`crate::constants::NONE`].
+    8 split: u32 as Delta since 2 or crate::constants::NONE,
 }
 
 table! {

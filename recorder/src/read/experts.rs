@@ -69,6 +69,8 @@ fn print(trace: &Trace, found: &Experts, out: &mut dyn Write) -> std::io::Result
     ];
     let mut columns = Columns::new(&headings, 1);
     for layer in &found.layers {
+        // Of a layer of which no token is known, nothing is.
+        let told = |text: String| if layer.tokens > 0 { text } else { "–".to_owned() };
         let unused = layer.counts.iter().filter(|&&count| count == 0).count();
         let read = layer.reads.iter().fold(0u64, |sum, &reads| sum.saturating_add(reads));
         columns.row([
@@ -76,10 +78,10 @@ fn print(trace: &Trace, found: &Experts, out: &mut dyn Write) -> std::io::Result
             layer.experts.to_string(),
             layer.used.to_string(),
             count(layer.tokens),
-            count(unused as u64),
-            format!("{:.2}", layer.variation),
-            percent(layer.top_share),
-            bytes(read.saturating_mul(layer.expert_bytes)),
+            told(count(unused as u64)),
+            told(format!("{:.2}", layer.variation)),
+            told(percent(layer.top_share)),
+            told(bytes(read.saturating_mul(layer.expert_bytes))),
             known(layer.compute_nanos, |nanos| duration(nanos as f64)),
             known(layer.median_distance(), distance),
         ]);

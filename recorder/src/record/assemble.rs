@@ -205,6 +205,9 @@ impl Assembler {
                 let ubatch = self.ubatches.get(&tid).map_or(NONE, |ubatch| ubatch.id);
                 self.offload.handle(time, event, ubatch, describe);
                 self.counts.orphans += std::mem::take(&mut self.offload.orphans);
+                for (split, end, known) in self.offload.elsewhere.drain(..) {
+                    self.experts.elsewhere(split, end, &known);
+                }
             }
         }
     }

@@ -104,6 +104,29 @@ impl Experts {
         }
     }
 
+    /// A device computed a split of a graph: what was chosen there is not to be seen.
+    pub(super) fn elsewhere(&mut self, split: u32, end: Nanos, known: &KnownGraph) {
+        // Of no tokens: the last layer of a micro-batch without outputs.
+        for gate in known.gates.iter().filter(|gate| self.wanted && gate.tokens > 0) {
+            let id = self.next_id.get();
+            self.next_id.set(id.wrapping_add(1));
+            let (tokens, used) = (gate.tokens, gate.used);
+            let status = SelectionStatus::Unknown as u8;
+            let row = Selection {
+                id,
+                time: end,
+                graph_span: NONE,
+                node: gate.node,
+                tokens,
+                used,
+                recorded: 0,
+                status,
+                split,
+            };
+            self.rows.push(Selected { selection: row, experts: Vec::new() });
+        }
+    }
+
     /// Pieces were lost.
     pub(super) fn lost(&mut self, range: TimeRange) {
         if self.losses.len() >= MAX_GRAPHS {
@@ -212,6 +235,7 @@ impl Gathered {
             used: if seen { self.used } else { gate.used },
             recorded,
             status: status as u8,
+            split: NONE,
         };
         Selected { selection, experts }
     }
@@ -313,6 +337,19 @@ mod tests {
         experts.graph_end(12, 200);
         experts.settle(Nanos::MAX);
         assert_eq!(experts.rows[1].selection.recorded, 1);
+    }
+
+    #[test]
+    fn what_a_device_computes_is_unknown() {
+        let mut experts = Experts::new(Rc::default());
+        experts.elsewhere(9, 300, &graph());
+        let row = experts.rows.pop().unwrap();
+        assert_eq!(status(&row), (SelectionStatus::Unknown, 0, vec![]));
+        let Selection { split, graph_span, node, tokens, used, time, .. } = row.selection;
+        assert_eq!((split, graph_span, node, tokens, used, time), (9, NONE, 7, 3, 2, 300));
+        experts.wanted = false;
+        experts.elsewhere(10, 300, &graph());
+        assert!(experts.rows.is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 use super::assemble::DescribeGraph;
 use super::graphs::GraphCall;
+use super::graphs::KnownGraph;
 use super::rows::{Ids, next};
 use llmtrace_bpf::Event;
 use llmtrace_bpf::types::{event_copy_begin, event_split_begin, event_split_nodes};
@@ -107,6 +108,8 @@ pub(super) struct Offload {
     /// Where to look for backends.
     pub(super) told: Vec<Told>,
     pub(super) rows: Vec<Unnamed>,
+    /// Splits with experts that a device computed: id, end and graph.
+    pub(super) elsewhere: Vec<(u32, Nanos, Rc<KnownGraph>)>,
     /// Events that belong to nothing.
     pub(super) orphans: u64,
 }
@@ -123,6 +126,7 @@ impl Offload {
             doubt: None,
             told: Vec::new(),
             rows: Vec::new(),
+            elsewhere: Vec::new(),
             orphans: 0,
         }
     }
@@ -327,7 +331,9 @@ impl Offload {
         if row.graph_span == NONE
             && let Some(call) = &split.call
         {
-            row.graph = describe.describe(call).map_or(NONE, |known| known.id);
+            let known = describe.describe(call);
+            row.graph = known.as_ref().map_or(NONE, |known| known.id);
+            self.elsewhere.extend(known.filter(|known| !known.gates.is_empty()).map(|it| (row.id, time, it)));
         }
         let row = OffloadRow::Split(row);
         let (backend, tensor) = (split.backend, String::new());

@@ -56,7 +56,7 @@ pub(super) struct Lane {
 /// A token in a layer under the pointer.
 #[derive(Clone, Debug)]
 pub(crate) struct Pick {
-    span: GraphSpan,
+    time: TimeRange,
     layer: Option<u32>,
     weights: String,
     experts: u32,
@@ -70,9 +70,9 @@ pub(crate) struct Pick {
 }
 
 impl Pick {
-    /// The graph's time.
+    /// The time of the graph, or of the device's part of it.
     pub(crate) fn range(&self) -> TimeRange {
-        TimeRange::new(self.span.begin, self.span.end)
+        self.time
     }
 }
 
@@ -147,19 +147,24 @@ impl Lane {
         };
         let spans = &open.trace.graph_spans;
         let after = spans.partition_point(|span| span.begin <= time);
-        let span = *spans.get(..after)?.iter().rev().take(8).find(|span| time < span.end)?;
-        let all = self.chosen_in(open, &span);
+        let span = spans.get(..after)?.iter().rev().take(8).find(|span| time < span.end);
+        let range = match span {
+            Some(span) => TimeRange::new(span.begin, span.end),
+            // What a device computes is no graph span.
+            None => missing.map(|_| TimeRange::new(time, time.saturating_add(strip.column_nanos)))?,
+        };
+        let all = span.map(|span| self.chosen_in(open, span)).unwrap_or_default();
         let of_layer = || all.iter().filter(|row| row.layer == layer.layer && row.experts == layer.experts);
         let tokens = of_layer().next().map(|row| row.tokens);
         if tokens.is_none() && missing.is_none() {
             return None;
         }
-        let nanos = span.end.saturating_sub(span.begin).max(1);
+        let nanos = range.nanos().max(1);
         let token = tokens.map(|tokens| {
-            (u128::from(time.saturating_sub(span.begin)) * u128::from(tokens) / u128::from(nanos)) as u32
+            (u128::from(time.saturating_sub(range.begin)) * u128::from(tokens) / u128::from(nanos)) as u32
         });
         Some(Pick {
-            span,
+            time: range,
             layer: layer.layer,
             weights: layer.weights.clone(),
             experts: layer.experts,
@@ -297,5 +302,5 @@ pub(crate) fn found_ui(ui: &mut Ui, pick: &Pick, colors: &Colors) {
     if pick.folded {
         ui.weak("the colour is that of the experts chosen most often here: zoom in to see each token");
     }
-    ui.weak(text::nanos(pick.span.end.saturating_sub(pick.span.begin)) + " of computing; click to select it");
+    ui.weak(text::nanos(pick.time.nanos()) + " of computing; click to select it");
 }
