@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     #[cfg(target_os = "linux")]
-    Record(linux::Record),
+    Record(Box<linux::Record>),
     #[cfg(target_os = "linux")]
     Doctor(linux::Doctor),
     #[cfg(target_os = "linux")]
