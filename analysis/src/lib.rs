@@ -6,6 +6,7 @@
 //!                                      ├─► stats    (by operator, name, layer, thread, token)
 //!                                      ├─► summary  (the run on one page)
 //!                                      ├─► operators (grouped, drilled into, each execution)
+//!                                      ├─► dag      (the compute graph in parts, laid out)
 //!                                      ├─► diff     (two runs: what got slower, how sure)
 //!                                      ├─► search   (find by name)
 //!                                      ├─► experts  (of a mixture: which, how evenly)
@@ -27,6 +28,7 @@ mod cache;
 pub mod ceilings;
 pub mod counters;
 pub mod cut;
+pub mod dag;
 pub mod diff;
 mod executions;
 pub mod experts;

@@ -6,6 +6,7 @@ use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
 use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
+use crate::graph::GraphPage;
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
 use crate::operators::OperatorsPage;
@@ -45,6 +46,7 @@ pub struct ViewerApp {
     roofline: Roofline,
     experts: ExpertsPage,
     operators: OperatorsPage,
+    graph: GraphPage,
     timeline: Timeline,
     details: Details,
     find: FindPanel,
@@ -72,6 +74,7 @@ impl ViewerApp {
             roofline: Roofline::default(),
             experts: ExpertsPage::default(),
             operators: OperatorsPage::default(),
+            graph: GraphPage::default(),
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
@@ -118,6 +121,7 @@ impl ViewerApp {
                     self.receive_found(context);
                 }
             }
+            Some(Effect::ExpandGraph(expand)) => self.graph.expand_all(expand),
             Some(Effect::SaveSettings) => {
                 context.set_theme(egui::ThemePreference::from(self.state.settings.theme));
                 self.store.save(&self.state.settings);
@@ -161,6 +165,7 @@ impl ViewerApp {
         self.roofline = Roofline::default();
         self.experts = ExpertsPage::default();
         self.operators = OperatorsPage::default();
+        self.graph = GraphPage::default();
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
@@ -272,6 +277,11 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.experts.experts_ui(ui, &mut cx));
+                }
+                Page::Graph => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.graph.graph_ui(ui, &mut cx, &mut self.details));
                 }
                 Page::Operators => {
                     CentralPanel::default()

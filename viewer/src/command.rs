@@ -95,6 +95,10 @@ pub enum Command {
     NextHighlight,
     /// Bring the marked time before into sight.
     PreviousHighlight,
+    /// Show every node of the compute graph.
+    ExpandGraph,
+    /// Show the compute graph with all its parts folded.
+    FoldGraph,
     /// Bring a range into sight, at the scale that there is if it can be.
     Reveal(TimeRange),
 }
@@ -116,6 +120,8 @@ pub enum Effect {
     StopLoading,
     /// Look for a span.
     Seek(Seek),
+    /// Expand or fold all of the compute graph.
+    ExpandGraph(bool),
     /// Remember the settings and show the theme.
     SaveSettings,
     /// Close the window.
@@ -173,6 +179,10 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
         }
         Command::Seek(seek) => return Some(Effect::Seek(seek)),
         Command::Quit => return Some(Effect::Quit),
+        Command::ExpandGraph | Command::FoldGraph => {
+            state.page = Page::Graph;
+            return Some(Effect::ExpandGraph(command == Command::ExpandGraph));
+        }
         Command::Keys => state.keys_visible = !state.keys_visible,
         Command::Show(page) => state.page = page,
         Command::Find => find(state, None),

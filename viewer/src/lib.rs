@@ -20,6 +20,7 @@ pub mod details;
 mod dialog;
 pub mod experts;
 pub mod find;
+pub mod graph;
 pub mod loader;
 pub mod memo;
 mod menu;

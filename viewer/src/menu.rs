@@ -34,6 +34,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             (Page::Overview, "Overview"),
             (Page::Timeline, "Timeline"),
             (Page::Operators, "Operators"),
+            (Page::Graph, "Graph"),
             (Page::Experts, "Experts"),
             (Page::Roofline, "Roofline"),
         ] {

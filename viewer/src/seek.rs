@@ -29,6 +29,16 @@ pub enum Seek {
         /// When.
         time: Nanos,
     },
+    /// An execution of a node of one graph, to be selected where it is: the first from a time on,
+    /// or of all if there is none.
+    Node {
+        /// The node.
+        key: NodeKey,
+        /// The graph's id.
+        graph: u32,
+        /// When.
+        time: Nanos,
+    },
     /// The span at a place.
     Span(Place),
     /// The longest span of a lane in a range, to be selected where it is.
@@ -48,6 +58,19 @@ impl Seek {
             }
             Self::First { key, lane, time } => {
                 first_from(trace, key, (*lane, *time), &|| going.on()).map(Command::GoTo)
+            }
+            Self::Node { key, graph, time } => {
+                let of_graph =
+                    |found: &Found| trace.node_of(&found.span).is_some_and(|(of, _)| of.id == *graph);
+                // A graph's first computation from then on: other graphs have nodes of the same name.
+                let spans = &trace.graph_spans;
+                let after = spans.partition_point(|span| span.begin < *time);
+                let mut later = spans.iter().skip(after).chain(spans.iter().take(after));
+                let span = later.find(|span| span.graph == *graph)?;
+                let lanes = trace.lanes().iter();
+                let mut found =
+                    lanes.filter_map(|lane| first_from(trace, key, (lane.id, span.begin), &|| going.on()));
+                found.find(of_graph).map(Command::Select)
             }
             Self::Span(place) => {
                 let found = |span| Command::GoTo(Found { place: *place, span });

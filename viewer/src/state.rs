@@ -37,6 +37,8 @@ pub enum Page {
     Overview,
     /// Lanes over time.
     Timeline,
+    /// The compute graph.
+    Graph,
     /// Operators in a table, and the executions behind them.
     Operators,
     /// Operators against what the machine could do.

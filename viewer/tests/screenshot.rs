@@ -27,7 +27,7 @@ fn both_themes_and_pages_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let path = trace(folder.path());
     for (theme, colors) in [(ThemeChoice::Light, &LIGHT), (ThemeChoice::Dark, &DARK)] {
-        for page in [Page::Overview, Page::Timeline, Page::Operators, Page::Roofline] {
+        for page in [Page::Overview, Page::Timeline, Page::Operators, Page::Graph, Page::Roofline] {
             let image = render(&path, &shot(page, theme)).unwrap();
             assert_eq!(image.dimensions(), (1000, 600));
             assert!(pixels_of(&image, colors.background) > 20_000);
@@ -36,6 +36,7 @@ fn both_themes_and_pages_are_drawn() {
                 // The sample has none, and the page says so.
                 Page::Experts => (pixels_of(&image, colors.background), 20_000),
                 Page::Timeline => (pixels_of(&image, colors.op(OpClass::Matmul)), 20_000),
+                Page::Graph => (pixels_of(&image, colors.lane), 20_000),
                 Page::Operators => (pixels_of(&image, colors.op(OpClass::Matmul)), 1_000),
                 // A point.
                 Page::Roofline => (pixels_of(&image, colors.op(OpClass::Matmul)), 40),

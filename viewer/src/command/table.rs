@@ -77,6 +77,7 @@ pub static TABLE: &[Entry] = &[
         [key(Key::Num3)],
         true
     ),
+    entry!(View, Command::Show(Page::Graph), "Graph", "The compute graph", [key(Key::Num4)], true),
     entry!(View, Command::Show(Page::Experts), "Experts", "Experts of a mixture", [key(Key::Num5)], true),
     entry!(
         View,
@@ -86,6 +87,8 @@ pub static TABLE: &[Entry] = &[
         [key(Key::Num6)],
         true
     ),
+    entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),
+    entry!(View, Command::FoldGraph, "Fold the graph", "Fold all parts of the compute graph", [], true),
     entry!(
         Go,
         Command::Find,
