@@ -17,7 +17,7 @@ mod counted;
 mod distribution;
 mod durations;
 
-pub use counted::Counted;
+pub use counted::{Counted, counts_by_operator};
 pub use distribution::{Bin, Distribution, distribution, distribution_in};
 pub use durations::{Durations, percentile};
 

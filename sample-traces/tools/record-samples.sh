@@ -16,13 +16,14 @@ record() {
         --prompt-tokens 128 --tokens 72
 }
 
-# record_command NAME COMMAND...
+# record_command NAME COMMAND...: with the options in `options`.
+options=()
 record_command() {
     local output=sample-traces/$1.llmtrace bytes
     shift
     echo "record-samples: recording $output"
     # A trace that is too large never takes the place of a good one.
-    as_root "$llmtrace" record -o "$output.new" --level thread --max-overhead 100 -- "$@"
+    as_root "$llmtrace" record -o "$output.new" --level thread --max-overhead 100 "${options[@]}" -- "$@"
     bytes=$(stat -c %s "$output.new")
     if [[ $bytes -gt $max_bytes ]]; then
         echo "record-samples: $bytes bytes, more than $max_bytes: $output.new" >&2
@@ -56,6 +57,12 @@ record_sample() {
         record_command "$1" "$PYTHON" sample-traces/tools/serve.py --model "$MODEL" --slots 3 --requests 7 \
             --tokens 16
         ;;
+    gemma3-270m-counters-2t)
+        options=(--counters "page-faults,context-switches,cpu-migrations,task-clock")
+        record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads 2 \
+            --prompt-tokens 128 --tokens 24
+        options=()
+        ;;
     gemma3-270m-vulkan9-2t) record_offload "$1" 9 ;;
     *)
         echo "record-samples: no such sample: $1" >&2
@@ -73,7 +80,7 @@ fi
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
 [[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t \
-    gemma3-270m-vulkan9-2t
+    gemma3-270m-vulkan9-2t gemma3-270m-counters-2t
 for name in "$@"; do
     record_sample "$name"
 done

@@ -2,6 +2,7 @@
 
 use crate::answers::Answers;
 use crate::command::{self, Command, Effect};
+use crate::counters::CountersPage;
 use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
 use crate::experts::ExpertsPage;
@@ -45,6 +46,7 @@ pub struct ViewerApp {
     overview: Overview,
     roofline: Roofline,
     experts: ExpertsPage,
+    counters: CountersPage,
     operators: OperatorsPage,
     graph: GraphPage,
     timeline: Timeline,
@@ -73,6 +75,7 @@ impl ViewerApp {
             overview: Overview::default(),
             roofline: Roofline::default(),
             experts: ExpertsPage::default(),
+            counters: CountersPage::default(),
             operators: OperatorsPage::default(),
             graph: GraphPage::default(),
             timeline: Timeline::default(),
@@ -164,6 +167,7 @@ impl ViewerApp {
         self.overview = Overview::default();
         self.roofline = Roofline::default();
         self.experts = ExpertsPage::default();
+        self.counters = CountersPage::default();
         self.operators = OperatorsPage::default();
         self.graph = GraphPage::default();
         self.timeline = Timeline::default();
@@ -272,6 +276,11 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.roofline.roofline_ui(ui, &mut cx, &mut self.answers));
+                }
+                Page::Counters => {
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.counters.counters_ui(ui, &mut cx));
                 }
                 Page::Experts => {
                     CentralPanel::default()

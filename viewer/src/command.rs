@@ -5,6 +5,7 @@ mod table;
 
 pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
+use crate::counters::CounterView;
 use crate::save::Saving;
 use crate::seek::Seek;
 use crate::state::{Document, Highlight, Open, Page, State};
@@ -89,6 +90,8 @@ pub enum Command {
     Seek(Seek),
     /// Select a range.
     SelectRange(TimeRange),
+    /// Show these counters.
+    ShowCounters(CounterView),
     /// Mark times on the timeline, or none.
     Highlight(Option<Arc<Highlight>>),
     /// Bring the next marked time into sight.
@@ -255,6 +258,7 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
             }
         }
         Command::Highlight(highlight) => open.highlight = highlight,
+        Command::ShowCounters(counters) => open.counters = counters,
         Command::NextHighlight => step_highlight(open, Direction::Forward),
         Command::PreviousHighlight => step_highlight(open, Direction::Backward),
         Command::Reveal(range) => open.view.reveal(range),

@@ -36,6 +36,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             (Page::Operators, "Operators"),
             (Page::Graph, "Graph"),
             (Page::Experts, "Experts"),
+            (Page::Counters, "Counters"),
             (Page::Roofline, "Roofline"),
         ] {
             if ui.add(Button::selectable(state.page == page, name)).clicked() {

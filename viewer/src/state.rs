@@ -1,6 +1,7 @@
 //! What the app knows: the open document and the settings. Panels read it;
 //! only [`crate::command::apply`] and the loader's messages change it.
 
+use crate::counters::CounterView;
 use crate::recent::Settings;
 use crate::save::Saving;
 use crate::theme::OpClass;
@@ -45,6 +46,8 @@ pub enum Page {
     Roofline,
     /// Which experts of a mixture tokens were sent to.
     Experts,
+    /// Counters and samples over time and by operator.
+    Counters,
 }
 
 /// What is open.
@@ -102,6 +105,8 @@ pub struct Open {
     pub range: Option<TimeRange>,
     /// Executions that another page marked.
     pub highlight: Option<Arc<Highlight>>,
+    /// Which counters are shown.
+    pub counters: CounterView,
 }
 
 /// Times that are marked on the timeline.
@@ -132,7 +137,8 @@ impl Open {
         let loading = trace.nodes().is_none().then_some(0.0);
         let wanted = RefCell::default();
         let (selected, range, highlight) = (None, None, None);
-        Self { path, trace, loading, summary, wanted, classes, view, selected, range, highlight }
+        let counters = CounterView::of(&trace);
+        Self { path, trace, loading, summary, wanted, classes, view, selected, range, highlight, counters }
     }
 
     /// The class of an operator.

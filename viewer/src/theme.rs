@@ -25,6 +25,8 @@ pub const CELLS_HEIGHT: f32 = 26.0;
 pub const LEVELS_HEIGHT: f32 = 14.0;
 /// Height of the lane of a backend.
 pub const BACKEND_HEIGHT: f32 = 34.0;
+/// Height of a lane of a counter.
+pub const COUNTER_HEIGHT: f32 = 40.0;
 /// Height of the lane of experts.
 pub const EXPERTS_HEIGHT: f32 = 104.0;
 /// The same when it is folded.

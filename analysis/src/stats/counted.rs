@@ -85,3 +85,10 @@ pub(super) fn counted(trace: &Trace, query: &Query, contexts: &Contexts) -> Hash
     let of = |(key, id): (Key, u32)| Some((key, sums.get_mut(id as usize).map(std::mem::take)?));
     grouper.index.into_iter().filter_map(of).collect()
 }
+
+/// What operators counted, those fused into one kernel together, in no order. Goes through all
+/// counts, but no op spans.
+pub fn counts_by_operator(trace: &Trace) -> Vec<(String, Vec<Counted>)> {
+    let all = counted(trace, &Query::by(By::Op), &Contexts::new(trace));
+    all.into_iter().map(|(key, counted)| (key.text(trace), counted)).collect()
+}

@@ -90,6 +90,14 @@ pub static TABLE: &[Entry] = &[
     entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),
     entry!(View, Command::FoldGraph, "Fold the graph", "Fold all parts of the compute graph", [], true),
     entry!(
+        View,
+        Command::Show(Page::Counters),
+        "Counters",
+        "Counters and samples, over time and by operator",
+        [key(Key::Num7)],
+        true
+    ),
+    entry!(
         Go,
         Command::Find,
         "Find…",

@@ -94,20 +94,32 @@ impl Canvas<'_> {
     }
 
     /// A thread's lane.
-    pub(crate) fn thread(&self, open: &Open, bars: &[Bar], hovered: Option<usize>) {
+    ///
+    /// `colors` are those of the bars, where a counter gives them; none for what is unknown.
+    pub(crate) fn thread(
+        &self,
+        open: &Open,
+        bars: &[Bar],
+        colors: Option<&[Option<Color32>]>,
+        hovered: Option<usize>,
+    ) {
         let mut quads = Quads::new(self.rect, bars.len() * 2 + 8);
         for (index, bar) in bars.iter().enumerate() {
             let next = bars.get(index + 1).map(|next| self.x(next.range.begin));
-            self.thread_bar(&mut quads, open, (bar, next), hovered == Some(index));
+            let color = colors.map(|colors| colors.get(index).copied().flatten());
+            self.thread_bar(&mut quads, open, (bar, next), color, hovered == Some(index));
         }
         self.painter.add(quads.into_shape());
         let lines = self.rect.height() >= TWO_LINES;
-        for bar in bars {
+        for (index, bar) in bars.iter().enumerate() {
             if let What::Span(_, span) = &bar.what
                 && self.bar(bar.range).intersect(self.rect).width() >= MIN_TEXT_BAR
             {
                 let computing = self.bar(TimeRange::new(span.begin, span.compute_end()));
-                let background = self.colors.op(open.class_of(span));
+                let background = match colors {
+                    Some(colors) => colors.get(index).copied().flatten().unwrap_or(self.colors.lane),
+                    None => self.colors.op(open.class_of(span)),
+                };
                 let (name, op) = (open.name(span), open.op(span));
                 let color = self.colors.text_on(background);
                 let y = self.rect.center().y;
@@ -125,13 +137,23 @@ impl Canvas<'_> {
     }
 
     /// A bar; `next` is where the next one begins.
-    fn thread_bar(&self, quads: &mut Quads, open: &Open, (bar, next): (&Bar, Option<f32>), hovered: bool) {
+    fn thread_bar(
+        &self,
+        quads: &mut Quads,
+        open: &Open,
+        (bar, next): (&Bar, Option<f32>),
+        color: Option<Option<Color32>>,
+        hovered: bool,
+    ) {
         let class = class(open, bar);
         let lighten = |color: Color32| {
             if hovered { color.lerp_to_gamma(self.colors.text, 0.25) } else { color }
         };
-        let computing = lighten(self.colors.op(class));
-        let waiting = lighten(self.colors.waiting(class));
+        // By a counter: what is unknown has no colour of its own.
+        let by_counter = color.map(|color| color.unwrap_or(self.colors.lane));
+        let computing = lighten(by_counter.unwrap_or(self.colors.op(class)));
+        let waiting = by_counter.map_or(self.colors.waiting(class), |color| color.gamma_multiply(0.4));
+        let waiting = lighten(waiting);
         let mut rect = self.bar(bar.range);
         // A gap thinner than a pixel would show now and then, as a slit.
         if let Some(next) =

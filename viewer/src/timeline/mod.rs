@@ -10,12 +10,14 @@
 //! │ KV cells │ ▁▂▂▃▃▄▄▅▅▁▁▂                  in use, and operations on them
 //! │ recorded │ thread │ graph │ thread      level and marks, where they changed
 //! │ experts  │ ▓▒░▓ ▓▒▓▓ ░▒▓▓            of each token (column) in each layer (row)
+//! │ memory   │ ▁▁▂▃▄▄▄▄▄▄▄▄▄▄▄▄          counters and samples, those that were chosen
 //! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
 //! ```
 
 mod around;
 mod backends;
+mod counters;
 mod experts;
 mod highlight;
 mod input;
@@ -55,6 +57,7 @@ pub struct Timeline {
     drag: Option<Drag>,
     ruler_drag: Option<Drag>,
     experts: experts::Lane,
+    counters: counters::Lanes,
     /// Bars of each row, kept for their memory.
     bars: Vec<Vec<Bar>>,
 }
@@ -145,6 +148,7 @@ impl Timeline {
             if rows.iter().any(|row| row.kind == Kind::Experts) {
                 self.experts.prepare(ui, view, cx);
             }
+            self.counters.prepare(ui, view, cx);
             self.bars.resize_with(rows.len(), Vec::new);
             for (row, bars) in rows.iter().zip(&mut self.bars) {
                 if let Kind::Thread(lane) = row.kind {
@@ -201,6 +205,7 @@ impl Timeline {
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
             }
             Kind::Experts => self.experts.at(open, time, (y - row.top) / row.height).map(Hit::Experts),
+            Kind::Counter(series) => counters::point(&self.counters, series, time, all).map(Hit::Counter),
             Kind::Backend(backend) => {
                 let share = (y - row.top) / row.height;
                 backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
@@ -246,13 +251,15 @@ impl Timeline {
                 Kind::Cells => around::paint_cells(&canvas, cx.open),
                 Kind::Levels => levels::paint(&canvas, cx.open),
                 Kind::Experts => self.experts.paint(&canvas),
+                Kind::Counter(series) => self.counters.paint(&canvas, cx.open, series),
                 Kind::Backend(backend) => backends::paint(&canvas, cx.open, backend),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
                         _ => None,
                     });
-                    canvas.thread(cx.open, bars, hovered);
+                    let colors = self.counters.colors(cx.open, lane, bars, cx.colors);
+                    canvas.thread(cx.open, bars, colors.as_deref(), hovered);
                     canvas.damaged(cx.open, lane);
                     outline_selected(&canvas, lane, &marked, cx);
                 }
@@ -294,6 +301,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
             Some(Hit::Bar { bar, .. }) => bar.range,
             Some(Hit::Backend(item)) => item.range(),
+            Some(Hit::Counter(_)) => return,
             Some(Hit::Experts(pick)) => pick.range(),
             Some(Hit::Level(Moment::Range(range))) => range.range,
             Some(Hit::Around(found)) => match found.range() {
@@ -325,7 +333,9 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
                 Some(range) => Command::SelectRange(range),
                 None => Command::ClearSelection,
             }),
-            Some(Hit::Level(Moment::Mark(_))) | None => cx.commands.push(Command::ClearSelection),
+            Some(Hit::Level(Moment::Mark(_)) | Hit::Counter(_)) | None => {
+                cx.commands.push(Command::ClearSelection)
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::{around, backends, experts, levels};
 use crate::state::Open;
 use crate::theme::{
-    BACKEND_HEIGHT, CELLS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT, LEVELS_HEIGHT,
-    SEQUENCE_HEIGHT, TOKENS_HEIGHT,
+    BACKEND_HEIGHT, CELLS_HEIGHT, COUNTER_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT,
+    LEVELS_HEIGHT, SEQUENCE_HEIGHT, TOKENS_HEIGHT,
 };
+use llmtrace_analysis::counters::Series;
 
 /// Bits of a lane's number below that of its process.
 const PROCESS_SHIFT: u32 = 20;
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Cells,
     /// Experts that tokens were sent to.
     Experts,
+    /// A counter, or what was sampled.
+    Counter(Series),
     /// What one backend was given.
     Backend(u32),
     /// One place in the thread pool.
@@ -52,6 +55,7 @@ impl Row {
             Kind::Calls => "calls".into(),
             Kind::Cells => "KV cells".into(),
             Kind::Experts => "experts".into(),
+            Kind::Counter(series) => open.trace.series_name(series).0,
             Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
             Kind::Thread(lane) => {
                 // Which process it is of says nothing where there is but one that computes.
@@ -101,6 +105,9 @@ pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row>
     }
     if experts::any(open) {
         used = add(Kind::Experts, experts_height);
+    }
+    for &series in &open.counters.shown {
+        used = add(Kind::Counter(series), COUNTER_HEIGHT);
     }
     for lane in backends::lanes(open) {
         used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);

@@ -2,7 +2,7 @@
 
 use super::around::{self, Around};
 use super::lanes::token_names;
-use super::{backends, experts, levels};
+use super::{backends, counters, experts, levels};
 use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
@@ -25,6 +25,8 @@ pub(crate) enum Hit {
     Level(levels::Moment),
     /// What a backend was given.
     Backend(backends::Item),
+    /// A graph of a counter.
+    Counter(counters::Point),
     /// Experts of a token in a layer.
     Experts(experts::Pick),
     /// A bar of a thread's lane, and its place in the list of bars.
@@ -40,9 +42,13 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
         Hit::Around(found) => around::found_ui(ui, open, found, time),
         Hit::Level(found) => levels::found_ui(ui, open, found),
         Hit::Backend(item) => backends::found_ui(ui, open, item),
+        Hit::Counter(point) => counters::found_ui(ui, open, point),
         Hit::Experts(pick) => experts::found_ui(ui, pick, Colors::of(ui.visuals())),
-        Hit::Bar { bar, .. } => match &bar.what {
-            What::Span(_, span) => span_ui(ui, open, span),
+        Hit::Bar { lane, bar, .. } => match &bar.what {
+            What::Span(_, span) => {
+                span_ui(ui, open, span);
+                counts_ui(ui, open, *lane, span);
+            }
             What::Folded(_, span) => {
                 ui.strong(format!("{} nodes", text::count(bar.count)));
                 part_ui(ui, bar);
@@ -108,5 +114,22 @@ fn span_ui(ui: &mut Ui, open: &Open, span: &OpSpan) {
     }
     if span.touched_by_loss {
         ui.colored_label(colors.loss, "events were lost near here: times may be wrong");
+    }
+}
+
+/// What was counted for a span.
+pub(crate) fn counts_ui(ui: &mut Ui, open: &Open, lane: u32, span: &OpSpan) {
+    let Some(counts) = open.trace.counts_of_span(lane, span) else { return };
+    for (number, counter) in open.trace.counters().iter().enumerate() {
+        let count = match (counts.count(number), counter.unit.as_str()) {
+            (None, _) => "unknown".to_owned(),
+            (Some(nanos), "ns") => text::nanos(nanos),
+            (Some(count), _) => text::count(count),
+        };
+        let scaled = if counts.scaled >> number & 1 == 1 { " (scaled)" } else { "" };
+        ui.label(format!("{}  {count}{scaled}", counter.name));
+    }
+    if counts.flags & llmtrace_analysis::format::counters::WITH_WAIT_BEFORE != 0 {
+        ui.weak("counted from the barrier before, waiting there included");
     }
 }
