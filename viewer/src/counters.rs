@@ -243,6 +243,8 @@ impl CountersPage {
             let height = if group.len() > 1 { SHARED_HEIGHT } else { PLOT_HEIGHT };
             let unit = unit.to_owned();
             let formatted = unit.clone();
+            // Marks at round numbers of MiB.
+            let scale = if unit.starts_with("bytes") { f64::from(1 << 20) } else { 1.0 };
             let mut plot = Plot::new(("counters", place))
                 .height(height)
                 .allow_zoom(false)
@@ -255,8 +257,8 @@ impl CountersPage {
                 .include_x(range.end as f64 / 1e9)
                 .y_axis_min_width(76.0)
                 .x_axis_formatter(|mark, _| format!("{} s", text::trim(mark.value)))
-                .y_axis_formatter(move |mark, _| value(mark.value, &formatted))
-                .link_cursor(egui::Id::new("counters"), [true, false])
+                .y_axis_formatter(move |mark, _| value(mark.value * scale, &formatted))
+                .link_cursor(egui::Id::unique("counters"), [true, false])
                 .grid_color(cx.colors.line);
             if group.len() > 1 {
                 plot = plot.legend(Legend::default());
@@ -268,7 +270,7 @@ impl CountersPage {
                     for run in drawn.points.split(|(_, value)| value.is_none()) {
                         let points: PlotPoints<'_> = run
                             .iter()
-                            .filter_map(|(time, value)| Some([*time as f64 / 1e9, (*value)?]))
+                            .filter_map(|(time, value)| Some([*time as f64 / 1e9, (*value)? / scale]))
                             .collect();
                         let line = Line::new(name.clone(), points).color(color).width(1.5);
                         plot.line(if group.len() > 1 { line } else { line.fill(0.0) });

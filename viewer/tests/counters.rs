@@ -59,11 +59,11 @@ fn a_span_says_what_was_counted_and_a_graph_its_value() {
     harness.run_steps(12);
     let text = texts(&harness);
     assert!(text.contains("task-clock  "), "{text}");
-    let row = harness.get_by_label("task-clock").rect();
+    let row = harness.get_by_label("page-faults").rect();
     harness.hover_at(row.center());
     harness.run_steps(12);
     let text = texts(&harness);
-    assert!(text.contains("CPUs") || text.contains("unknown"), "{text}");
+    assert!(text.contains("of all threads, in their operators") && text.contains("/s"), "{text}");
 }
 
 #[test]

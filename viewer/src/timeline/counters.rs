@@ -13,10 +13,10 @@ use crate::memo::Memo;
 use crate::panel::Cx;
 use crate::state::Open;
 use crate::theme::Colors;
-use egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, Shape, Stroke, Ui, pos2};
+use egui::{Align2, Color32, FontId, Mesh, Pos2, Shape, Stroke, Ui, pos2};
+use llmtrace_analysis::Nanos;
 use llmtrace_analysis::counters::{Drawn, Series};
 use llmtrace_analysis::fold::{Bar, What};
-use llmtrace_analysis::{Nanos, TimeRange};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -95,7 +95,8 @@ impl Lanes {
             canvas.painter.add(area(&line, rect.bottom(), color.gamma_multiply(0.35)));
             canvas.painter.add(Shape::line(line, Stroke::new(1.2, color)));
         }
-        let mut label = value(top, open.trace.series_name(series).1);
+        let (name, unit) = open.trace.series_name(series);
+        let mut label = format!("{name}: up to {}", value(top, unit));
         if drawn.partial {
             label.push_str(", some unknown");
         }
@@ -162,7 +163,6 @@ fn area(line: &[Pos2], bottom: f32, color: Color32) -> Shape {
 pub(crate) struct Point {
     pub(crate) series: Series,
     pub(crate) value: Option<f64>,
-    pub(crate) range: TimeRange,
 }
 
 /// Says what a graph has at the pointer.
@@ -175,11 +175,7 @@ pub(crate) fn found_ui(ui: &mut Ui, open: &Open, point: &Point) {
     }
 }
 
-/// Where a lane's rectangle has its pointer.
-pub(super) fn point(lanes: &Lanes, series: Series, time: Nanos, _rect: Rect) -> Option<Point> {
-    Some(Point {
-        series,
-        value: lanes.at(series, time)?,
-        range: TimeRange::new(time, time.saturating_add(1)),
-    })
+/// What is under the pointer on a lane.
+pub(super) fn point(lanes: &Lanes, series: Series, time: Nanos) -> Option<Point> {
+    Some(Point { series, value: lanes.at(series, time)? })
 }

@@ -205,7 +205,7 @@ impl Timeline {
                 levels::at(open, time, view.nanos_from_pixels(3.0), share).map(Hit::Level)
             }
             Kind::Experts => self.experts.at(open, time, (y - row.top) / row.height).map(Hit::Experts),
-            Kind::Counter(series) => counters::point(&self.counters, series, time, all).map(Hit::Counter),
+            Kind::Counter(series) => counters::point(&self.counters, series, time).map(Hit::Counter),
             Kind::Backend(backend) => {
                 let share = (y - row.top) / row.height;
                 backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
