@@ -215,7 +215,10 @@ impl Trace {
             }
             let Some(rows) = self.counts_of(block) else { continue };
             for (index, row) in rows.rows().enumerate() {
-                let next = rows.begin.get(index + 1).copied().unwrap_or(block.range.end);
+                // Until the next one begins, or the graph ends.
+                let next = rows.begin.get(index + 1).copied();
+                let ends = self.graph_span(row.graph_span).map(|graph| graph.end.max(row.begin));
+                let next = next.into_iter().chain(ends).min().unwrap_or(row.begin);
                 match row.count(counter) {
                     Some(count) => add(row.begin, next.saturating_sub(row.begin), count as f64),
                     None => partial = true,
