@@ -5,6 +5,7 @@ use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::{NONE, kind};
 use llmtrace_format::counters::{OpCounters, ProcessSamples, SystemSamples};
 use llmtrace_format::inference::{InferenceRow, read_rows};
+use llmtrace_format::machine::{self, MachineRow};
 use llmtrace_format::meta::{Ending, Graph, StrId};
 use llmtrace_format::offload::{self, OffloadRow};
 use llmtrace_format::tables::{
@@ -245,6 +246,7 @@ fn rewrite<W: Write>(
             kind::EXPERTS => cutter.experts(info, &selections)?,
             kind::OP_SPANS => cutter.op_spans(info)?,
             kind::SPLITS | kind::COPIES | kind::SYNCS | kind::SCHEDULER_RUNS => cutter.offload(info)?,
+            kind::THREAD_STATES..=kind::BLOCK_READS => cutter.machine(info)?,
             _ => cutter.inference(info, &kept)?,
         }
     }
@@ -379,6 +381,28 @@ impl<W: Write> Cutter<'_, W> {
         if self.pending > ROWS_PER_BLOCK {
             self.pending = 0;
             self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    fn machine(&mut self, info: &BlockInfo) -> Result<()> {
+        let Some(Ok(rows)) = machine::read_rows(&self.trace.file, info) else { return Ok(()) };
+        let file = &self.trace.file;
+        for mut row in rows {
+            let range = row.range();
+            if !touches(range.begin, range.end, self.range) {
+                continue;
+            }
+            if let MachineRow::State(state) = &mut row {
+                state.other = self.writer.string(file.string(StrId(state.other))).0;
+            }
+            self.writer.push_machine(row);
+            self.report.rows += 1;
+            self.pending += 1;
+            if self.pending > ROWS_PER_BLOCK {
+                self.pending = 0;
+                self.writer.flush()?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use crate::attribution::{CallParts, Parts};
 use crate::ceilings::{self, Roofs};
+use crate::machine::{FaultGroup, HeldUp, fault_groups, held_up, state_totals};
 use crate::profile::Profile;
 use crate::roofline::{Of, Row, rows};
 use crate::stats::{percentile, ratio};
@@ -65,6 +66,8 @@ pub fn findings(trace: &Trace, profile: &Profile, roofs: &Roofs) -> Vec<Finding>
         seen.threads(),
         seen.small_nodes(),
         seen.slow_tokens(),
+        seen.preempted(),
+        seen.faulting(),
         seen.growth(),
         seen.between_calls(),
         seen.building(),
@@ -215,7 +218,7 @@ impl Seen<'_> {
         let ((slow_mean, all_mean), part) =
             grew.max_by(|a, b| (a.0.0 - a.0.1).total_cmp(&(b.0.0 - b.0.1)))?;
         let name = names.get(part).map_or("", |name| name.0);
-        let evidence = vec![
+        let mut evidence = vec![
             format!(
                 "{} of {} tokens; the slowest {:.2} ms, the median {:.2} ms",
                 slow.len(),
@@ -225,9 +228,80 @@ impl Seen<'_> {
             ),
             format!("what grew: {name}, {:.2} ms instead of {:.2} ms", slow_mean / 1e6, all_mean / 1e6),
         ];
+        evidence.extend(self.slow_because(&slow));
         let advice = "look at the slowest in the timeline: other programs, a CPU that slowed down, or I/O";
         let mut found = self.finding("Some tokens are slow".to_owned(), excess, evidence, advice);
         found.place = Some(worst.range);
+        Some(found)
+    }
+
+    /// What held up threads in slow tokens and in the others.
+    fn slow_because(&self, slow: &[&&CallParts]) -> Option<String> {
+        if !self.trace.machine.has_states {
+            return None;
+        }
+        let in_slow = |call: &CallParts| slow.iter().any(|other| other.range == call.range);
+        let mut sums = [HeldUp::default(); 2];
+        for call in &self.calls {
+            let held = held_up(self.trace, call.range);
+            let sum = &mut sums[usize::from(!in_slow(call))];
+            sum.runnable = sum.runnable.saturating_add(held.runnable);
+            sum.faulting = sum.faulting.saturating_add(held.faulting);
+        }
+        let each = |nanos: u64, calls: usize| nanos as f64 / calls.max(1) as f64 / 1e6;
+        let others = self.calls.len().saturating_sub(slow.len());
+        Some(format!(
+            "in them a thread was runnable without a CPU for {:.2} ms and asleep in page faults for {:.2} ms, \
+             in others for {:.2} and {:.2} ms",
+            each(sums[0].runnable, slow.len()),
+            each(sums[0].faulting, slow.len()),
+            each(sums[1].runnable, others),
+            each(sums[1].faulting, others),
+        ))
+    }
+
+    /// Sums over the tokens of what held up a thread, and the token in which that was most.
+    fn held_up(&self, of: fn(&HeldUp) -> u64) -> Option<(u64, TimeRange)> {
+        if !self.trace.machine.has_states {
+            return None;
+        }
+        let held: Vec<(u64, TimeRange)> =
+            self.calls.iter().map(|call| (of(&held_up(self.trace, call.range)), call.range)).collect();
+        let worst = held.iter().max_by_key(|(nanos, _)| *nanos)?;
+        Some((held.iter().fold(0, |sum, (nanos, _)| sum.saturating_add(*nanos)), worst.1))
+    }
+
+    /// Other programs run where threads would.
+    fn preempted(&self) -> Option<Finding> {
+        let (nanos, place) = self.held_up(|held| held.runnable)?;
+        let totals = state_totals(self.trace, None);
+        let by = totals.preempters.iter().take(3).map(|row| {
+            let name = if row.name.is_empty() { "unknown" } else { &row.name };
+            let own = if row.is_target { ", of the program itself" } else { "" };
+            format!("{name}{own}: {} times, {:.1} ms in all", row.count, row.nanos as f64 / 1e6)
+        });
+        let evidence = by.collect();
+        let advice = "pin threads to CPUs of their own, use fewer threads than CPUs, or keep the others away";
+        let title = "Threads could run, but have no CPU".to_owned();
+        let mut found = self.finding(title, nanos, evidence, advice);
+        found.place = Some(place);
+        Some(found)
+    }
+
+    /// Pages of the model are not in memory.
+    fn faulting(&self) -> Option<Finding> {
+        let (nanos, place) = self.held_up(|held| held.faulting)?;
+        let groups = if nanos > 0 { fault_groups(self.trace, None, Some(Phase::Decode)) } else { Vec::new() };
+        let worst = groups.iter().take(3).map(|group| {
+            let FaultGroup { during, tensor, file, totals } = group;
+            let place = if tensor.is_empty() { file } else { tensor };
+            let asleep = totals.wait_nanos as f64 / 1e6;
+            format!("{place} in {during}: {} faults, {asleep:.1} ms asleep", totals.count)
+        });
+        let evidence = worst.collect();
+        let advice = "memory for the whole model; `--mlock` keeps it there, `--no-mmap` reads it before";
+        let mut found = self.finding("Pages are read from a disk".to_owned(), nanos, evidence, advice);
+        found.place = Some(place);
         Some(found)
     }
 

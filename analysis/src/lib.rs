@@ -40,6 +40,7 @@ pub mod fold;
 pub mod inference;
 mod lane;
 mod levels;
+pub mod machine;
 pub mod node;
 pub mod offload;
 pub mod operators;

@@ -5,6 +5,7 @@ use crate::counters::Counts;
 use crate::inference::{Around, Inference};
 use crate::lane::Lane;
 use crate::levels::{LevelRange, level_ranges};
+use crate::machine::Machine;
 use crate::offload::Offload;
 use crate::totals::Node;
 use llmtrace_format::meta::{Graph, Level, Tensor};
@@ -49,6 +50,8 @@ pub struct Trace {
     pub offload: Offload,
     /// What was counted and sampled.
     pub counts: Counts,
+    /// What the kernel did with threads and memory.
+    pub machine: Machine,
     /// Micro-batches as people count them: prefills and decoded tokens.
     pub tokens: Vec<Token>,
     /// What is wrong with the file, found while opening it.
@@ -121,7 +124,9 @@ impl Trace {
         warnings.extend(misplaced.iter().map(unreadable));
         let summary = |id| file.summaries.iter().find(|summary| summary.lane == id);
         let lanes = segments.into_iter().filter(|(_, segments)| !segments.is_empty());
-        let lanes = lanes.map(|(id, segments)| Lane::new(id, segments, summary(id))).collect();
+        let lanes: Vec<Lane> = lanes.map(|(id, segments)| Lane::new(id, segments, summary(id))).collect();
+        let lane_ids: Vec<u32> = lanes.iter().map(|lane| lane.id).collect();
+        let machine = Machine::read(&file, &lane_ids, &mut warnings);
         Ok(Self {
             file,
             decodes,
@@ -134,6 +139,7 @@ impl Trace {
             inference,
             offload,
             counts,
+            machine,
             tokens,
             warnings,
             graph_span_index,

@@ -5,8 +5,9 @@
 //! * *synchronisation*: threads waiting at barriers for the last one;
 //! * *overhead*: between nodes, building graphs, and nodes so short that starting them
 //!   is most of their time;
-//! * *I/O*: first executions that took far longer than the same node later, over weights
-//!   that were not in memory;
+//! * *I/O*: threads asleep in page faults, where their states were recorded; else first
+//!   executions that took far longer than the same node later, over weights that were not
+//!   in memory;
 //! * *memory* and *compute*: nodes whose roof is the one or the other.
 //!
 //! What explains more than the others together by `CLEAR` is the verdict; two that
@@ -14,6 +15,7 @@
 
 use crate::attribution::Parts;
 use crate::ceilings::Roofs;
+use crate::machine::{HeldUp, fault_totals, fault_waits, held_up};
 use crate::profile::{NodeProfile, Profile};
 use crate::roofline::{Group, roof_nanos};
 use crate::stats::ratio;
@@ -113,7 +115,8 @@ pub struct Verdict {
 }
 
 const NO_CEILINGS: &str = "ceilings of the host: `llmtrace calibrate`, then record again";
-const NO_FAULTS: &str = "page faults and disk reads: I/O is inferred from first executions";
+const NO_FAULTS: &str =
+    "states of threads (`record --sched --faults`): I/O is inferred from first executions";
 
 /// The verdict on nodes taken together.
 pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
@@ -199,6 +202,7 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
     *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
     let warm = warmest(profile);
+    let measured = fault_waits(trace);
     let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
     let crowded = cpus > 0 && profile.threads > cpus;
     // Nanoseconds by limit and confidence of the nodes.
@@ -208,7 +212,11 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         group.add(node, roofs);
         let balanced = group.balanced_nanos;
         // While one thread waits for the disk, the others wait for it.
-        let cold = cold_nanos(node, &warm, roofs).min(group.wall_nanos);
+        let cold = match &measured {
+            Some(waits) => waits.get(&(node.phase as u8, node.key.clone())).copied().unwrap_or(0),
+            None => cold_nanos(node, &warm, roofs),
+        };
+        let cold = cold.min(group.wall_nanos);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
         *nanos.entry(Bound::Synchronisation).or_default() -= cold.saturating_sub(balanced) as f64;
         let cold = cold.min(balanced);
@@ -252,7 +260,7 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     if verdict.bound == Bound::Unknown {
         verdict.confidence = Confidence::Low;
     }
-    if verdict.bound == Bound::Io {
+    if verdict.bound == Bound::Io && measured.is_none() {
         verdict.confidence = verdict.confidence.min(Confidence::Medium);
     }
     for (bound, share) in shares.iter().take(4) {
@@ -266,7 +274,24 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         verdict.evidence.push(format!("{} threads on {cpus} CPUs", profile.threads));
     }
     verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
-    verdict.missing.push(NO_FAULTS.to_owned());
+    if measured.is_some() {
+        let mut most = HeldUp::default();
+        for call in &calls {
+            let of_call = held_up(trace, call.range);
+            most.runnable = most.runnable.saturating_add(of_call.runnable);
+            most.faulting = most.faulting.saturating_add(of_call.faulting);
+        }
+        let lost = [(most.runnable, "runnable without a CPU"), (most.faulting, "asleep in page faults")];
+        for (nanos, what) in lost.into_iter().filter(|(nanos, _)| ratio(*nanos, whole) >= 0.005) {
+            verdict.evidence.push(format!("a thread {what} {:.0} %", ratio(nanos, whole) * 100.0));
+        }
+        if trace.machine.has_faults {
+            let faults = fault_totals(trace, None, phase);
+            verdict.evidence.push(format!("{} page faults, {} of them major", faults.count, faults.major));
+        }
+    } else {
+        verdict.missing.push(NO_FAULTS.to_owned());
+    }
     verdict.shares = shares;
     verdict
 }

@@ -3,13 +3,14 @@
 #![expect(unsafe_code, reason = "`Plain` promises that any bytes are a valid value of the generated types")]
 
 use crate::skeleton::types::{
-    bulk_experts, bulk_head, event_backends, event_barrier, event_call_begin, event_call_end,
-    event_copy_begin, event_copy_end, event_copy_ends, event_copy_name, event_counters, event_decode_begin,
-    event_decode_end, event_draft_accepted, event_fused_begin, event_graph_begin, event_graph_end,
-    event_graph_nodes, event_head, event_kv_operation, event_more_counters, event_op_begin, event_process,
-    event_scheduler_begin, event_scheduler_end, event_sequence_run, event_split_begin, event_split_end,
-    event_split_nodes, event_tokens, event_ubatch_begin, event_ubatch_end, event_wait_begin, event_wait_end,
-    shard,
+    bulk_experts, bulk_head, event_backends, event_barrier, event_block_read, event_call_begin,
+    event_call_end, event_copy_begin, event_copy_end, event_copy_ends, event_copy_name, event_counters,
+    event_decode_begin, event_decode_end, event_draft_accepted, event_fault, event_fused_begin,
+    event_graph_begin, event_graph_end, event_graph_nodes, event_head, event_kv_operation,
+    event_more_counters, event_off_cpu, event_on_cpu, event_op_begin, event_process, event_scheduler_begin,
+    event_scheduler_end, event_sequence_run, event_split_begin, event_split_end, event_split_nodes,
+    event_thread_ended, event_thread_name, event_tokens, event_ubatch_begin, event_ubatch_end,
+    event_wait_begin, event_wait_end, event_woken, shard,
 };
 use plain::Plain;
 use std::mem::offset_of;
@@ -108,6 +109,13 @@ events! {
     30 WaitEnd event_wait_end,
     31 Counters event_counters,
     32 MoreCounters event_more_counters,
+    33 OffCpu event_off_cpu,
+    34 OnCpu event_on_cpu,
+    35 Woken event_woken,
+    36 ThreadEnded event_thread_ended,
+    37 ThreadName event_thread_name,
+    38 Fault event_fault,
+    39 BlockRead event_block_read,
 }
 
 // SAFETY: `repr(C)`, integers only, explicit padding.
@@ -149,6 +157,14 @@ pub fn parse_bulk(bytes: &[u8]) -> Option<Bulk> {
             Some(Bulk::Experts(record, values.collect()))
         }
         _ => None,
+    }
+}
+
+impl event_thread_name {
+    /// The name; threads name themselves, so that it may be anything.
+    pub fn text(&self) -> String {
+        let name = self.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).chars().filter(|c| !c.is_control()).collect()
     }
 }
 

@@ -10,6 +10,7 @@ mod summaries;
 use crate::constants::{NONE, kind};
 use crate::counters::{self, CounterSums, OpCounters, ProcessSamples, SystemSamples};
 use crate::inference::{self, InferenceRow};
+use crate::machine::{self, MachineRow};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::offload::{self, OffloadRow};
 use crate::problem::{Problem, ProblemKind};
@@ -283,8 +284,11 @@ impl<'a> Checker<'a> {
         if let Some(rows) = inference::read_rows(self.file, info) {
             return Some(rows.map(|rows| rows.iter().map(InferenceRow::range).collect()));
         }
-        let rows = offload::read_rows(self.file, info)?;
-        Some(rows.map(|rows| rows.iter().map(OffloadRow::range).collect()))
+        if let Some(rows) = offload::read_rows(self.file, info) {
+            return Some(rows.map(|rows| rows.iter().map(OffloadRow::range).collect()));
+        }
+        let rows = machine::read_rows(self.file, info)?;
+        Some(rows.map(|rows| rows.iter().map(MachineRow::range).collect()))
     }
 
     /// Rows of these refer to calls that may be in another file of the recording.
@@ -407,6 +411,7 @@ fn name(kind: u16) -> &'static str {
         _ => inference::table_name(kind)
             .or(offload::table_name(kind))
             .or(counters::table_name(kind))
+            .or(machine::table_name(kind))
             .unwrap_or("unknown"),
     }
 }

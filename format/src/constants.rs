@@ -96,6 +96,14 @@ pub mod kind {
     pub const PROCESS_SAMPLES: u16 = 67;
     /// [`crate::counters::SystemSamples`].
     pub const SYSTEM_SAMPLES: u16 = 68;
+    /// [`crate::machine::ThreadStates`].
+    pub const THREAD_STATES: u16 = 60;
+    /// [`crate::machine::Frequencies`].
+    pub const FREQUENCIES: u16 = 61;
+    /// [`crate::machine::Faults`].
+    pub const FAULTS: u16 = 62;
+    /// [`crate::machine::BlockReads`].
+    pub const BLOCK_READS: u16 = 63;
     /// The footer of a file with so many blocks that its index takes several
     /// columns. A kind of its own, so that readers of before scan.
     pub const LONG_FOOTER: u16 = 0xFFFE;

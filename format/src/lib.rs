@@ -29,6 +29,7 @@ mod error;
 mod footer;
 mod header;
 pub mod inference;
+pub mod machine;
 pub mod meta;
 mod nodes;
 pub mod offload;

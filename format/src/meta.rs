@@ -170,6 +170,31 @@ pub struct Recording {
     pub counters_missing: Vec<Source>,
     /// What was sampled of the whole machine. Empty before version 1.2.
     pub sampled: Vec<Counter>,
+    /// Files in whose mappings pages were missing; rows name them by their place here. Empty
+    /// before version 1.2.
+    pub files: Vec<MappedFile>,
+}
+
+/// A file that the target has mapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedFile {
+    /// Base name.
+    pub name: String,
+    /// Bytes; 0 when unknown.
+    pub bytes: u64,
+    /// Tensors in it, by offset; empty when it is no GGUF file, or could not be read.
+    pub tensors: Vec<FileTensor>,
+}
+
+/// Where a tensor lies in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTensor {
+    /// Name, such as `blk.7.ffn_up.weight`.
+    pub name: String,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes up to the next tensor or the end of the file.
+    pub bytes: u64,
 }
 
 /// Something that is counted.

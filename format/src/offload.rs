@@ -234,14 +234,16 @@ impl Direction {
     }
 }
 
+/// Declares an enum of the rows of several tables, what buffers and writes them, and what
+/// reads them. Each has `begin`, `end` and `touched_by_loss`.
 macro_rules! rows {
-    ($($variant:ident $field:ident: $row:ident of $table:ident, $kind:path;)+) => {
+    ($rows:ident, $tables:ident; $($variant:ident $field:ident: $row:ident of $table:ident, $kind:path;)+) => {
         /// A row of any table of this module.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[expect(missing_docs, reason = "the tables are described")]
-        pub enum OffloadRow { $( $variant($row), )+ }
+        pub enum $rows { $( $variant($row), )+ }
 
-        impl OffloadRow {
+        impl $rows {
             /// When it happened.
             pub fn range(&self) -> TimeRange {
                 match self { $( Self::$variant(row) => TimeRange::new(row.begin, row.end), )+ }
@@ -255,16 +257,16 @@ macro_rules! rows {
 
         /// Rows of all tables of this module that wait to be written.
         #[derive(Debug, Default)]
-        pub(crate) struct OffloadTables { $( $field: ($table, Option<TimeRange>), )+ }
+        pub(crate) struct $tables { $( $field: ($table, Option<TimeRange>), )+ }
 
-        impl OffloadTables {
-            pub(crate) fn push(&mut self, row: OffloadRow) {
+        impl $tables {
+            pub(crate) fn push(&mut self, row: $rows) {
                 let range = row.range();
                 let cover = |all: &mut Option<TimeRange>| {
                     let all = all.get_or_insert(range);
                     *all = TimeRange::new(all.begin.min(range.begin), all.end.max(range.end));
                 };
-                match row { $( OffloadRow::$variant(row) => {
+                match row { $( $rows::$variant(row) => {
                     cover(&mut self.$field.1);
                     self.$field.0.push(row);
                 } )+ }
@@ -292,19 +294,22 @@ macro_rules! rows {
         ///
         /// # Errors
         /// When the block cannot be read.
-        pub fn read_rows(file: &TraceFile, info: &BlockInfo) -> Option<Result<Vec<OffloadRow>>> {
+        pub fn read_rows(file: &TraceFile, info: &BlockInfo) -> Option<Result<Vec<$rows>>> {
             match info.kind {
                 $( $kind => Some(file.read::<$table>(info, ColumnSet::ALL)
-                    .map(|table| table.rows().map(OffloadRow::$variant).collect())), )+
+                    .map(|table| table.rows().map($rows::$variant).collect())), )+
                 _ => None,
             }
         }
     };
 }
 
-type WriteBlock<'a> = dyn FnMut(&BlockHead, &[EncodedColumn]) -> Result<()> + 'a;
+pub(crate) use rows;
+
+pub(crate) type WriteBlock<'a> = dyn FnMut(&BlockHead, &[EncodedColumn]) -> Result<()> + 'a;
 
 rows! {
+    OffloadRow, OffloadTables;
     Split splits: Split of Splits, kind::SPLITS;
     Copy copies: Copy of Copies, kind::COPIES;
     Sync syncs: Sync of Syncs, kind::SYNCS;

@@ -464,6 +464,13 @@ pub const EVENT_KINDS: &[&str] = &[
     "wait end",
     "counters",
     "further counters",
+    "thread off CPU",
+    "thread on CPU",
+    "thread woken",
+    "thread ended",
+    "name of a thread",
+    "page fault",
+    "block read",
 ];
 
 /// What a micro-batch does for its sequences.

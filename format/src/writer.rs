@@ -5,6 +5,7 @@ use crate::constants::{NO_LANE, NONE, TRAILER_LEN, encoding, kind};
 use crate::counters::{CounterTables, OpCounter, ProcessSample, SystemSample};
 use crate::footer::{Footer, trailer_to_bytes};
 use crate::inference::{InferenceRow, InferenceTables};
+use crate::machine::{MachineRow, MachineTables};
 use crate::meta::{Ending, Graph, Recording, StrId};
 use crate::nodes::Joiner;
 use crate::offload::{OffloadRow, OffloadTables};
@@ -74,6 +75,7 @@ pub struct Writer<W: Write> {
     inference: InferenceTables,
     offload: OffloadTables,
     counters: CounterTables,
+    machine: MachineTables,
 }
 
 struct Lane {
@@ -131,6 +133,7 @@ impl<W: Write> Writer<W> {
             inference: InferenceTables::default(),
             offload: OffloadTables::default(),
             counters: CounterTables::default(),
+            machine: MachineTables::default(),
         })
     }
 
@@ -335,6 +338,11 @@ impl<W: Write> Writer<W> {
         self.counters.push_system(row);
     }
 
+    /// Adds a row of what the kernel did with threads and memory.
+    pub fn push_machine(&mut self, row: MachineRow) {
+        self.machine.push(row);
+    }
+
     /// Adds a node execution to a lane. Spans of a lane come in order and do
     /// not overlap; a span that begins too early is moved, so that a lane never
     /// runs backwards.
@@ -392,6 +400,10 @@ impl<W: Write> Writer<W> {
         let mut offload = std::mem::take(&mut self.offload);
         let written = offload.write(&mut |head, columns| self.write(head, columns));
         self.offload = offload;
+        written?;
+        let mut machine = std::mem::take(&mut self.machine);
+        let written = machine.write(&mut |head, columns| self.write(head, columns));
+        self.machine = machine;
         written?;
         self.write_lanes()?;
         let mut counters = std::mem::take(&mut self.counters);

@@ -9,9 +9,14 @@ use llmtrace_format::inference::{
     ALL_SEQUENCES, Call, CallKind, Calls, InferenceRow, KvOperation, KvOperationRow, KvOperations,
     SequenceRun, SequenceRuns, Speculation, Speculations, TokenRow, Tokens, UNKNOWN_RESULT,
 };
+use llmtrace_format::machine::{
+    BlockRead, BlockReads, Fault, Faults, Frequencies, Frequency, MachineRow, State, ThreadState,
+    ThreadStates,
+};
 use llmtrace_format::meta::{
-    Backend, CeilingRate, Ceilings, Counter, Ending, Graph, Host, Level, NameSource, Object, Probe,
-    ProbeCost, ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target, Tensor, TensorType,
+    Backend, CeilingRate, Ceilings, Counter, Ending, FileTensor, Graph, Host, Level, MappedFile, NameSource,
+    Object, Probe, ProbeCost, ProbeHits, Process, Quantity, Recording, Source as RecordedSource, Target,
+    Tensor, TensorType,
 };
 use llmtrace_format::offload::{
     Copies, Copy, CopyCall, Direction, OffloadRow, SchedulerRun, SchedulerRuns, Split, Splits, Sync, Syncs,
@@ -57,6 +62,10 @@ fn constants_keep_their_values() {
         (kind::COPIES, 46),
         (kind::SYNCS, 47),
         (kind::SCHEDULER_RUNS, 48),
+        (kind::THREAD_STATES, 60),
+        (kind::FREQUENCIES, 61),
+        (kind::FAULTS, 62),
+        (kind::BLOCK_READS, 63),
         (kind::SELECTIONS, 40),
         (kind::EXPERTS, 41),
         (kind::OP_COUNTERS, 65),
@@ -137,6 +146,11 @@ fn every_table() -> Vec<u8> {
             reason: "no PMU".into(),
         }],
         sampled: vec![counter("package-0", "µJ", "powercap", "")],
+        files: vec![MappedFile {
+            name: "gemma.gguf".into(),
+            bytes: 1 << 20,
+            tensors: vec![FileTensor { name: "blk.0.w".into(), offset: 0x4000, bytes: 0x8000 }],
+        }],
     };
     writer.write_recording(&recording).unwrap();
     let weight = Tensor { name: writer.string("blk.0.w"), op: writer.string("NONE"), ..Tensor::default() };
@@ -205,6 +219,7 @@ fn every_table() -> Vec<u8> {
     inference_rows().into_iter().for_each(|row| writer.push_inference(row));
     push_offload(&mut writer);
     push_counters(&mut writer);
+    push_machine(&mut writer);
     for (id, status) in [(0, SelectionStatus::Whole), (1, SelectionStatus::Partial)] {
         let recorded = 2 - id;
         writer.push_selection(Selection {
@@ -301,6 +316,45 @@ fn push_counters(writer: &mut Writer<Vec<u8>>) {
         model_share: 0,
     });
     writer.push_system_sample(SystemSample { time: 500, source: 0, value: 123_456_789 });
+}
+
+fn push_machine(writer: &mut Writer<Vec<u8>>) {
+    let other = writer.string("stress").0;
+    let state = |begin, end, state: State| ThreadState {
+        begin,
+        end,
+        tid: 42,
+        state: state as u8,
+        cpu: 1,
+        other_tid: NONE,
+        other_pid: NONE,
+        ..ThreadState::default()
+    };
+    let preempted = ThreadState { other_tid: 78, other_pid: 77, other, ..state(200, 260, State::Preempted) };
+    for row in [state(100, 200, State::Running), preempted, state(260, 270, State::Faulting)] {
+        writer.push_machine(MachineRow::State(row));
+    }
+    let sample = Frequency { begin: 0, end: 500, cpu: 1, khz: 3_400_000, touched_by_loss: 0 };
+    writer.push_machine(MachineRow::Frequency(sample));
+    writer.push_machine(MachineRow::Fault(Fault {
+        begin: 255,
+        end: 270,
+        tid: 42,
+        process: 0,
+        count: 3,
+        major: 1,
+        unaddressed: 1,
+        wait: 10,
+        address: 0x7f00_0000_1000,
+        bytes: 0x11000,
+        file: 0,
+        offset: 0x4000,
+        known: 1,
+        touched_by_loss: 0,
+    }));
+    let (bytes, device) = (131_072, 254 << 20);
+    let read = BlockRead { begin: 258, end: 268, tid: 42, process: 0, bytes, device, touched_by_loss: 0 };
+    writer.push_machine(MachineRow::Read(read));
 }
 
 fn push_offload(writer: &mut Writer<Vec<u8>>) {
@@ -417,6 +471,7 @@ fn describe(trace: &TraceFile) -> String {
     rows!(SequenceRuns KvOperations Calls Speculations Tokens);
     rows!(SchedulerRuns Splits Copies Syncs Selections Experts);
     rows!(OpCounters CounterSums ProcessSamples SystemSamples);
+    rows!(ThreadStates Frequencies Faults BlockReads);
     writeln!(text, "{}\n{:?}", rest.join("\n"), trace.summaries).unwrap();
     text
 }

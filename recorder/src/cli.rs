@@ -51,7 +51,7 @@ impl Cli {
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::record::{
-        Long, Moe, Options, Question, Room, Sources, counters_help, doctor, launch, run, seconds,
+        Long, Machine, Moe, Options, Question, Room, Sources, counters_help, doctor, launch, run, seconds,
     };
     use clap::{Args, ValueEnum};
     use llmtrace_format::meta;
@@ -107,6 +107,15 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
         /// what is copied for it, and how long the program waits for it.
         #[arg(long)]
         no_offload: bool,
+        /// Record what each thread does: on a CPU, runnable, asleep; who preempted it
+        ///
+        /// From the kernel's scheduler, which then asks for each switch on the host whether it
+        /// is the process's. And the CPUs' frequencies, where the kernel reports them.
+        #[arg(long)]
+        sched: bool,
+        /// Record page faults, with file and tensor, and reads from disks
+        #[arg(long)]
+        faults: bool,
         /// Percent of the target's time that probes may take
         ///
         /// Above it, operators are recorded for fewer tokens, or not at all; each
@@ -226,6 +235,7 @@ Exit code: that of COMMAND, else 0; 2 when recording fails.")]
                     tokens: self.tokens,
                 },
                 offload: !self.no_offload,
+                machine: Machine { sched: self.sched, faults: self.faults },
                 max_overhead: (self.max_overhead < 100.0).then_some(self.max_overhead),
                 window: self.window,
                 moe: match self.moe {

@@ -20,6 +20,8 @@ mod errors;
 mod experts;
 #[path = "record/invariants.rs"]
 mod invariants;
+#[path = "record/machine.rs"]
+mod machine;
 #[path = "record/outputs.rs"]
 mod outputs;
 #[path = "record/privileges.rs"]

@@ -9,7 +9,9 @@ llama.cpp's server runs inside this process; it listens on the loopback interfac
 """
 
 import argparse
+import ctypes
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +32,7 @@ pointed at the sea, which had worn away the old pier stone by stone.
 TOKENS_PER_WORD = 1.17
 GO_TIMEOUT_SECS = 120
 CONTEXT_TOKENS = 1024
+MADV_PAGEOUT = 21  # of Linux 5.4; not in Python's mmap module
 
 
 def prompt_of(tokens):
@@ -88,6 +91,19 @@ def time_tokens(server, prompt, tokens):
     return {"token_millis": [round((b - a) / 1e6, 4) for a, b in zip(times, times[1:])]}
 
 
+def evict(model):
+    """Gives the pages of the mapped model back to the disk, as a kernel short of memory does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) < 6 or Path(fields[5]) != model.resolve():
+            continue
+        begin, end = (int(address, 16) for address in fields[0].split("-"))
+        pages = ctypes.c_void_p(begin), ctypes.c_size_t(end - begin)
+        if libc.madvise(*pages, MADV_PAGEOUT) != 0:
+            raise SystemExit(f"generate: cannot page out the model: {os.strerror(ctypes.get_errno())}")
+
+
 def generate(server, prompt, tokens):
     """Runs one generation; the row that describes it."""
     start = time.monotonic()
@@ -133,6 +149,9 @@ def parse_args():
         "--repeat", type=int, default=1, metavar="N", help="generations; 0 goes on until killed"
     )
     parser.add_argument(
+        "--evict", action="store_true", help="before generating, page the mapped model out to the disk"
+    )
+    parser.add_argument(
         "--token-times", action="store_true", help="say how long each token took, and nothing else"
     )
     parser.add_argument(
@@ -163,6 +182,8 @@ def main():
         publish(args.wait_file, "ready\n")
     if args.go_file:
         wait_for(args.go_file)
+    if args.evict:
+        evict(args.model)
     prompt = prompt_of(args.prompt_tokens)
     done = 0
     while args.repeat == 0 or done < args.repeat:

@@ -3,6 +3,7 @@
 
 mod around;
 mod insight;
+mod machine;
 mod node;
 mod range;
 

@@ -5,6 +5,7 @@
 //! and lightness differs as well.
 
 use egui::{Color32, CornerRadius, FontFamily, FontId, Stroke, TextStyle, Theme, Visuals};
+use llmtrace_analysis::format::machine::State;
 use serde::{Deserialize, Serialize};
 
 /// Height of the minimap.
@@ -23,6 +24,10 @@ pub const SEQUENCE_HEIGHT: f32 = 20.0;
 pub const CELLS_HEIGHT: f32 = 26.0;
 /// Height of the lane of what was recorded.
 pub const LEVELS_HEIGHT: f32 = 14.0;
+/// Height of the strip of states under a thread's lane.
+pub const STATES_HEIGHT: f32 = 9.0;
+/// Height of the lane of page faults and reads.
+pub const FAULTS_HEIGHT: f32 = 22.0;
 /// Height of the lane of a backend.
 pub const BACKEND_HEIGHT: f32 = 34.0;
 /// Height of a lane of a counter.
@@ -133,6 +138,48 @@ impl OpClass {
     }
 }
 
+/// What a thread does, as far as colours tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateClass {
+    /// Runs.
+    Running,
+    /// Could run, but does not.
+    Runnable,
+    /// Sleeps in a page fault.
+    Fault,
+    /// Sleeps and cannot be interrupted.
+    Disk,
+    /// Sleeps.
+    Asleep,
+}
+
+impl StateClass {
+    /// All classes, in the order of the legend and from the bottom of a strip.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Runnable, Self::Fault, Self::Disk, Self::Asleep];
+
+    /// The class of a state.
+    pub fn of(state: State) -> Self {
+        match state {
+            State::Running => Self::Running,
+            State::Preempted | State::Woken => Self::Runnable,
+            State::Faulting => Self::Fault,
+            State::Uninterruptible => Self::Disk,
+            State::Sleeping | State::Unknown => Self::Asleep,
+        }
+    }
+
+    /// Name for the legend.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "on a CPU",
+            Self::Runnable => "runnable, but not on a CPU",
+            Self::Fault => "asleep in a page fault",
+            Self::Disk => "asleep, uninterruptible",
+            Self::Asleep => "asleep",
+        }
+    }
+}
+
 /// The colours of one theme.
 #[derive(Clone, Debug)]
 pub struct Colors {
@@ -163,6 +210,7 @@ pub struct Colors {
     /// Warnings.
     pub warning: Color32,
     ops: [Color32; OpClass::ALL.len()],
+    states: [Color32; StateClass::ALL.len()],
 }
 
 const fn rgb(hex: u32) -> Color32 {
@@ -195,6 +243,7 @@ pub static DARK: Colors = Colors {
         rgb(0xd6c84a),
         rgb(0x7d8590),
     ],
+    states: [rgb(0x2f6f5b), rgb(0xf0b429), rgb(0xe0559a), rgb(0x8f7fe0), rgb(0x39404a)],
 };
 
 /// The light theme.
@@ -223,6 +272,7 @@ pub static LIGHT: Colors = Colors {
         rgb(0xb3a324),
         rgb(0x8b949e),
     ],
+    states: [rgb(0x8fcdb6), rgb(0xd97706), rgb(0xbe2f7a), rgb(0x6a5acd), rgb(0xcfd6de)],
 };
 
 impl Colors {
@@ -244,6 +294,12 @@ impl Colors {
         let step = f32::from(expert % 3) * 0.12;
         let (saturation, value) = if self.dark { (0.74, 0.42 + step) } else { (0.72, 0.46 + step) };
         egui::epaint::Hsva::new(hue, saturation, value, 1.0).into()
+    }
+
+    /// The colour of what a thread does.
+    pub fn state(&self, class: StateClass) -> Color32 {
+        let index = StateClass::ALL.iter().position(|&known| known == class).unwrap_or(0);
+        self.states[index]
     }
 
     /// The colour of a class of operators, for time spent waiting.

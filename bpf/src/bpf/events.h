@@ -40,7 +40,14 @@ enum event_kind {
 	EVENT_WAIT_END = 30,
 	EVENT_COUNTERS = 31,
 	EVENT_MORE_COUNTERS = 32,
-	EVENT_KINDS = 33,
+	EVENT_OFF_CPU = 33,
+	EVENT_ON_CPU = 34,
+	EVENT_WOKEN = 35,
+	EVENT_THREAD_ENDED = 36,
+	EVENT_THREAD_NAME = 37,
+	EVENT_FAULT = 38,
+	EVENT_BLOCK_READ = 39,
+	EVENT_KINDS = 40,
 };
 
 /*
@@ -370,6 +377,59 @@ struct event_counters {
 struct event_more_counters {
 	struct event_head head;
 	__u32 counts[4];
+};
+
+/* Records of machine.bpf.h. `tid` is the target's thread that they tell of, whoever runs. */
+enum off_cpu {
+	OFF_CPU_RUNNABLE = 1,	/* it was preempted, and could go on */
+	OFF_CPU_UNINTERRUPTIBLE = 2,
+	OFF_CPU_EXCEPTION = 4,	/* in an exception of the program, such as a page fault, not a system call */
+	OFF_CPU_ENDED = 8,
+};
+
+struct event_off_cpu {
+	struct event_head head;
+	__u32 flags;		/* enum off_cpu */
+	__u32 next_tid;		/* who runs in its place; 0 for nobody */
+	__u32 next_pid;
+	__u32 pad;
+};
+
+struct event_on_cpu {
+	struct event_head head;
+	__u64 pad[2];
+};
+
+struct event_woken {
+	struct event_head head;
+	__u64 pad[2];
+};
+
+struct event_thread_ended {
+	struct event_head head;
+	__u64 minor;		/* faults in its life */
+	__u64 major;
+};
+
+/* Comes behind an off_cpu: the name of who runs in its place. */
+struct event_thread_name {
+	struct event_head head;
+	__u8 name[16];
+};
+
+struct event_fault {
+	struct event_head head;
+	__u64 address;		/* rounded down to a page */
+	__u32 minor;		/* faults of the thread before, without this one, lower 32 bits */
+	__u32 major;
+};
+
+struct event_block_read {
+	struct event_head head;	/* when it was done; the thread that asked */
+	__u32 micros;		/* since it was asked for */
+	__u32 bytes;
+	__u32 device;		/* dev_t of the kernel */
+	__u32 pad;
 };
 
 /* The ring of one CPU: what the kernel side writes, then what it only reads. */

@@ -214,4 +214,5 @@ struct event_types {
 
 #include "experts.bpf.h"
 #include "inference.bpf.h"
+#include "machine.bpf.h"
 #include "offload.bpf.h"

@@ -12,6 +12,7 @@ use llmtrace_analysis::{Phase, Trace};
 /// A slowdown may cost this many times what empty programs in the same places would.
 const FLOOR_GOAL: f64 = 1.3;
 const TOKEN_GOAL_PERCENT: f64 = 0.2;
+const MACHINE_GOAL_PERCENT: f64 = 1.0;
 /// What is not probed by default once the order of nodes is known.
 const BEGINS: &[&str] = &["op begin", "fused op begin"];
 /// Entry and return of a decode call and of its micro-batch.
@@ -188,6 +189,26 @@ pub(crate) fn measure_counters(options: &Options) -> Result<Vec<Row>> {
         row("three counters of the kernel, and samples,", 3.0, &task),
         row("three events of perf, and samples,", 5.0, &perf),
     ])
+}
+
+/// What `--sched --faults` cost beside level `thread`.
+pub(crate) fn measure_machine(options: &Options) -> Result<Vec<Row>> {
+    let target = Target::gemma(options.threads)?;
+    let (mut with, mut without) = (Ours::default(), Ours::default());
+    for round in 0..options.pairs {
+        with.add(&target, round, &["--sched", "--faults"])?;
+        without.add(&target, round, &[])?;
+    }
+    let more: Vec<f64> = with
+        .slowdowns
+        .wall
+        .iter()
+        .zip(&without.slowdowns.wall)
+        .map(|(with, without)| with - without)
+        .collect();
+    let figure = "decode slowdown, `--sched --faults` over level `thread`";
+    let row = Row::at_most(figure, MACHINE_GOAL_PERCENT, median(&more), 2, "%");
+    Ok(vec![row.remark(format!("with: {}; without: {}", with.remark(), without.remark()))])
 }
 
 /// At level `token`. Half as many pairs again, since the figure is smaller than the noise.

@@ -43,6 +43,8 @@ enum Figure {
     Moe,
     /// What counters of operators add, three of the kernel's and three events of perf
     Counters,
+    /// Slowdown of decoding by states of threads and page faults
+    Machine,
     /// Slowdown of decoding at level `token`
     Token,
     /// Slowdown of decoding against bpftrace and BCC
@@ -64,6 +66,7 @@ impl Figure {
             Self::Alone => sources::measure_alone(options),
             Self::Moe => sources::measure_moe(options),
             Self::Counters => decode::measure_counters(options),
+            Self::Machine => decode::measure_machine(options),
             Self::Token => decode::measure_token(options),
             Self::Peers => peers::measure(options),
             Self::Soak => soak::measure(options.soak),

@@ -14,7 +14,7 @@ use llmtrace_format::tables::{
     Decodes, EVENT_KINDS, Experts, GraphSpans, LevelChanges, Losses, Marks, OpSpans, Selections, Table as _,
     Threads, Ubatches,
 };
-use llmtrace_format::{inference, offload};
+use llmtrace_format::{inference, machine, offload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -43,6 +43,9 @@ struct Info<'a> {
     target: Option<&'a Target>,
     processes: &'a [Process],
     contexts: usize,
+    /// What the kernel did with threads and memory, in lines.
+    #[serde(skip)]
+    machine: Vec<(&'static str, String)>,
     /// How experts were recorded, or why not.
     experts: Option<&'a str>,
     max_overhead_percent: Option<f64>,
@@ -149,6 +152,7 @@ impl<'a> Info<'a> {
             counters: recording.map_or(&[], |recording| &recording.counters),
             counters_missing: recording.map_or(&[], |recording| &recording.counters_missing),
             sampled: recording.map_or(&[], |recording| &recording.sampled),
+            machine: super::machine::info(trace),
             experts: recording.map(|r| r.experts.as_str()).filter(|how| !how.is_empty()),
             max_overhead_percent: recording
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
@@ -412,7 +416,7 @@ impl<'a> Info<'a> {
             count(lost),
             count(ending.orphans)
         );
-        vec![
+        let mut pairs = vec![
             (
                 "recorder",
                 self.recorder_version.map_or_else(String::new, |v| format!("llmtrace {}", clean(v))),
@@ -438,7 +442,10 @@ impl<'a> Info<'a> {
                     count(self.blocks as u64)
                 ),
             ),
-        ]
+        ];
+        let at = pairs.iter().position(|(name, _)| *name == "threads").unwrap_or(pairs.len());
+        pairs.splice(at..at, self.machine.iter().cloned());
+        pairs
     }
 }
 
@@ -553,6 +560,7 @@ fn table_name(number: u16) -> String {
         unknown => match inference::table_name(unknown)
             .or(offload::table_name(unknown))
             .or(counters::table_name(unknown))
+            .or(machine::table_name(unknown))
         {
             Some(name) => name,
             None => return format!("unknown ({unknown})"),

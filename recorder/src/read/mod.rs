@@ -18,6 +18,7 @@ mod explain;
 mod export;
 mod import;
 mod info;
+mod machine;
 mod stats;
 mod summary;
 mod text;

@@ -1,6 +1,7 @@
 //! `llmtrace stats`: where the time went.
 
 use super::backends::{self, Rows};
+use super::machine;
 use super::text::{Columns, clean, count, duration, known, percent, plural};
 use super::{Input, open, print_json, warn_of_new};
 use anyhow::Result;
@@ -32,16 +33,26 @@ pub(crate) struct Args {
 enum What {
     Executions(By),
     Offload(Rows),
+    Machine(machine::Rows),
 }
 
 const OFFLOAD: [(&str, Rows); 2] = [("backend", Rows::Backends), ("copy", Rows::Copies)];
 
+const MACHINE: [(&str, machine::Rows); 2] =
+    [("state", machine::Rows::States), ("fault", machine::Rows::Faults)];
+
 fn by_parser() -> impl TypedValueParser<Value = What> {
     let names = By::ALL.map(By::name).into_iter().chain(OFFLOAD.map(|(name, _)| name));
+    let names = names.chain(MACHINE.map(|(name, _)| name));
     PossibleValuesParser::new(names).map(|name| {
         let offload = OFFLOAD.into_iter().find(|(known, _)| *known == name);
         let by = By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op);
-        offload.map_or(What::Executions(by), |(_, rows)| What::Offload(rows))
+        let machine = MACHINE.into_iter().find(|(known, _)| *known == name);
+        match (offload, machine) {
+            (Some((_, rows)), _) => What::Offload(rows),
+            (_, Some((_, rows))) => What::Machine(rows),
+            _ => What::Executions(by),
+        }
     })
 }
 
@@ -59,6 +70,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
             warn_of_new(&trace, &args.input.file);
             let found = offload::totals(&trace, None, args.phase);
             return backends::print(&found, rows, args.input.json, out);
+        }
+        What::Machine(rows) => {
+            warn_of_new(&trace, &args.input.file);
+            return machine::print(&trace, rows, args.phase, args.limit, args.input.json, out);
         }
     };
     let query = Query { by, range: None, phase: args.phase };

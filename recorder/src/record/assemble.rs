@@ -157,11 +157,16 @@ impl Assembler {
         self.only_closing_barriers = true;
     }
 
+    /// Counts an event.
+    pub(super) fn count(&mut self, kind: u8) {
+        self.counts.events += 1;
+        self.hits.count(kind);
+    }
+
     /// Takes one event. Events of a thread come in order.
     pub(super) fn handle(&mut self, event: &Event, describe: &mut dyn DescribeGraph) {
-        self.counts.events += 1;
         let head = event.head();
-        self.hits.count(head.kind);
+        self.count(head.kind);
         let (time, tid) = (head.time.saturating_sub(self.start), head.tid);
         while self.doubts.front().is_some_and(|doubt| doubt.after < time) {
             self.forget();
@@ -225,9 +230,8 @@ impl Assembler {
 
     /// Takes a record of the bulk channel, after all events of before.
     pub(super) fn handle_bulk(&mut self, record: &Bulk) {
-        self.counts.events += 1;
         let head = record.head();
-        self.hits.count(head.kind);
+        self.count(head.kind);
         let time = head.time.saturating_sub(self.start);
         match record {
             Bulk::Experts(record, values) => self.experts.piece(time, record, values),

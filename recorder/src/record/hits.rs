@@ -20,6 +20,7 @@ pub(super) struct Hits {
     by_place: Vec<[u64; KINDS]>,
 }
 
+// More kinds than arrays have defaults for.
 impl Default for Hits {
     fn default() -> Self {
         Self { all: [0; KINDS], by_place: Vec::new() }

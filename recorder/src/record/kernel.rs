@@ -4,6 +4,7 @@ use super::attach::{self, Way};
 use super::bulk::{BulkRing, ring_bytes as bulk_bytes};
 use super::counters::Counters;
 use super::host;
+use super::machine::Machine;
 use super::plan::{Point, Program};
 use super::rings::{Rings, slots_shift};
 use anyhow::{Context as _, Result};
@@ -26,6 +27,10 @@ pub(super) struct Kernel {
     following: Vec<Link>,
     /// Tells the counts of threads apart that share a CPU.
     switching: Option<Link>,
+    /// Programs of the kernel's tracepoints, which see all processes.
+    machine: Vec<Link>,
+    machine_given: Machine,
+    machine_refusal: String,
     skel: LlmtraceSkel<'static>,
     way: Way,
     cpus: usize,
@@ -68,13 +73,37 @@ impl Kernel {
         let cpus = num_possible_cpus().context("cannot count CPUs")?;
         let shift = slots_shift(cpus, room.rings);
         let bulk = bulk_bytes(room.bulk);
-        let wanted = Wanted { sequences, ..wanted };
-        let sizes = Sizes { cpus, shift, bulk, wanted, counters };
-        let (way, skel) = attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)?;
-        let (links, leaving, following) = (Vec::new(), Vec::new(), Vec::new());
-        let counts = counters.len() > 0;
-        let mut kernel =
-            Self { links, leaving, following, skel, way, cpus, shift, sequences, counts, switching: None };
+        let load = |machine: Machine| {
+            let wanted = Wanted { sequences, machine, ..wanted };
+            let sizes = Sizes { cpus, shift, bulk, wanted, counters };
+            attach::load(|way| skeleton(&sizes, way), |skel| &skel.progs.nothing)
+        };
+        let (mut machine_given, mut machine_refusal) = (wanted.machine, String::new());
+        let (way, skel) = match load(machine_given) {
+            Err(error) if wanted.machine.any() => {
+                // A kernel without these tracepoints records the rest.
+                machine_given = Machine::default();
+                let loaded = load(machine_given)?;
+                machine_refusal = format!("the kernel refuses the programs: {error:#}");
+                loaded
+            }
+            loaded => loaded?,
+        };
+        let mut kernel = Self {
+            links: Vec::new(),
+            leaving: Vec::new(),
+            following: Vec::new(),
+            machine: Vec::new(),
+            machine_given,
+            machine_refusal,
+            skel,
+            way,
+            cpus,
+            shift,
+            sequences,
+            counts: counters.len() > 0,
+            switching: None,
+        };
         kernel.count_events(counters)?;
         Ok(kernel)
     }
@@ -104,6 +133,66 @@ impl Kernel {
         if let Some(bss) = self.skel.maps.bss_data.as_mut() {
             bss.counting = (counting && self.counts).into();
         }
+    }
+
+    /// Attaches the programs that see what the kernel does with threads and memory; nothing is
+    /// recorded yet. What cannot be had is left out, and said.
+    pub(super) fn attach_machine(&mut self) {
+        if !self.machine_given.any() {
+            return;
+        }
+        if !host::initial_pids() {
+            self.machine_given = Machine::default();
+            "processes have other numbers in the kernel than in this container"
+                .clone_into(&mut self.machine_refusal);
+            return;
+        }
+        let Machine { sched, faults } = self.machine_given;
+        let programs = &mut self.skel.progs;
+        let wanted = [
+            (sched, &mut programs.machine_switch),
+            (sched, &mut programs.machine_waking),
+            (true, &mut programs.machine_exit),
+            (faults, &mut programs.machine_fault_user),
+            (faults, &mut programs.machine_fault_kernel),
+            (faults, &mut programs.machine_read_asked),
+            (faults, &mut programs.machine_read_done),
+            (faults, &mut programs.machine_request_done),
+        ];
+        for (wanted, program) in wanted {
+            if !wanted {
+                continue;
+            }
+            match program.attach() {
+                Ok(link) => self.machine.push(link),
+                Err(error) => {
+                    self.machine.clear();
+                    self.machine_given = Machine::default();
+                    self.machine_refusal = format!("the kernel refuses the programs: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What of it is recorded, and why the rest is not.
+    pub(super) fn machine(&self) -> (Machine, &str) {
+        (self.machine_given, &self.machine_refusal)
+    }
+
+    /// Records what the kernel does with a process.
+    pub(super) fn watch(&self, to: Attachment) {
+        if self.machine_given.any() {
+            let (key, value) = (to.pid.to_ne_bytes(), u32::from(to.index).to_ne_bytes());
+            if let Err(error) = self.skel.maps.watched.update(&key, &value, MapFlags::ANY) {
+                log::warn!("threads and faults of process {} are not recorded: {error}", to.pid);
+            }
+        }
+    }
+
+    /// Forgets a process that ended.
+    pub(super) fn unwatch(&self, pid: u32) {
+        let _ = self.skel.maps.watched.delete(&pid.to_ne_bytes());
     }
 
     /// Whether ubatches tell their sequences.
@@ -197,6 +286,7 @@ impl Kernel {
     /// Removes all probes.
     pub(super) fn detach_all(&mut self) {
         self.following.clear();
+        self.machine.clear();
         self.links.clear();
         self.wait_for_leaving();
     }
@@ -287,11 +377,13 @@ pub(super) struct Wanted {
     pub(super) sequences: bool,
     /// Experts come with their weights.
     pub(super) expert_weights: bool,
+    /// What the kernel does with threads and memory is told.
+    pub(super) machine: Machine,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { sequences: true, expert_weights: false }
+        Self { sequences: true, expert_weights: false, machine: Machine::default() }
     }
 }
 
@@ -312,6 +404,16 @@ fn skeleton(sizes: &Sizes<'_>, way: Way) -> Result<LlmtraceSkel<'static>> {
         open.progs.experts_gathered.set_autoload(false);
         open.progs.experts_begin.set_autoload(false);
     }
+    let Machine { sched, faults } = wanted.machine;
+    let programs = &mut open.progs;
+    programs.machine_switch.set_autoload(sched);
+    programs.machine_waking.set_autoload(sched);
+    programs.machine_exit.set_autoload(sched || faults);
+    programs.machine_fault_user.set_autoload(faults);
+    programs.machine_fault_kernel.set_autoload(faults);
+    programs.machine_read_asked.set_autoload(faults);
+    programs.machine_read_done.set_autoload(faults);
+    programs.machine_request_done.set_autoload(faults);
     if let Some(rodata) = open.maps.rodata_data.as_mut() {
         rodata.slots_shift = shift;
         rodata.expert_weights = wanted.expert_weights.into();

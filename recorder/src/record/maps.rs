@@ -115,6 +115,27 @@ pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
         .collect())
 }
 
+/// A range of addresses of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Region {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// The file it is of; `None` for memory that is of none.
+    pub(super) mapping: Option<Mapping>,
+}
+
+/// All that a process has mapped, by address.
+pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
+    let maps = fs::read(format!("/proc/{pid}/maps"))?;
+    let region = |line: &[u8]| {
+        let range = line.split(|byte| *byte == b' ').next()?;
+        let (start, end) = std::str::from_utf8(range).ok()?.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        Some(Region { start: address(start)?, end: address(end)?, mapping: parse(line, |_| true) })
+    };
+    Ok(maps.split(is_newline).filter_map(region).collect())
+}
+
 /// Base names of mapped model files.
 pub(super) fn models(pid: u32) -> Vec<String> {
     let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();

@@ -30,6 +30,7 @@ mod host;
 mod inference;
 mod kernel;
 mod lanes;
+mod machine;
 mod maps;
 mod memory;
 mod objects;
@@ -51,6 +52,7 @@ pub(crate) use calibrate::hammer;
 pub(crate) use counters::help as counters_help;
 pub(crate) use doctor::{Question, run as doctor};
 pub(crate) use kernel::Room;
+pub(crate) use machine::Machine;
 pub(crate) use plan::{Moe, Sources};
 pub(crate) use sink::{Long, seconds};
 pub(crate) use target::launch;
@@ -85,6 +87,8 @@ pub(crate) struct Options {
     pub(crate) sources: Sources,
     /// Record splits, copies and waits, too, from level graph on.
     pub(crate) offload: bool,
+    /// What the kernel does with threads and memory.
+    pub(crate) machine: Machine,
     /// Percent of the target's time that probes may take; `None` for any.
     pub(crate) max_overhead: Option<f64>,
     /// Operators of one token in so many.

@@ -533,5 +533,8 @@ mod tests {
             Program::WaitEnd,
         ];
         assert!(later.iter().all(|program| EVENT_KINDS.get(program.event()) == Some(&program.purpose())));
+        let machine = ["thread off CPU", "thread on CPU", "thread woken", "thread ended"];
+        assert_eq!(EVENT_KINDS.get(33..37), Some(&machine[..]));
+        assert_eq!(EVENT_KINDS.get(37..40), Some(&["name of a thread", "page fault", "block read"][..]));
     }
 }

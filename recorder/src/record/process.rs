@@ -8,6 +8,7 @@ use super::budget::{Budget, Setting, Window};
 use super::counters::Watch;
 use super::graphs::{GraphReader, MUL_MAT_ID, RawGraph, RawTensor};
 use super::kernel::{Attachment, Kernel};
+use super::machine::MachineEvents;
 use super::maps::{self, Mapping};
 use super::memory::ProcessMemory;
 use super::objects::{Loaded, Objects};
@@ -17,6 +18,7 @@ use super::rows::{FinishedGraph, Ids};
 use super::sink::Sink;
 use crate::binary::Learned;
 use anyhow::Result;
+use llmtrace_bpf::Event;
 use llmtrace_format::Nanos;
 use llmtrace_format::meta::{Graph, Level, Recording, StrId, Tensor, TensorType};
 use llmtrace_format::offload::{Direction, OffloadRow};
@@ -97,6 +99,7 @@ pub(super) struct Process {
     pub(super) assembler: Assembler,
     /// How well counters were counted.
     pub(super) counted: Watch,
+    pub(super) machine: MachineEvents,
     pub(super) graphs: GraphReader,
     pub(super) level: Level,
     pub(super) level_reason: String,
@@ -148,6 +151,7 @@ impl Process {
             replaced: false,
             assembler: Assembler::new(common.start, to.pid, to.index, common.ids.clone()),
             counted: Watch::default(),
+            machine: MachineEvents::new(common.start, to.pid, to.index),
             graphs: GraphReader::new(ProcessMemory::new(to.pid), common.ids.clone()),
             level: common.level,
             level_reason: String::new(),
@@ -221,6 +225,15 @@ impl Process {
             }
         }
         result.map(|()| changed)
+    }
+
+    /// Takes one event. Events of a thread come in order.
+    pub(super) fn handle(&mut self, event: &Event) {
+        if self.machine.handle(event) {
+            self.assembler.count(event.head().kind);
+        } else {
+            self.assembler.handle(event, &mut self.graphs);
+        }
     }
 
     /// Mapped files that we may not open.

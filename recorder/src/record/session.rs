@@ -7,6 +7,7 @@ use super::counters::Counters;
 use super::family::{Family, Found};
 use super::hits::Hits;
 use super::kernel::{Attachment, Kernel, Wanted};
+use super::machine::{Frequencies, Machine};
 use super::objects::Objects;
 use super::plan::{self, Program};
 use super::process::{Common, NAP, Process, monotonic_nanos};
@@ -19,6 +20,7 @@ use super::target::{Caller, Target, default_output, no_ggml};
 use super::{Options, calibrate, host, privileges};
 use anyhow::{Context as _, Result, anyhow, bail};
 use llmtrace_bpf::{Bulk, Event};
+use llmtrace_format::machine::MachineRow;
 use llmtrace_format::meta::{Ending, Level, Recording};
 use llmtrace_format::tables::{EVENT_KINDS, LevelChange, Loss};
 use llmtrace_format::{Header, TimeRange};
@@ -43,6 +45,8 @@ pub(super) struct Session {
     recording: Recording,
     launched: bool,
     max_overhead: Option<f64>,
+    machine: Machine,
+    frequencies: Frequencies,
     lost: Lost,
     lost_checked: u64,
     flushed: Instant,
@@ -66,7 +70,11 @@ impl Session {
         let launched = targets.iter().any(|target| target.launched);
         // Takes seconds, which are no part of the recording.
         let ceilings = options.ceilings()?;
-        let wanted = Wanted { sequences: options.sources.ubatches(), expert_weights: options.moe_weights };
+        let wanted = Wanted {
+            sequences: options.sources.ubatches(),
+            expert_weights: options.moe_weights,
+            machine: options.machine,
+        };
         let counters = options.counters.as_deref().map(Counters::choose).unwrap_or_default();
         counters.notes.iter().for_each(|note| log::warn!("{note}"));
         let mut kernel = Kernel::load(options.room, wanted, &counters)?;
@@ -107,6 +115,7 @@ impl Session {
         // What calibration lost is not the target's.
         rings.forget_losses();
         bulk.drain(u64::MAX, |_| ());
+        kernel.attach_machine();
         let writer = Sink::begin(outputs, &options.long, Header::new(unix, start)).context(WRITE)?;
         let mut recording = Recording {
             recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,6 +153,8 @@ impl Session {
             recording,
             launched,
             max_overhead: options.max_overhead.map(|percent| percent / 100.0),
+            machine: options.machine,
+            frequencies: Frequencies::of_host(),
             lost: Lost::new(),
             lost_checked: 0,
             flushed: Instant::now(),
@@ -254,6 +265,7 @@ impl Session {
             if !process.gone && !Target::is_alive(process.to.pid) {
                 process.gone = true;
                 self.kernel.unfollow(process.to.pid);
+                self.kernel.unwatch(process.to.pid);
             }
             if process.gone {
                 self.kernel.detach_process(process.to.index);
@@ -276,6 +288,7 @@ impl Session {
             let to = Attachment { pid, index: index as u8, same_ids: host::initial_pids() };
             let exe = Target { pid, launched: false }.exe_name();
             let mut process = Process::new(to, parent, exe, objects, self.budget(), &self.common);
+            self.kernel.watch(to);
             if let Err(error) = process.attach(&mut self.kernel, &self.common) {
                 if first && !process.has_points() {
                     return Err(error);
@@ -284,6 +297,8 @@ impl Session {
                 log::warn!("{error:#}");
             }
             process.points_changed(&mut self.kernel, &mut self.writer, &mut self.recording, &self.common);
+            // Until now, what came in was recorded or not.
+            process.machine.begin(self.common.now(), self.kernel.machine().0);
             self.processes.push(process);
             self.describe()?;
         }
@@ -321,9 +336,28 @@ impl Session {
         let until = self.rings.passed().saturating_sub(self.common.start);
         for process in &mut self.processes {
             process.assembler.experts.settle(until);
+            process.machine.settle(until);
             process.write(&mut self.writer, &self.common).context(WRITE)?;
         }
-        Ok(())
+        self.write_machine()
+    }
+
+    /// Writes what the kernel did with threads and memory.
+    fn write_machine(&mut self) -> Result<()> {
+        let Self { processes, recording, writer, .. } = self;
+        let mut found = false;
+        let mut rows = Vec::new();
+        for process in processes {
+            let string = |text: &str| writer.string(text).0;
+            found |= process.machine.take(recording, string, |row| rows.push(row));
+        }
+        if self.kernel.machine().0.sched {
+            rows.extend(self.frequencies.sample(self.common.now()).into_iter().map(MachineRow::Frequency));
+        }
+        if found {
+            self.describe()?;
+        }
+        rows.into_iter().try_for_each(|row| self.writer.push_machine(row)).context(WRITE)
     }
 
     fn count_losses(&mut self) -> Result<()> {
@@ -357,6 +391,7 @@ impl Session {
             if experts {
                 process.assembler.experts.lost(range);
             }
+            process.machine.lost(range, &kinds);
             process.assembler.lost(range, calls, graphs);
         }
         self.lost = lost;
@@ -388,16 +423,20 @@ impl Session {
         }
         let programs: Vec<Program> = self.processes.iter().flat_map(Process::programs).collect();
         self.recording.sources = self.common.sources.described(&programs, self.kernel.tells_sequences());
+        let (given, refusal) = self.kernel.machine();
+        self.recording.sources.extend(self.machine.described(given, refusal, self.frequencies.any()));
         self.writer.write_recording(&self.recording).context(WRITE)
     }
 
     /// Detaches, takes what is left, and closes the file.
     pub(super) fn finish(&mut self, reason: &str, exit_code: Option<i32>) -> Result<Recorded> {
+        let end = self.common.now();
         self.kernel.set_recording(false);
         self.kernel.detach_all();
         let Self { rings, bulk, processes, family, .. } = self;
         rings.drain_all(|event| take(event, processes, family));
         bulk.drain(u64::MAX, |record| take_bulk(record, processes));
+        self.processes.iter_mut().for_each(|process| process.machine.finish(end));
         self.write()?;
         let mut hits = Hits::default();
         for process in &mut self.processes {
@@ -470,6 +509,13 @@ impl Session {
         for process in self.processes.iter().filter(|_| of_ops) {
             warnings.extend(process.counted.warnings(&names));
         }
+        let (given, refusal) = self.kernel.machine();
+        let Machine { sched, faults } = self.machine;
+        let refused = [(sched && !given.sched, "thread states"), (faults && !given.faults, "page faults")];
+        let refused: Vec<&str> = refused.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+        if !refused.is_empty() {
+            warnings.push(format!("{} were not recorded: {refusal}", refused.join(" and ")));
+        }
         let uncounted = counts.uncounted_graphs;
         if uncounted > 0 {
             warnings.push(format!(
@@ -503,7 +549,7 @@ fn take(event: &Event, processes: &mut [Process], family: &mut Family) {
     } else if let Some(process) = processes.get_mut(usize::from(event.head().process))
         && !process.replaced
     {
-        process.assembler.handle(event, &mut process.graphs);
+        process.handle(event);
     }
 }
 

@@ -6,8 +6,8 @@ use super::range::totals_ui;
 use crate::memo::Jobs;
 use crate::panel::{Cx, swatch_ui};
 use crate::text;
-use crate::theme::OpClass;
-use egui::Ui;
+use crate::theme::{OpClass, StateClass};
+use egui::{Color32, Grid, Ui};
 use llmtrace_analysis::TimeRange;
 use llmtrace_analysis::stats::By;
 use llmtrace_analysis::totals::totals_in_range;
@@ -37,12 +37,18 @@ impl InSight {
         self.rows_ui(ui, cx, now, totals);
         ui.separator();
         ui.strong("Colours");
-        for class in OpClass::ALL {
-            ui.horizontal(|ui| {
-                ui.spacing_mut().item_spacing.x = 6.0;
-                swatch_ui(ui, cx.colors.op(class));
-                ui.label(class.name());
-            });
+        Grid::new("colours").num_columns(2).spacing([24.0, 4.0]).show(ui, |ui| {
+            for pair in OpClass::ALL.chunks(2) {
+                pair.iter().for_each(|class| named_ui(ui, cx.colors.op(*class), class.name()));
+                ui.end_row();
+            }
+        });
+        if !cx.open.trace.machine.threads.is_empty() {
+            ui.add_space(6.0);
+            ui.weak("Under a thread's lane, what the kernel had it do:");
+            for class in StateClass::ALL {
+                named_ui(ui, cx.colors.state(class), class.name());
+            }
         }
         ui.add_space(6.0);
         ui.weak(
@@ -73,4 +79,12 @@ impl InSight {
             });
         }
     }
+}
+
+fn named_ui(ui: &mut Ui, color: Color32, name: &str) {
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        swatch_ui(ui, color);
+        ui.label(name);
+    });
 }

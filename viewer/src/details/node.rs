@@ -32,6 +32,7 @@ pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: Found, memo: &mut Ans
         ui.separator();
     }
     this_time_ui(ui, cx, place, span);
+    super::machine::span_ui(ui, cx, place.lane, span);
     ui.separator();
     threads_ui(ui, cx, span);
     ui.separator();

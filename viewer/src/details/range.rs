@@ -44,6 +44,7 @@ pub(crate) fn range_ui(
         }
     });
     super::around::around_ui(ui, cx, range);
+    super::machine::range_ui(ui, cx, range);
     ui.separator();
     ui.horizontal(|ui| {
         ui.weak("totals by");

@@ -51,6 +51,12 @@ impl Canvas<'_> {
         Rect::from_x_y_ranges(left..=right, self.rect.y_range())
     }
 
+    /// The same without a gap: what follows touches it.
+    pub(crate) fn exact_bar(&self, range: TimeRange) -> Rect {
+        let (left, right) = (self.x(range.begin), self.x(range.end));
+        Rect::from_x_y_ranges(left..=right.max(left + 1.0), self.rect.y_range())
+    }
+
     /// Text in a bar, if there is room for one of `candidates` (the first that
     /// fits is shown).
     pub(crate) fn label(&self, bar: Rect, candidates: &[&str], y: f32, color: Color32) -> bool {

@@ -12,7 +12,9 @@
 //! │ experts  │ ▓▒░▓ ▓▒▓▓ ░▒▓▓            of each token (column) in each layer (row)
 //! │ memory   │ ▁▁▂▃▄▄▄▄▄▄▄▄▄▄▄▄          counters and samples, those that were chosen
 //! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
+//! │ faults   │ ▮▮ ▮▮▮▮  ▮               page faults; below, reads from disks
 //! │ thread 0 │ ▇▇▇▇▇▇░▇▇▇▇▇▇▇▇░░▇▇▇▇▇   compute solid, wait striped
+//! │          │ ─────────┄┄┄┄──────────   on a CPU, runnable, asleep
 //! ```
 
 mod around;
@@ -23,6 +25,7 @@ mod highlight;
 mod input;
 mod lanes;
 mod levels;
+mod machine;
 mod minimap;
 mod paint;
 mod rows;
@@ -35,7 +38,7 @@ use crate::panel::Cx;
 use crate::seek::Seek;
 use crate::state::Open;
 use crate::text;
-use crate::theme::{Colors, GUTTER_WIDTH, MINIMAP_HEIGHT, RULER_HEIGHT};
+use crate::theme::{Colors, GUTTER_WIDTH, MIN_BAR, MINIMAP_HEIGHT, RULER_HEIGHT};
 use egui::accesskit::Role;
 use egui::{
     Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
@@ -45,6 +48,7 @@ use lanes::Canvas;
 use levels::Moment;
 use llmtrace_analysis::fold::{Bar, What};
 use llmtrace_analysis::{Found, Nanos, Place, TimeRange};
+pub(crate) use machine::preempted_by;
 use minimap::Minimap;
 use rows::{Kind, Row};
 use tooltip::Hit;
@@ -210,6 +214,13 @@ impl Timeline {
                 let share = (y - row.top) / row.height;
                 backends::at(open, backend, time, view.nanos_from_pixels(2.0), share).map(Hit::Backend)
             }
+            Kind::Faults => {
+                let share = (y - row.top) / row.height;
+                machine::fault_at(open, time, view.nanos_from_pixels(2.0), share).map(Hit::Machine)
+            }
+            Kind::States(lane) => {
+                machine::state_at(open, lane, time, view.nanos_from_pixels(MIN_BAR)).map(Hit::Machine)
+            }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
                 bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
@@ -253,6 +264,8 @@ impl Timeline {
                 Kind::Experts => self.experts.paint(&canvas),
                 Kind::Counter(series) => self.counters.paint(&canvas, cx.open, series),
                 Kind::Backend(backend) => backends::paint(&canvas, cx.open, backend),
+                Kind::Faults => machine::paint_faults(&canvas, cx.open),
+                Kind::States(lane) => machine::paint_states(&canvas, cx.open, lane),
                 Kind::Thread(lane) => {
                     let hovered = hit.and_then(|hit| match hit {
                         Hit::Bar { lane: over, index, .. } if *over == lane => Some(*index),
@@ -266,7 +279,9 @@ impl Timeline {
             }
             let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
             let canvas = Canvas { painter: &everywhere, ..canvas };
-            canvas.name(cx.open, row, gutter);
+            if !matches!(row.kind, Kind::States(_)) {
+                canvas.name(cx.open, row, gutter);
+            }
             announce_row(ui, row, rect, cx.open);
         }
         let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
@@ -303,6 +318,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             Some(Hit::Backend(item)) => item.range(),
             Some(Hit::Counter(_)) => return,
             Some(Hit::Experts(pick)) => pick.range(),
+            Some(Hit::Machine(item)) => item.range(),
             Some(Hit::Level(Moment::Range(range))) => range.range,
             Some(Hit::Around(found)) => match found.range() {
                 Some(range) => range,
@@ -328,6 +344,7 @@ fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
             }
             Some(Hit::Backend(item)) => cx.commands.push(Command::SelectRange(item.range())),
             Some(Hit::Experts(pick)) => cx.commands.push(Command::SelectRange(pick.range())),
+            Some(Hit::Machine(item)) => cx.commands.push(Command::SelectRange(item.range())),
             Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
             Some(Hit::Around(found)) => cx.commands.push(match found.range() {
                 Some(range) => Command::SelectRange(range),

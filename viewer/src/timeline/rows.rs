@@ -1,15 +1,18 @@
 //! Which lanes there are, and where.
 
-use super::{around, backends, experts, levels};
+use super::{around, backends, experts, levels, machine};
 use crate::state::Open;
 use crate::theme::{
-    BACKEND_HEIGHT, CELLS_HEIGHT, COUNTER_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT,
-    LEVELS_HEIGHT, SEQUENCE_HEIGHT, TOKENS_HEIGHT,
+    BACKEND_HEIGHT, CELLS_HEIGHT, COUNTER_HEIGHT, FAULTS_HEIGHT, GRAPHS_HEIGHT, LANE_GAP, LANE_MAX_HEIGHT,
+    LANE_MIN_HEIGHT, LEVELS_HEIGHT, SEQUENCE_HEIGHT, STATES_HEIGHT, TOKENS_HEIGHT,
 };
 use llmtrace_analysis::counters::Series;
 
 /// Bits of a lane's number below that of its process.
 const PROCESS_SHIFT: u32 = 20;
+
+/// Space between a thread's lane and the strip that belongs to it.
+const STATES_GAP: f32 = 1.0;
 
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +35,12 @@ pub(crate) enum Kind {
     Counter(Series),
     /// What one backend was given.
     Backend(u32),
+    /// Page faults and reads from disks.
+    Faults,
     /// One place in the thread pool.
     Thread(u32),
+    /// What the threads that had this place did, under its lane.
+    States(u32),
 }
 
 /// A lane's place below the ruler.
@@ -57,6 +64,11 @@ impl Row {
             Kind::Experts => "experts".into(),
             Kind::Counter(series) => open.trace.series_name(series).0,
             Kind::Backend(backend) => llmtrace_analysis::offload::backend_name(&open.trace, backend),
+            Kind::Faults => "faults, reads".into(),
+            // It is small, and belongs to what is above it.
+            Kind::States(lane) => {
+                format!("state of {}", Row { kind: Kind::Thread(lane), ..*self }.name(open))
+            }
             Kind::Thread(lane) => {
                 // Which process it is of says nothing where there is but one that computes.
                 let process = |lane: u32| lane >> PROCESS_SHIFT;
@@ -79,6 +91,10 @@ pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row>
     let mut rows = Vec::with_capacity(threads.len() + 2);
     let mut top = LANE_GAP;
     let mut add = |kind: Kind, height: f32| {
+        // A strip lies close under its lane.
+        if matches!(kind, Kind::States(_)) {
+            top += STATES_GAP - LANE_GAP;
+        }
         rows.push(Row { kind, top, height });
         top += height + LANE_GAP;
         top
@@ -112,10 +128,18 @@ pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row>
     for lane in backends::lanes(open) {
         used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);
     }
+    if machine::any_faults(open) {
+        used = add(Kind::Faults, FAULTS_HEIGHT);
+    }
+    let strips = threads.iter().filter(|lane| open.trace.machine.lane(**lane).is_some()).count();
+    let used = used + strips as f32 * (STATES_HEIGHT + STATES_GAP);
     let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
     let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
     for thread in threads {
         add(Kind::Thread(thread), height);
+        if open.trace.machine.lane(thread).is_some() {
+            add(Kind::States(thread), STATES_HEIGHT);
+        }
     }
     rows
 }

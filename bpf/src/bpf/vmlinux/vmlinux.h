@@ -90,6 +90,7 @@ struct sched_entity {
 };
 
 struct task_struct {
+	unsigned int __state;
 	struct sched_entity se;
 	int pid;
 	int tgid;
@@ -97,6 +98,28 @@ struct task_struct {
 	unsigned long nivcsw;
 	unsigned long min_flt;
 	unsigned long maj_flt;
+	char comm[16];
+};
+
+struct block_device {
+	__u32 bd_dev;
+};
+
+struct bvec_iter {
+	unsigned int bi_size;
+};
+
+struct bio {
+	struct bio *bi_next;
+	struct block_device *bi_bdev;
+	__u32 bi_opf;
+	struct bvec_iter bi_iter;
+};
+
+struct request_queue {};
+
+struct request {
+	struct bio *bio;
 };
 
 #pragma clang attribute pop

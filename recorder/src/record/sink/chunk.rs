@@ -8,6 +8,7 @@ use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
+use llmtrace_format::machine::MachineRow;
 use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{
     Decode, Expert, GraphSpan, LevelChange, Loss, Mark, Selection, Thread, Ubatch,
@@ -36,6 +37,7 @@ pub(super) struct Chunk {
     pub(super) op_counters: Vec<(u32, OpCounter)>,
     pub(super) process_samples: Vec<ProcessSample>,
     pub(super) system_samples: Vec<SystemSample>,
+    pub(super) machine: Vec<MachineRow>,
     threads: Vec<Thread>,
     graphs: BTreeMap<u32, Rc<RawBlock>>,
     blocks: Vec<RawBlock>,
@@ -91,6 +93,7 @@ impl Chunk {
             + size_of_val(&self.op_counters[..])
             + size_of_val(&self.process_samples[..])
             + size_of_val(&self.system_samples[..])
+            + size_of_val(&self.machine[..])
             + size_of_val(&self.threads[..])
     }
 
@@ -116,6 +119,7 @@ impl Chunk {
         self.offload.iter().for_each(|row| writer.push_offload(*row));
         self.process_samples.iter().for_each(|row| writer.push_process_sample(*row));
         self.system_samples.iter().for_each(|row| writer.push_system_sample(*row));
+        self.machine.iter().for_each(|row| writer.push_machine(*row));
         for (&id, graph) in &self.graphs {
             segment.graph(id, graph)?;
         }

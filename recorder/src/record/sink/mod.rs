@@ -32,6 +32,7 @@ use files::Files;
 use live::Live;
 use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
+use llmtrace_format::machine::MachineRow;
 use llmtrace_format::meta::{Ending, Graph, Recording, StrId};
 use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::tables::{Decode, GraphSpan, LevelChange, Loss, Mark, Thread, Ubatch};
@@ -172,6 +173,15 @@ impl Sink {
         match &mut self.out {
             Out::Files(files) => files.put(&self.live, |segment| segment.offload(row, &self.live))?,
             Out::Ring(ring) => ring.open.offload.push(row),
+        }
+        Ok(())
+    }
+
+    /// Takes a row of what the kernel did with threads and memory.
+    pub(super) fn push_machine(&mut self, row: MachineRow) -> Result<()> {
+        match &mut self.out {
+            Out::Files(files) => files.put(&self.live, |segment| segment.machine(row))?,
+            Out::Ring(ring) => ring.open.machine.push(row),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use llmtrace_format::constants::NONE;
 use llmtrace_format::counters::{OpCounter, ProcessSample, SystemSample};
 use llmtrace_format::inference::InferenceRow;
+use llmtrace_format::machine::MachineRow;
 use llmtrace_format::meta::{Ending, Recording};
 use llmtrace_format::offload::OffloadRow;
 use llmtrace_format::summary::MAX_SUMMARY_BYTES;
@@ -23,7 +24,7 @@ const EXPERT_BYTES: u64 = 32;
 /// Most bytes of a block but for its rows: headers, its entry in the index.
 const BLOCK_BYTES: u64 = 512;
 /// Blocks that a flush may write, lanes apart.
-const TABLES: u64 = 21;
+const TABLES: u64 = 25;
 /// Most bytes of a description of the recording, or of its ending.
 const DESCRIPTION_BYTES: u64 = 64 << 10;
 /// With less room than this a limited file is full.
@@ -295,6 +296,13 @@ impl<M: Medium> Segment<M> {
         }
         Ok(self.fits(ROW_BYTES)? && {
             self.writer.push_offload(row);
+            true
+        })
+    }
+
+    pub(super) fn machine(&mut self, row: MachineRow) -> Result<bool> {
+        Ok(self.fits(ROW_BYTES)? && {
+            self.writer.push_machine(row);
             true
         })
     }

@@ -1,0 +1,69 @@
+//! What of calls and nodes threads spent asleep in page faults, or runnable without a CPU.
+
+use crate::{NodeKey, Phase, TimeRange, Trace};
+use llmtrace_format::Nanos;
+use llmtrace_format::machine::State;
+use std::collections::HashMap;
+
+/// Nanoseconds during which a thread that computed a node slept in a page fault, by number of
+/// the phase and node; what several threads slept at once counts once. `None` when states of threads were
+/// not recorded.
+pub(crate) fn fault_waits(trace: &Trace) -> Option<HashMap<(u8, NodeKey), u64>> {
+    if !trace.machine.has_states {
+        return None;
+    }
+    let mut sleeps: Vec<(Nanos, Nanos, (u8, NodeKey))> = Vec::new();
+    for lane in trace.lane_ids() {
+        let Some(states) = trace.machine.lane(lane) else { continue };
+        let faulting =
+            |row: &&llmtrace_format::machine::ThreadState| State::from_u8(row.state) == State::Faulting;
+        for row in states.rows().iter().filter(faulting) {
+            let at = TimeRange::new(row.begin, row.begin.saturating_add(1));
+            let mut node = None;
+            trace.each_span(lane, at, |_, span| {
+                let is_its = trace.thread_of(span).is_some_and(|thread| thread.tid == row.tid);
+                if is_its && span.begin <= row.begin && row.begin < span.end() {
+                    node = NodeKey::of(trace, span);
+                }
+                node.is_none()
+            });
+            if let Some(key) = node {
+                let phase = trace.token_at(row.begin).map_or(Phase::Unknown, |token| token.phase);
+                sleeps.push((row.begin, row.end, (phase as u8, key)));
+            }
+        }
+    }
+    sleeps.sort_by_key(|sleep| (sleep.0, sleep.1));
+    let mut waits: HashMap<(u8, NodeKey), u64> = HashMap::new();
+    let mut until = 0;
+    for (begin, end, key) in sleeps {
+        let nanos = end.saturating_sub(begin.max(until));
+        until = until.max(end);
+        let wait = waits.entry(key).or_default();
+        *wait = wait.saturating_add(nanos);
+    }
+    Some(waits)
+}
+
+/// What the thread that was held up longest lost in a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeldUp {
+    /// Nanoseconds in which it could run, but did not.
+    pub(crate) runnable: u64,
+    /// Nanoseconds asleep in page faults.
+    pub(crate) faulting: u64,
+}
+
+/// For each limit the thread that it held up longest in a range, of those that compute: the others
+/// wait for it at a barrier.
+pub(crate) fn held_up(trace: &Trace, range: TimeRange) -> HeldUp {
+    let mut most = HeldUp::default();
+    for lane in trace.lane_ids() {
+        if let Some(states) = trace.machine.lane(lane) {
+            let sums = states.sums(range);
+            most.runnable = most.runnable.max(sums.runnable());
+            most.faulting = most.faulting.max(sums.of(State::Faulting));
+        }
+    }
+    most
+}
