@@ -148,6 +148,12 @@ impl Layer {
     }
 }
 
+/// Finds the layer that a selection is of; `None` when the names do not tell.
+pub(crate) fn layers_of(trace: &Trace) -> impl Fn(&Selection) -> Option<u32> {
+    let spans = Spans::new(trace);
+    move |row| place_of(trace, spans.of(row)?.graph, row.node)?.layer
+}
+
 /// Whether any selection was recorded, or should have been.
 pub fn has_experts(trace: &Trace) -> bool {
     trace.file.blocks_of::<Selections>().next().is_some()

@@ -306,6 +306,7 @@ fn sums_of_generated_traces_are_those_of_their_rows() {
 fn sums_of_the_sample_are_those_of_its_rows() {
     let trace = sample();
     let known = known(&trace);
+    assert_eq!(known.len(), 584);
     for query in queries(&trace, &mut Random(7)) {
         compare(&trace, &known, &query);
     }

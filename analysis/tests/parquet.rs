@@ -116,6 +116,44 @@ fn small_tables_have_a_row_for_each_of_theirs() {
 }
 
 #[test]
+fn what_goes_on_around_operators_has_tables_of_its_own() {
+    let mut seen = 0;
+    for name in ["qwen3moe-synthetic-2t", "gemma3-270m-vulkan9-2t", "gemma3-270m-server-1t"] {
+        let trace = sample(name);
+        let (tables, _) = export(&trace, ALL);
+        let count = |table: &str| tables[table].metadata().file_metadata().num_rows() as usize;
+        let (offload, around) = (&trace.offload, &trace.inference);
+        let wanted = [
+            ("scheduler_runs", offload.runs.len()),
+            ("splits", offload.splits.len()),
+            ("copies", offload.copies.len()),
+            ("waits", offload.syncs.len()),
+            ("sequence_runs", around.sequences.len()),
+            ("kv_operations", around.kv.len()),
+            ("calls", around.calls.len()),
+            ("speculations", around.speculations.len()),
+            ("token_ids", around.tokens.len()),
+        ];
+        for (table, rows) in wanted {
+            assert_eq!(count(table), rows, "{name}, {table}");
+            seen += usize::from(rows > 0);
+        }
+        for (row, split) in rows(&tables, "splits").iter().zip(&offload.splits) {
+            let name = llmtrace_analysis::offload::backend_name(&trace, split.backend);
+            assert_eq!(*value(row, "backend"), Field::Str(name));
+            assert_eq!(*value(row, "begin_ns"), Field::Long(split.begin as i64));
+        }
+        let all = llmtrace_analysis::experts::chosen(&trace, ALL, usize::MAX);
+        assert_eq!(all.is_empty(), !name.starts_with("qwen3moe"));
+        assert_eq!(count("experts"), all.iter().map(|token| token.chosen.len()).sum::<usize>());
+        let first = rows(&tables, "experts").into_iter().take(4).map(|row| value(&row, "expert").clone());
+        let chosen = all.first().map(|token| token.chosen.clone()).unwrap_or_default();
+        assert_eq!(first.collect::<Vec<_>>(), chosen.into_iter().map(Field::UInt).collect::<Vec<_>>());
+    }
+    assert!(seen > 12, "{seen} tables with rows");
+}
+
+#[test]
 fn a_range_limits_the_rows_and_rows_make_groups() {
     let trace = sample("gemma3-270m-2t");
     let range = trace.tokens[2].range;

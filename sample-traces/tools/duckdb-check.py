@@ -42,6 +42,10 @@ def check(trace, folder):
     tables = {table["table"]: table["rows"] for table in info["tables"]}
     files = {"op spans": "op_spans", "graph spans": "graph_spans", "ubatches": "ubatches", "decodes": "decodes"}
     files |= {"threads": "threads", "losses": "losses"}
+    files |= {"scheduler runs": "scheduler_runs", "splits": "splits", "copies": "copies"}
+    files |= {"waits for backends": "waits", "sequence runs": "sequence_runs", "KV operations": "kv_operations"}
+    files |= {"calls": "calls", "speculation": "speculations", "tokens": "token_ids"}
+    files |= {"selections": "selections", "experts": "experts"}
     for table, name in files.items():
         [(count,)] = rows(f"SELECT count(*) FROM '{folder}/{name}.parquet'")
         same(f"rows of {name}", count, tables.get(table, 0))

@@ -27,7 +27,8 @@ table! {
     /// [`SelectionStatus`] as a number.
     7 status: u8 as Runs since 2 or 0,
     /// [`crate::offload::Split::id`] of a split that a device computed; else [`crate::constants::NONE`].
-    8 split: u32 as Delta since 2 or crate::constants::NONE,
+    /// It came while 1.2 was made: files of 1.2 may lack it, which `since 3` allows.
+    8 split: u32 as Delta since 3 or crate::constants::NONE,
 }
 
 table! {

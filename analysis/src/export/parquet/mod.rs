@@ -4,6 +4,7 @@
 //! [`columns`] declares the tables; [`table`] writes them, a row group at a time.
 //! References to nothing, and texts that are not known, are null.
 
+mod around;
 mod columns;
 mod table;
 
@@ -23,7 +24,7 @@ use std::rc::Rc;
 use table::{Column, Table};
 
 /// Names of the files; `recording.parquet` is written last.
-pub const PARQUET_FILES: [&str; 11] = [
+pub const PARQUET_FILES: [&str; 22] = [
     "op_spans.parquet",
     "graph_spans.parquet",
     "ubatches.parquet",
@@ -34,6 +35,17 @@ pub const PARQUET_FILES: [&str; 11] = [
     "losses.parquet",
     "level_changes.parquet",
     "marks.parquet",
+    "scheduler_runs.parquet",
+    "splits.parquet",
+    "copies.parquet",
+    "waits.parquet",
+    "sequence_runs.parquet",
+    "kv_operations.parquet",
+    "calls.parquet",
+    "speculations.parquet",
+    "token_ids.parquet",
+    "selections.parquet",
+    "experts.parquet",
     "recording.parquet",
 ];
 
@@ -56,6 +68,7 @@ pub fn parquet<W: Write + Send>(
     calls(trace, range, &mut files, &mut report)?;
     graphs(trace, &mut files)?;
     events(trace, range, &mut files)?;
+    around::around(trace, range, &mut files)?;
     files.write("recording.parquet", columns::RECORDING, [recorded(trace)])?;
     Ok(report)
 }

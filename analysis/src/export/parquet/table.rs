@@ -32,6 +32,8 @@ pub(super) enum Get<R> {
     MaybeTimes(fn(&R) -> Option<u64>),
     /// Values with a sign.
     Signed(fn(&R) -> i64),
+    MaybeSigned(fn(&R) -> Option<i64>),
+    MaybeF32(fn(&R) -> Option<f32>),
     Bool(fn(&R) -> bool),
     Text(fn(&R) -> ByteArray),
     Bytes(fn(&R) -> ByteArray),
@@ -92,6 +94,8 @@ fn write_column<R>(to: &mut ColumnWriter<'_>, get: &Get<R>, rows: &[R]) -> Resul
             some(to, rows, |row| get(row).map(signed))
         }
         (ColumnWriter::Int64ColumnWriter(to), Get::Signed(get)) => all(to, rows, get),
+        (ColumnWriter::Int64ColumnWriter(to), Get::MaybeSigned(get)) => some(to, rows, get),
+        (ColumnWriter::FloatColumnWriter(to), Get::MaybeF32(get)) => some(to, rows, get),
         (ColumnWriter::BoolColumnWriter(to), Get::Bool(get)) => all(to, rows, get),
         (ColumnWriter::ByteArrayColumnWriter(to), Get::Bytes(get)) => all(to, rows, get),
         (ColumnWriter::ByteArrayColumnWriter(to), Get::Text(get)) => texts(to, rows, get),
@@ -132,7 +136,8 @@ fn schema<R>(name: &str, columns: &[Column<R>]) -> Result<Arc<Type>> {
             Get::MaybeU32(_) => (Physical::INT32, unsigned.clone(), true),
             Get::I32(_) => (Physical::INT32, None, false),
             Get::I64(_) | Get::Times(_) | Get::Signed(_) => (Physical::INT64, None, false),
-            Get::MaybeI64(_) | Get::MaybeTimes(_) => (Physical::INT64, None, true),
+            Get::MaybeI64(_) | Get::MaybeTimes(_) | Get::MaybeSigned(_) => (Physical::INT64, None, true),
+            Get::MaybeF32(_) => (Physical::FLOAT, None, true),
             Get::Bool(_) => (Physical::BOOLEAN, None, false),
             Get::Text(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String), true),
             Get::Bytes(_) => (Physical::BYTE_ARRAY, None, false),
