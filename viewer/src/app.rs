@@ -12,8 +12,9 @@ use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
 use crate::operators::OperatorsPage;
 use crate::overview::Overview;
+use crate::palette::Palette;
 use crate::panel::Cx;
-use crate::recent::Store;
+use crate::recent::{Settings, Store};
 use crate::roofline::Roofline;
 use crate::save::{Saver, Saving};
 use crate::seek::Seeking;
@@ -52,6 +53,7 @@ pub struct ViewerApp {
     timeline: Timeline,
     details: Details,
     find: FindPanel,
+    palette: Palette,
     title: String,
 }
 
@@ -60,7 +62,7 @@ impl ViewerApp {
     pub fn new(context: &Context, store: Store, jobs: Jobs) -> Self {
         theme::install(context);
         let state = State { settings: store.load(), ..State::default() };
-        context.set_theme(egui::ThemePreference::from(state.settings.theme));
+        show_settings(context, &state.settings);
         Self {
             state,
             store,
@@ -81,6 +83,7 @@ impl ViewerApp {
             timeline: Timeline::default(),
             details: Details::default(),
             find: FindPanel::default(),
+            palette: Palette::default(),
             title: String::new(),
         }
     }
@@ -126,7 +129,7 @@ impl ViewerApp {
             }
             Some(Effect::ExpandGraph(expand)) => self.graph.expand_all(expand),
             Some(Effect::SaveSettings) => {
-                context.set_theme(egui::ThemePreference::from(self.state.settings.theme));
+                show_settings(context, &self.state.settings);
                 self.store.save(&self.state.settings);
             }
             Some(Effect::Quit) => context.send_viewport_cmd(egui::ViewportCommand::Close),
@@ -173,6 +176,7 @@ impl ViewerApp {
         self.timeline = Timeline::default();
         self.details = Details::default();
         self.find = FindPanel::default();
+        self.palette = Palette::default();
     }
 
     /// Receives from other threads and from the system.
@@ -320,6 +324,9 @@ impl ViewerApp {
                 .frame(Frame::new().fill(colors.background))
                 .show(ui, |ui| pages::page_ui(ui, &self.state, &mut commands));
         }
+        if self.state.palette_visible {
+            self.palette.palette_ui(ui, &self.state, &mut commands);
+        }
         if self.state.keys_visible {
             menu::keys_ui(ui, &mut commands);
         }
@@ -353,6 +360,16 @@ impl eframe::App for ViewerApp {
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
         self.store.save(&self.state.settings);
     }
+}
+
+/// Time in which things glide into place, unless the user wants none of that.
+const ANIMATION_SECS: f32 = 1.0 / 12.0;
+
+fn show_settings(context: &Context, settings: &Settings) {
+    context.set_theme(egui::ThemePreference::from(settings.theme));
+    context.set_zoom_factor(settings.scale_percent.clamp(50, 300) as f32 / 100.0);
+    let seconds = if settings.reduced_motion { 0.0 } else { ANIMATION_SECS };
+    context.all_styles_mut(|style| style.animation_time = seconds);
 }
 
 fn bar_frame(colors: &Colors) -> Frame {

@@ -1,11 +1,14 @@
 //! Everything a user can do. Menus, keys and the list of keys come from
 //! [`TABLE`]; [`apply`] carries a command out.
 
+mod manual;
 mod table;
 
+pub use manual::manual;
 pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
 use crate::counters::CounterView;
+use crate::history::Visit;
 use crate::save::Saving;
 use crate::seek::Seek;
 use crate::state::{Document, Highlight, Open, Page, State};
@@ -98,6 +101,16 @@ pub enum Command {
     NextHighlight,
     /// Bring the marked time before into sight.
     PreviousHighlight,
+    /// Show or hide the command palette.
+    Palette,
+    /// To where the user was before: also undoes a change of the window or the selection.
+    Back,
+    /// To where the user went back from.
+    Forward,
+    /// Show everything at so many percent of its size.
+    Scale(u32),
+    /// Move things at once instead of gliding.
+    ReducedMotion(bool),
     /// Show every node of the compute graph.
     ExpandGraph,
     /// Show the compute graph with all its parts folded.
@@ -131,8 +144,44 @@ pub enum Effect {
     Quit,
 }
 
-/// Carries a command out.
+/// Carries a command out, and remembers where the user was before.
 pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
+    if matches!(command, Command::Back | Command::Forward) {
+        step_history(state, command == Command::Back);
+        return None;
+    }
+    let before = state.visit();
+    let small = matches!(
+        command,
+        Command::Look(_)
+            | Command::SelectRange(_)
+            | Command::ZoomIn
+            | Command::ZoomOut
+            | Command::PanLeft
+            | Command::PanRight
+    );
+    let effect = carry_out(state, command);
+    if let Some((before, now)) = before.zip(state.visit())
+        && (Visit { view: before.view.with_width(now.view.width()), ..before }) != now
+        && let Some(open) = state.open_mut()
+    {
+        open.history.leave(before, small);
+    }
+    effect
+}
+
+fn step_history(state: &mut State, back: bool) {
+    let Some(now) = state.visit() else { return };
+    let Some(open) = state.open_mut() else { return };
+    let visit = if back { open.history.back(now) } else { open.history.forward(now) };
+    let Some(visit) = visit else { return };
+    open.view = visit.view.with_width(now.view.width());
+    open.selected = visit.selected;
+    open.range = visit.range;
+    state.page = visit.page;
+}
+
+fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
     match command {
         Command::Open => return Some(Effect::AskForFile),
         Command::OpenPath(path) => {
@@ -180,6 +229,15 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
             }
             return Some(Effect::SaveSettings);
         }
+        Command::Scale(percent) => {
+            state.settings.scale_percent = percent.clamp(50, 300);
+            return Some(Effect::SaveSettings);
+        }
+        Command::ReducedMotion(reduced) => {
+            state.settings.reduced_motion = reduced;
+            return Some(Effect::SaveSettings);
+        }
+        Command::Palette => state.palette_visible = !state.palette_visible,
         Command::Seek(seek) => return Some(Effect::Seek(seek)),
         Command::Quit => return Some(Effect::Quit),
         Command::ExpandGraph | Command::FoldGraph => {
@@ -219,7 +277,10 @@ fn find(state: &mut State, query: Option<String>) {
 
 /// Escape: closes what is on top.
 fn clear(state: &mut State) {
-    if std::mem::take(&mut state.keys_visible) || std::mem::take(&mut state.find.visible) {
+    if std::mem::take(&mut state.palette_visible)
+        || std::mem::take(&mut state.keys_visible)
+        || std::mem::take(&mut state.find.visible)
+    {
         return;
     }
     if let Some(open) = state.open_mut() {

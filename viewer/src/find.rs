@@ -87,7 +87,7 @@ impl FindPanel {
 }
 
 /// To the first execution of a node.
-fn go_to(found: &NodeMatch) -> Command {
+pub(crate) fn go_to(found: &NodeMatch) -> Command {
     Command::Seek(Seek::First { key: found.key.clone(), lane: found.lane, time: found.first })
 }
 

@@ -35,6 +35,9 @@ struct Args {
     /// Part of the timeline in the picture: A..B with s, ms, us or ns, or token:N, prefill, all
     #[arg(long, value_name = "RANGE")]
     range: Option<String>,
+    /// Print the manual: pages, mouse and keys
+    #[arg(long)]
+    manual: bool,
     /// Node to select in the picture, by a piece of its name
     #[arg(long, value_name = "NAME")]
     select: Option<String>,
@@ -51,6 +54,10 @@ fn parse_scale(text: &str) -> Result<f32> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.manual {
+        print!("{}", llmtrace_viewer::command::manual());
+        return ExitCode::SUCCESS;
+    }
     let result = match &args.screenshot {
         Some(out) => write_screenshot(&args, out.clone()),
         None => run(args),

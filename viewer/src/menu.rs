@@ -25,6 +25,11 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                     themes_ui(ui, state, commands);
                     ui.separator();
                     memory_ui(ui, state, commands);
+                    scale_ui(ui, state, commands);
+                    let mut reduced = state.settings.reduced_motion;
+                    if ui.checkbox(&mut reduced, "Reduced motion").clicked() {
+                        commands.push(Command::ReducedMotion(reduced));
+                    }
                 }
             });
         }
@@ -97,6 +102,18 @@ fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     }
 }
 
+/// How large everything is.
+fn scale_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    ui.menu_button("Size of everything", |ui| {
+        for percent in [75, 90, 100, 110, 125, 150, 175, 200] {
+            if ui.radio(state.settings.scale_percent == percent, format!("{percent} %")).clicked() {
+                commands.push(Command::Scale(percent));
+                ui.close();
+            }
+        }
+    });
+}
+
 /// How much memory decoded op spans may take.
 fn memory_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.menu_button("Memory for op spans", |ui| {
@@ -110,7 +127,7 @@ fn memory_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 }
 
 /// What the mouse does, for the list of keys.
-const MOUSE: &[(&str, &str)] = &[
+pub(crate) const MOUSE: &[(&str, &str)] = &[
     ("Wheel, pinch", "Zoom at the pointer"),
     ("Shift+wheel", "Move sideways"),
     ("Drag", "Select a range, see its totals"),

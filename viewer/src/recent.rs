@@ -24,12 +24,17 @@ pub struct Settings {
     pub window: Option<[f32; 2]>,
     /// MiB of decoded op spans to keep.
     pub cache_mib: u32,
+    /// Size of everything, in percent.
+    pub scale_percent: u32,
+    /// Whether things move at once instead of gliding.
+    pub reduced_motion: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (theme, recent, window) = (ThemeChoice::default(), Vec::new(), None);
-        Self { theme, recent, window, cache_mib: CACHE_MIB }
+        let (scale_percent, reduced_motion) = (100, false);
+        Self { theme, recent, window, cache_mib: CACHE_MIB, scale_percent, reduced_motion }
     }
 }
 

@@ -2,6 +2,7 @@
 //! only [`crate::command::apply`] and the loader's messages change it.
 
 use crate::counters::CounterView;
+use crate::history::{History, Visit};
 use crate::recent::Settings;
 use crate::save::Saving;
 use crate::theme::OpClass;
@@ -24,6 +25,8 @@ pub struct State {
     pub settings: Settings,
     /// Whether the find panel is shown, and what it looks for.
     pub find: Find,
+    /// Whether the command palette is shown.
+    pub palette_visible: bool,
     /// Whether the list of keys is shown.
     pub keys_visible: bool,
     /// The range being saved, or how saving it went.
@@ -103,6 +106,8 @@ pub struct Open {
     pub selected: Option<Found>,
     /// Selected range.
     pub range: Option<TimeRange>,
+    /// Where the user has been.
+    pub history: History,
     /// Executions that another page marked.
     pub highlight: Option<Arc<Highlight>>,
     /// Which counters are shown.
@@ -136,9 +141,21 @@ impl Open {
         let view = View::whole(trace.range(), 1000.0);
         let loading = trace.nodes().is_none().then_some(0.0);
         let wanted = RefCell::default();
-        let (selected, range, highlight) = (None, None, None);
         let counters = CounterView::of(&trace);
-        Self { path, trace, loading, summary, wanted, classes, view, selected, range, highlight, counters }
+        Self {
+            path,
+            trace,
+            loading,
+            summary,
+            wanted,
+            classes,
+            view,
+            selected: None,
+            range: None,
+            history: History::default(),
+            highlight: None,
+            counters,
+        }
     }
 
     /// The class of an operator.
@@ -193,6 +210,12 @@ pub fn file_name(path: &std::path::Path) -> String {
 }
 
 impl State {
+    /// Where the user is.
+    pub fn visit(&self) -> Option<Visit> {
+        let open = self.open()?;
+        Some(Visit { page: self.page, view: open.view, selected: open.selected, range: open.range })
+    }
+
     /// The open trace.
     pub fn open(&self) -> Option<&Open> {
         match &self.document {

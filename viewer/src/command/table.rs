@@ -65,6 +65,34 @@ pub static TABLE: &[Entry] = &[
         [with_command(Key::S)],
         true
     ),
+    entry!(
+        View,
+        Command::Palette,
+        "Command palette…",
+        "Find a command or a node by name",
+        [with_command(Key::K), KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::P)],
+        false
+    ),
+    // A key without Shift or Alt also takes the one with it, so that these come first.
+    entry!(
+        Go,
+        Command::Forward,
+        "Forward",
+        "To where you went back from",
+        [
+            KeyboardShortcut::new(Modifiers::ALT, Key::ArrowRight),
+            KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z)
+        ],
+        true
+    ),
+    entry!(
+        Go,
+        Command::Back,
+        "Back",
+        "To where you were before; undoes a change of the window or the selection",
+        [KeyboardShortcut::new(Modifiers::ALT, Key::ArrowLeft), with_command(Key::Z)],
+        true
+    ),
     entry!(File, Command::Close, "Close", "Close the trace", [with_command(Key::W)], true),
     entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
@@ -204,7 +232,9 @@ pub fn pressed(context: &egui::Context) -> Option<Command> {
     let command = context.input_mut(|input| {
         let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
             keys.iter().any(|key| {
-                let is_text = typing && key.modifiers.is_none() && key.logical_key != Key::Escape;
+                // A field of text has its own undo.
+                let plain = key.modifiers.is_none() || key.logical_key == Key::Z;
+                let is_text = typing && plain && key.logical_key != Key::Escape;
                 !is_text && input.consume_shortcut(key)
             })
         };

@@ -11,7 +11,7 @@
 
 use super::view::View;
 use crate::command::Command;
-use egui::{Context, Key, PointerButton, Response};
+use egui::{Context, Event, Key, PointerButton, Response};
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// Points of wheel that double the scale.
@@ -53,16 +53,43 @@ pub(crate) fn wheel(response: &Response, view: &mut View, left: f32, vertical_sc
     before != *view
 }
 
+/// The keys W, A, S and D that are held, by their place on the keyboard: on one where other letters
+/// are there, those.
+#[derive(Debug, Default)]
+pub(crate) struct Held([bool; 4]);
+
+/// In, out, earlier, later.
+const PLACES: [Key; 4] = [Key::W, Key::S, Key::A, Key::D];
+
+impl Held {
+    fn update(&mut self, input: &egui::InputState) {
+        for event in &input.events {
+            match event {
+                Event::Key { key, physical_key, pressed, modifiers, .. } => {
+                    let place = PLACES.iter().position(|known| *known == physical_key.unwrap_or(*key));
+                    let plain = modifiers.is_none() || modifiers.shift_only();
+                    if let Some(held) = place.and_then(|place| self.0.get_mut(place)) {
+                        *held = *pressed && plain;
+                    }
+                }
+                Event::WindowFocused(false) => self.0 = [false; 4],
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Zooms and pans while W, A, S or D is held.
-pub(crate) fn held_keys(context: &Context, view: &mut View, pointer_x: Option<f32>) {
+pub(crate) fn held_keys(context: &Context, held: &mut Held, view: &mut View, pointer_x: Option<f32>) {
+    let dt = context.input(|input| {
+        held.update(input);
+        input.stable_dt.min(0.1)
+    });
     if context.egui_wants_keyboard_input() {
+        *held = Held::default();
         return;
     }
-    let (dt, down) = context.input(|input| {
-        let plain = input.modifiers.is_none() || input.modifiers.shift_only();
-        let down = |key| plain && input.key_down(key);
-        (input.stable_dt.min(0.1), [Key::W, Key::S, Key::A, Key::D].map(down))
-    });
+    let down = held.0;
     let [zoom_in, zoom_out, earlier, later] = down;
     if !down.contains(&true) {
         return;

@@ -43,7 +43,7 @@ use egui::accesskit::Role;
 use egui::{
     Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
 };
-use input::Drag;
+use input::{Drag, Held};
 use lanes::Canvas;
 use levels::Moment;
 use llmtrace_analysis::fold::{Bar, What};
@@ -60,6 +60,7 @@ pub struct Timeline {
     minimap: Minimap,
     drag: Option<Drag>,
     ruler_drag: Option<Drag>,
+    held: Held,
     experts: experts::Lane,
     counters: counters::Lanes,
     /// Bars of each row, kept for their memory.
@@ -87,7 +88,7 @@ impl Timeline {
         self.ruler_input(&response, &mut view, left);
         let pointer = ui.input(|input| input.pointer.hover_pos());
         let pointer = pointer.filter(|pointer| lanes.contains(*pointer) && pointer.x >= left);
-        input::held_keys(ui.ctx(), &mut view, pointer.map(|pointer| pointer.x - left));
+        input::held_keys(ui.ctx(), &mut self.held, &mut view, pointer.map(|pointer| pointer.x - left));
 
         self.lanes_ui(ui, lanes, &mut view, cx);
 

@@ -1,0 +1,56 @@
+//! The manual, from the table of commands: `docs/viewer.md` is what this gives.
+
+use super::{Menu, TABLE, key_name};
+use crate::menu::MOUSE;
+use std::fmt::Write as _;
+
+/// What the pages are for, in their order.
+const PAGES: [(&str, &str); 7] = [
+    ("Overview", "The run on one page: speed, what limits it and what to try, time per token."),
+    (
+        "Timeline",
+        "Tokens, graphs, requests, calls, backends and threads over time, down to the nanosecond. Drag over it for the totals of a range; click a bar for its node.",
+    ),
+    (
+        "Operators",
+        "A table to group, sort, filter and drill into. Beside it every execution of the chosen row: percentiles, a histogram whose brushed durations are marked on the timeline, a scatter, threads, the longest. *Keep to compare* holds one selection against another.",
+    ),
+    (
+        "Graph",
+        "The compute graph. Equal layers are folded into one; double-click or Enter expands in place, Backspace folds. Colours say time, wait, bytes or distance from the roof. What is selected here is selected everywhere.",
+    ),
+    ("Experts", "Which experts of a mixture tokens were sent to, and how evenly."),
+    ("Counters", "Counters and samples over time, and what operators counted, where they were recorded."),
+    ("Roofline", "What each operator reaches of what the machine could do."),
+];
+
+/// The manual in Markdown.
+pub fn manual() -> String {
+    let context = egui::Context::default();
+    let mut text = String::from(
+        "# The app\n\n`llmtrace-viewer FILE` opens a trace. This page is what `llmtrace-viewer --manual` prints.\n\n## Pages\n\n",
+    );
+    for (page, what) in PAGES {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "* **{page}**: {what}");
+    }
+    text.push_str("\n## Mouse\n\n| do | to |\n|---|---|\n");
+    for (keys, what) in MOUSE {
+        let _ = writeln!(text, "| {keys} | {what} |");
+    }
+    text.push_str(
+        "\nW, A, S and D go by their place on the keyboard, whatever letters are there.\n\n## Commands\n\nAll of them are in the menus and in the command palette.\n",
+    );
+    for (menu, name) in [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")] {
+        let _ = writeln!(text, "\n### {name}\n\n| command | keys | |\n|---|---|---|");
+        for entry in TABLE.iter().filter(|entry| entry.menu == menu) {
+            let keys: Vec<String> =
+                entry.keys.iter().map(|key| format!("`{}`", key_name(&context, key))).collect();
+            let _ = writeln!(text, "| {} | {} | {} |", entry.name, keys.join(" "), entry.help);
+        }
+    }
+    text.push_str(
+        "\nSettings, marks and lanes that were pinned or hidden are kept in the user's folder for data of programs, never in a trace.\n",
+    );
+    text
+}
