@@ -197,3 +197,22 @@ fn every_column_is_documented() {
         }
     }
 }
+
+#[test]
+fn counts_have_a_row_for_each_counter_and_add_up_to_those_of_stats() {
+    let trace = sample("gemma3-270m-counters-2t");
+    let (tables, _) = export(&trace, TimeRange::new(0, u64::MAX));
+    let counts = rows(&tables, "op_counters");
+    assert_eq!(counts.len() as u64, trace.op_span_count() * trace.counters().len() as u64);
+    let by_op = llmtrace_analysis::stats::counts_by_operator(&trace);
+    for (number, counter) in trace.counters().iter().enumerate() {
+        let of_it = |row: &&Row| value(row, "counter") == &Field::Str(counter.name.clone());
+        let known = counts.iter().filter(of_it).filter_map(|row| match value(row, "count") {
+            Field::Long(count) => Some(*count as u64),
+            _ => None,
+        });
+        let sum: u64 = by_op.iter().filter_map(|(_, counted)| counted[number].sum).sum();
+        assert!(sum > 0 && known.sum::<u64>() == sum, "{}", counter.name);
+    }
+    assert_eq!(rows(&tables, "process_samples").len(), trace.counts.samples.processes.len());
+}

@@ -6,6 +6,7 @@
 
 mod around;
 mod columns;
+mod counters;
 mod table;
 
 use super::labels::Labels;
@@ -24,7 +25,7 @@ use std::rc::Rc;
 use table::{Column, Table};
 
 /// Names of the files; `recording.parquet` is written last.
-pub const PARQUET_FILES: [&str; 22] = [
+pub const PARQUET_FILES: [&str; 24] = [
     "op_spans.parquet",
     "graph_spans.parquet",
     "ubatches.parquet",
@@ -46,6 +47,8 @@ pub const PARQUET_FILES: [&str; 22] = [
     "token_ids.parquet",
     "selections.parquet",
     "experts.parquet",
+    "op_counters.parquet",
+    "process_samples.parquet",
     "recording.parquet",
 ];
 
@@ -69,6 +72,7 @@ pub fn parquet<W: Write + Send>(
     graphs(trace, &mut files)?;
     events(trace, range, &mut files)?;
     around::around(trace, range, &mut files)?;
+    counters::write(trace, range, &mut files)?;
     files.write("recording.parquet", columns::RECORDING, [recorded(trace)])?;
     Ok(report)
 }
