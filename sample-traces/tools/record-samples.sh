@@ -16,7 +16,7 @@ record() {
         --prompt-tokens 128 --tokens 72
 }
 
-# record_command NAME COMMAND...: with the options in `options`.
+# record_command NAME COMMAND...; more options of the recorder in `options`.
 options=()
 record_command() {
     local output=sample-traces/$1.llmtrace bytes
@@ -31,6 +31,23 @@ record_command() {
     fi
     mv "$output.new" "$output"
     echo "record-samples: $bytes bytes: $output"
+}
+
+# record_machine NAME THREADS ARGUMENTS...: a short run with what the kernel did.
+record_machine() {
+    options=(--sched --faults)
+    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads "$2" \
+        --prompt-tokens 32 --tokens 24 "${@:3}"
+    options=()
+}
+
+# record_preempted NAME: while a loop that never sleeps wants one of the CPUs.
+record_preempted() {
+    local neighbour
+    taskset -c 0 "$PYTHON" -c 'while True: pass' &
+    neighbour=$!
+    record_machine "$1" 2
+    kill "$neighbour"
 }
 
 # record_offload NAME LAYERS: the same build with some layers on Vulkan, that is on Mesa's llvmpipe.
@@ -57,13 +74,12 @@ record_sample() {
         record_command "$1" "$PYTHON" sample-traces/tools/serve.py --model "$MODEL" --slots 3 --requests 7 \
             --tokens 16
         ;;
-    gemma3-270m-counters-2t)
-        options=(--counters "page-faults,context-switches,cpu-migrations,task-clock")
-        record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads 2 \
-            --prompt-tokens 128 --tokens 24
-        options=()
-        ;;
     gemma3-270m-vulkan9-2t) record_offload "$1" 9 ;;
+    # Two pairs for `llmtrace diff`.
+    gemma3-270m-undisturbed-2t) record_machine "$1" 2 ;;
+    gemma3-270m-preempted-2t) record_preempted "$1" ;;
+    gemma3-270m-warm-1t) record_machine "$1" 1 ;;
+    gemma3-270m-cold-1t) record_machine "$1" 1 --evict ;;
     *)
         echo "record-samples: no such sample: $1" >&2
         exit 2
@@ -80,7 +96,8 @@ fi
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
 [[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t \
-    gemma3-270m-vulkan9-2t gemma3-270m-counters-2t
+    gemma3-270m-vulkan9-2t gemma3-270m-undisturbed-2t gemma3-270m-preempted-2t gemma3-270m-warm-1t \
+    gemma3-270m-cold-1t
 for name in "$@"; do
     record_sample "$name"
 done
