@@ -3,6 +3,7 @@
 
 use super::Totals;
 use super::range::totals_ui;
+use crate::counters::heat;
 use crate::memo::Jobs;
 use crate::panel::{Cx, swatch_ui};
 use crate::text;
@@ -37,12 +38,20 @@ impl InSight {
         self.rows_ui(ui, cx, now, totals);
         ui.separator();
         ui.strong("Colours");
-        Grid::new("colours").num_columns(2).spacing([24.0, 4.0]).show(ui, |ui| {
-            for pair in OpClass::ALL.chunks(2) {
-                pair.iter().for_each(|class| named_ui(ui, cx.colors.op(*class), class.name()));
-                ui.end_row();
+        let counter = cx.open.counters.color.and_then(|number| cx.open.trace.counters().get(number as usize));
+        if let Some(counter) = counter {
+            // By order of magnitude.
+            for (share, what) in [(0.0, "no"), (0.5, "some"), (1.0, "most")] {
+                named_ui(ui, heat(cx.colors, share), &format!("{what} {} a node", counter.name));
             }
-        });
+        } else {
+            Grid::new("colours").num_columns(2).spacing([24.0, 4.0]).show(ui, |ui| {
+                for pair in OpClass::ALL.chunks(2) {
+                    pair.iter().for_each(|class| named_ui(ui, cx.colors.op(*class), class.name()));
+                    ui.end_row();
+                }
+            });
+        }
         if !cx.open.trace.machine.threads.is_empty() {
             ui.add_space(6.0);
             ui.weak("Under a thread's lane, what the kernel had it do:");
