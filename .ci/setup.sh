@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages that are missing for `build`, `demo`, `test` or `peers`,
-# the tracers that `make bench-record` compares with.
+# Installs the Debian or Ubuntu packages that are missing for `build`, `demo`, `test`, `peers` (the
+# tracers that `make bench-record` compares with) or `browser` (for `make bench-viewers`).
 # Exit codes: 0 all there, 1 failed, 2 wrong usage or no cargo, 3 cannot install here (says what).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -33,6 +33,12 @@ packages_for() {
         [[ ! -e /lib/modules/$(uname -r)/build ]] || headers=""
         echo "bpftrace bpfcc-tools python3-bpfcc $headers"
         ;;
+    browser)
+        # To compare with what draws in one.
+        local npm=""
+        command -v npm >/dev/null || npm="nodejs npm"
+        echo "$build $python $window chromium $npm"
+        ;;
     esac
 }
 
@@ -63,8 +69,8 @@ install_packages() {
 
 main() {
     local wanted missing
-    case ${1:-} in build | demo | test | peers) ;; *)
-        echo "usage: setup.sh build|demo|test|peers" >&2
+    case ${1:-} in build | demo | test | peers | browser) ;; *)
+        echo "usage: setup.sh build|demo|test|peers|browser" >&2
         exit 2
         ;;
     esac

