@@ -8,8 +8,9 @@
 use crate::ceilings::Roofs;
 use crate::profile::{NodeProfile, Profile};
 use crate::verdict::{self, Verdict};
-use crate::work::Work;
-use crate::{Phase, TimeRange};
+use crate::work::{Known, Work};
+use crate::{Phase, TimeRange, Trace};
+use llmtrace_format::meta::Graph;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -141,6 +142,13 @@ pub(crate) fn roof_nanos(work: &Work, roofs: &Roofs) -> Option<(f64, f64)> {
     let memory = work.bytes()? as f64 * 1e9 / roofs.bytes?;
     let compute = work.flops? as f64 * 1e9 / roofs.ops(work.int8)?;
     Some((memory, compute))
+}
+
+/// Nanoseconds that one execution of a kernel takes under the host's roof: the longer of both times.
+/// `None` when its work or the ceilings are not known.
+pub fn kernel_roof(trace: &Trace, graph: &Graph, (node, fused): (u32, u32), roofs: &Roofs) -> Option<f64> {
+    let work = crate::work::work(&trace.file, graph, node, fused, Known::default())?;
+    roof_nanos(&work, roofs).map(|(memory, compute)| memory.max(compute))
 }
 
 /// A point of the roofline, and what limits it.

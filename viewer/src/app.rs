@@ -127,6 +127,11 @@ impl ViewerApp {
                     self.receive_found(context);
                 }
             }
+            Some(Effect::SaveSession) => {
+                if let Some(open) = self.state.open() {
+                    self.store.save_session(&open.path, &open.session);
+                }
+            }
             Some(Effect::ExpandGraph(expand)) => self.graph.expand_all(expand),
             Some(Effect::SaveSettings) => {
                 show_settings(context, &self.state.settings);
@@ -228,7 +233,9 @@ impl ViewerApp {
                 trace.set_cache_bytes(self.state.settings.cache_bytes());
                 let context = context.clone();
                 self.fetcher = Some(Fetcher::new(Arc::clone(&trace), move || context.request_repaint()));
-                self.state.document = Document::Open(Box::new(Open::new(path, trace, summary)));
+                let mut open = Box::new(Open::new(path, trace, summary));
+                open.session = self.store.load_session(&open.path);
+                self.state.document = Document::Open(open);
             }
             (Message::Loaded(summary), Document::Open(open)) => {
                 open.loading = None;

@@ -11,6 +11,7 @@ use crate::counters::CounterView;
 use crate::history::Visit;
 use crate::save::Saving;
 use crate::seek::Seek;
+use crate::session::Change;
 use crate::state::{Document, Highlight, Open, Page, State};
 use crate::theme::ThemeChoice;
 use crate::timeline::view::View;
@@ -101,6 +102,10 @@ pub enum Command {
     NextHighlight,
     /// Bring the marked time before into sight.
     PreviousHighlight,
+    /// Change marks, lanes or colours.
+    Session(Change),
+    /// Mark the begin of the selection, or the middle of the window.
+    MarkHere,
     /// Show or hide the command palette.
     Palette,
     /// To where the user was before: also undoes a change of the window or the selection.
@@ -138,6 +143,8 @@ pub enum Effect {
     Seek(Seek),
     /// Expand or fold all of the compute graph.
     ExpandGraph(bool),
+    /// Keep marks, lanes and colours of the open trace.
+    SaveSession,
     /// Remember the settings and show the theme.
     SaveSettings,
     /// Close the window.
@@ -317,6 +324,21 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
             if let Some(range) = open.range.or(selected) {
                 open.view.show(range, 0.1);
             }
+        }
+        Command::Session(change) => {
+            // A counter that gives the colours gives way to what is chosen last.
+            if matches!(change, Change::Color(_)) {
+                open.counters.color = None;
+            }
+            open.session.apply(change);
+            return Some(Effect::SaveSession);
+        }
+        Command::MarkHere => {
+            let selected = open.selected.map(|found| found.span.begin);
+            let time = selected.or(open.range.map(|range| range.begin));
+            let time = time.unwrap_or_else(|| open.view.time_from_x(middle));
+            open.session.apply(Change::Mark(time));
+            return Some(Effect::SaveSession);
         }
         Command::Highlight(highlight) => open.highlight = highlight,
         Command::ShowCounters(counters) => open.counters = counters,

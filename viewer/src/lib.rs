@@ -37,6 +37,7 @@ pub mod roofline;
 pub mod save;
 pub mod screenshot;
 pub mod seek;
+pub mod session;
 pub mod state;
 pub mod text;
 pub mod theme;

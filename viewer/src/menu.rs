@@ -130,7 +130,8 @@ fn memory_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 pub(crate) const MOUSE: &[(&str, &str)] = &[
     ("Wheel, pinch", "Zoom at the pointer"),
     ("Shift+wheel", "Move sideways"),
-    ("Drag", "Select a range, see its totals"),
+    ("Drag", "Select a range, see its totals; its ends snap to tokens and bars"),
+    ("Ctrl+drag", "Select a range exactly as far as the pointer goes"),
     ("Shift+drag, right or middle drag", "Move sideways"),
     ("Click", "Select a node, a token or a graph"),
     ("Double click", "Fill the window with it"),

@@ -1,6 +1,7 @@
-//! Settings and recent files, as JSON in the user's data folder. Losing them
+//! Settings, recent files and what was kept of each trace, as JSON in the user's data folder. Losing them
 //! is no reason to fail: errors are logged for developers and forgotten.
 
+use crate::session::{self, Session};
 use crate::theme::ThemeChoice;
 use llmtrace_analysis::DEFAULT_CACHE_BYTES;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,22 @@ impl Store {
     /// A given file.
     pub fn at(path: PathBuf) -> Self {
         Self { path: Some(path) }
+    }
+
+    /// What was kept of a trace.
+    pub fn load_session(&self, trace: &Path) -> Session {
+        self.sessions().map(|folder| session::load(&folder, trace)).unwrap_or_default()
+    }
+
+    /// Keeps marks, lanes and colours of a trace.
+    pub fn save_session(&self, trace: &Path, session: &Session) {
+        if let Some(folder) = self.sessions() {
+            session::save(&folder, trace, session);
+        }
+    }
+
+    fn sessions(&self) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.parent()?.join("sessions"))
     }
 
     /// Reads the settings.

@@ -5,6 +5,7 @@ use crate::counters::CounterView;
 use crate::history::{History, Visit};
 use crate::recent::Settings;
 use crate::save::Saving;
+use crate::session::Session;
 use crate::theme::OpClass;
 use crate::timeline::view::View;
 use llmtrace_analysis::format::meta::StrId;
@@ -106,6 +107,8 @@ pub struct Open {
     pub selected: Option<Found>,
     /// Selected range.
     pub range: Option<TimeRange>,
+    /// Marks, lanes and colours that the user chose.
+    pub session: Session,
     /// Where the user has been.
     pub history: History,
     /// Executions that another page marked.
@@ -152,6 +155,7 @@ impl Open {
             view,
             selected: None,
             range: None,
+            session: Session::default(),
             history: History::default(),
             highlight: None,
             counters,

@@ -1,6 +1,7 @@
 //! The commands with a name: menus, keys and the list of keys come from here.
 
 use super::Command;
+use crate::session::{Change, ColorBy};
 use crate::state::Page;
 use egui::{Key, KeyboardShortcut, Modifiers};
 
@@ -113,6 +114,62 @@ pub static TABLE: &[Entry] = &[
         "Roofline",
         "Operators against what the machine could do",
         [key(Key::Num6)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::MarkHere,
+        "Mark this time",
+        "Mark the begin of the selection, or the middle of the window; notes stand beside the timeline",
+        [key(Key::M)],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::Color(ColorBy::Operator)),
+        "Colour by operator",
+        "Bars of threads have the colour of their operator's class",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::Color(ColorBy::Layer)),
+        "Colour by layer",
+        "Neighbouring layers have different colours",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::Color(ColorBy::Module)),
+        "Colour by module",
+        "Attention, feed-forward, norms and others have their colours",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::Color(ColorBy::Wait)),
+        "Colour by wait",
+        "What waits is hot",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::Color(ColorBy::Roof)),
+        "Colour by roof",
+        "What is far below the host's roof is hot",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::ShowAll),
+        "Show all lanes",
+        "No lane of the timeline is hidden or pinned",
+        [],
         true
     ),
     entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),

@@ -3,11 +3,14 @@
 
 use super::Totals;
 use super::range::totals_ui;
+use crate::command::Command;
 use crate::counters::heat;
 use crate::memo::Jobs;
 use crate::panel::{Cx, swatch_ui};
+use crate::session::{Change, ColorBy};
 use crate::text;
-use crate::theme::{OpClass, StateClass};
+use crate::theme::StateClass;
+use crate::timeline::coloring;
 use egui::{Color32, Grid, Ui};
 use llmtrace_analysis::TimeRange;
 use llmtrace_analysis::stats::By;
@@ -37,21 +40,9 @@ impl InSight {
         ui.separator();
         self.rows_ui(ui, cx, now, totals);
         ui.separator();
-        ui.strong("Colours");
-        let counter = cx.open.counters.color.and_then(|number| cx.open.trace.counters().get(number as usize));
-        if let Some(counter) = counter {
-            // By order of magnitude.
-            for (share, what) in [(0.0, "no"), (0.5, "some"), (1.0, "most")] {
-                named_ui(ui, heat(cx.colors, share), &format!("{what} {} a node", counter.name));
-            }
-        } else {
-            Grid::new("colours").num_columns(2).spacing([24.0, 4.0]).show(ui, |ui| {
-                for pair in OpClass::ALL.chunks(2) {
-                    pair.iter().for_each(|class| named_ui(ui, cx.colors.op(*class), class.name()));
-                    ui.end_row();
-                }
-            });
-        }
+        crate::timeline::marks::list_ui(ui, cx);
+        ui.separator();
+        colours_ui(ui, cx);
         if !cx.open.trace.machine.threads.is_empty() {
             ui.add_space(6.0);
             ui.weak("Under a thread's lane, what the kernel had it do:");
@@ -96,4 +87,34 @@ fn named_ui(ui: &mut Ui, color: Color32, name: &str) {
         swatch_ui(ui, color);
         ui.label(name);
     });
+}
+
+/// What the colours of bars are by, and what they mean.
+fn colours_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
+    let counter = cx.open.counters.color.and_then(|number| cx.open.trace.counters().get(number as usize));
+    let by = cx.open.session.color;
+    ui.horizontal_wrapped(|ui| {
+        ui.strong("Colours by");
+        for (color, name) in ColorBy::ALL {
+            if ui.selectable_label(counter.is_none() && by == color, name).clicked() {
+                cx.commands.push(Command::Session(Change::Color(color)));
+            }
+        }
+    });
+    if let Some(counter) = counter {
+        // By order of magnitude.
+        for (share, what) in [(0.0, "no"), (0.5, "some"), (1.0, "most")] {
+            named_ui(ui, heat(cx.colors, share), &format!("{what} {} a node", counter.name));
+        }
+        return;
+    }
+    Grid::new("colours").num_columns(2).spacing([24.0, 4.0]).show(ui, |ui| {
+        for pair in coloring::legend(by, cx.colors).chunks(2) {
+            pair.iter().for_each(|(name, color)| named_ui(ui, *color, name));
+            ui.end_row();
+        }
+    });
+    if by != ColorBy::Operator {
+        ui.weak("Grey where it is not known; zoom in where bars stand for many nodes.");
+    }
 }

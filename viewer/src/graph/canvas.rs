@@ -302,10 +302,12 @@ impl GraphPage {
     ) -> Said {
         let Some(costs) = costs else { return Said { heat: None, line: op.to_owned() } };
         let cost = Cost::of(costs, part.nodes.clone());
-        let heat = self.measure(&cost).map(|value| (value / hottest.max(1e-12)) as f32);
+        // By the root, so that what costs a tenth can still be told from nothing.
+        let heat = self.measure(&cost).map(|value| (value / hottest.max(1e-12)).sqrt() as f32);
         let value = match self.heat {
             _ if cost.ran == 0 && is_view(op) => "view".to_owned(),
-            _ if cost.ran == 0 => "fused or not recorded".to_owned(),
+            _ if cost.ran == 0 && is_fused(costs, part.nodes.start) => "fused".to_owned(),
+            _ if cost.ran == 0 => "not recorded".to_owned(),
             Heat::Time | Heat::Operator => match (part.kind, spread(costs, outline, part)) {
                 (Kind::Stack(..), Some((low, high))) => {
                     let mean = cost.mean(costs) / part.parts.len().max(1) as f64;
@@ -357,6 +359,13 @@ impl GraphPage {
             response.widget_info(|| WidgetInfo::labeled(Role::Label, true, line));
         }
     }
+}
+
+/// Whether a kernel that begins at an earlier node computes this one.
+fn is_fused(costs: &Costs, node: u32) -> bool {
+    (node.saturating_sub(8)..node).any(|first| {
+        costs.nodes.get(first as usize).is_some_and(|heat| heat.count > 0 && first + heat.fused >= node)
+    })
 }
 
 fn is_critical(costs: Option<&Costs>, nodes: std::ops::Range<u32>) -> bool {

@@ -23,6 +23,9 @@ const KEY_WINDOWS: f32 = 1.1;
 /// Shorter drags are clicks.
 const MIN_DRAG: f32 = 3.0;
 
+/// How near to an edge of a token or a bar the end of a range snaps to it, in pixels.
+const SNAP: f32 = 4.0;
+
 /// A drag in the lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drag {
@@ -107,22 +110,26 @@ pub(crate) fn drag(
     current: &mut Option<Drag>,
     view: &mut View,
     left: f32,
+    snap: impl Fn(Nanos, u64) -> Nanos,
     commands: &mut Vec<Command>,
 ) {
-    let (origin, shift, delta) = response
-        .ctx
-        .input(|input| (input.pointer.press_origin(), input.modifiers.shift, input.pointer.delta()));
+    let (origin, modifiers, delta) =
+        response.ctx.input(|input| (input.pointer.press_origin(), input.modifiers, input.pointer.delta()));
+    let shift = modifiers.shift;
+    // Ctrl is for exactly where the pointer is.
+    let slack = if modifiers.command { 0 } else { view.nanos_from_pixels(SNAP) };
     if response.drag_started()
         && let Some(origin) = origin
     {
         let pan = shift || !response.drag_started_by(PointerButton::Primary) || origin.x < left;
-        *current = Some(if pan { Drag::Pan } else { Drag::Range(view.time_from_x(origin.x - left)) });
+        *current =
+            Some(if pan { Drag::Pan } else { Drag::Range(snap(view.time_from_x(origin.x - left), slack)) });
     }
     match (*current, response.interact_pointer_pos()) {
         (Some(Drag::Pan), _) if response.dragged() => view.pan(-delta.x),
         (Some(Drag::Range(anchor)), Some(pointer)) => {
             let x = (pointer.x - left).clamp(0.0, view.width());
-            let time = view.time_from_x(x);
+            let time = snap(view.time_from_x(x), slack);
             if (x - view.x_from_time(anchor)).abs() >= MIN_DRAG {
                 let range = TimeRange::new(anchor.min(time), anchor.max(time).max(anchor.min(time) + 1));
                 commands.push(Command::SelectRange(range));

@@ -4,6 +4,7 @@
 use super::lanes::Canvas;
 use super::paint::Quads;
 use super::view::View;
+use crate::session::Metric;
 use crate::state::Open;
 use crate::theme::Colors;
 use egui::{CursorIcon, Painter, Rect, Response, Stroke, StrokeKind, pos2};
@@ -21,7 +22,7 @@ pub(crate) struct Minimap {
     grab: Option<Grab>,
     /// Busy share of each pixel, and what it was computed for.
     busy: Vec<f32>,
-    busy_of: Option<usize>,
+    busy_of: Option<(usize, Metric)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,11 +125,24 @@ impl Minimap {
 
     fn update(&mut self, open: &Open, whole: &View) {
         let pixels = whole.width() as usize;
-        if self.busy_of == Some(pixels) {
+        let metric = open.session.metric;
+        if self.busy_of == Some((pixels, metric)) {
             return;
         }
         self.busy.clear();
         self.busy.resize(pixels, 0.0);
+        if metric == Metric::Tokens {
+            let longest = open.trace.tokens.iter().map(|token| token.range.nanos()).max().unwrap_or(1);
+            for token in &open.trace.tokens {
+                let share = token.range.nanos() as f32 / longest.max(1) as f32;
+                let (left, right) =
+                    (whole.x_from_time(token.range.begin), whole.x_from_time(token.range.end));
+                let pixels = left.max(0.0) as usize..(right.ceil().max(0.0) as usize).min(pixels);
+                self.busy.get_mut(pixels).into_iter().flatten().for_each(|busy| *busy = busy.max(share));
+            }
+            self.busy_of = Some((pixels, metric));
+            return;
+        }
         let min_nanos = whole.nanos_from_pixels(1.0);
         let mut bars: Vec<Bar> = Vec::new();
         let mut missing = Vec::new();
@@ -136,18 +150,19 @@ impl Minimap {
             bars.clear();
             fold(&open.trace, lane, whole.range(), min_nanos, &mut bars, &mut missing);
             for bar in &bars {
-                spread(&mut self.busy, whole, bar, open.trace.lanes().len() as f32);
+                let part = if metric == Metric::Waiting { bar.wait } else { bar.compute };
+                spread(&mut self.busy, whole, (bar, part), open.trace.lanes().len() as f32);
             }
         }
         // A file without footer has no summary of the whole: drawn as it arrives.
-        self.busy_of = missing.is_empty().then_some(pixels);
+        self.busy_of = missing.is_empty().then_some((pixels, metric));
         open.wanted.borrow_mut().extend(missing);
     }
 }
 
 /// Adds a bar's busy share to the pixels that it covers.
-fn spread(busy: &mut [f32], whole: &View, bar: &Bar, lanes: f32) {
-    let share = bar.compute as f32 / bar.range.nanos().max(1) as f32 / lanes;
+fn spread(busy: &mut [f32], whole: &View, (bar, part): (&Bar, u64), lanes: f32) {
+    let share = part as f32 / bar.range.nanos().max(1) as f32 / lanes;
     let (left, right) = (whole.x_from_time(bar.range.begin).max(0.0), whole.x_from_time(bar.range.end));
     let mut pixel = left as usize;
     while let Some(value) = busy.get_mut(pixel)

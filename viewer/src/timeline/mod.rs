@@ -18,7 +18,9 @@
 //! ```
 
 mod around;
+mod arrange;
 mod backends;
+pub(crate) mod coloring;
 mod counters;
 mod experts;
 mod highlight;
@@ -26,6 +28,7 @@ mod input;
 mod lanes;
 mod levels;
 mod machine;
+pub(crate) mod marks;
 mod minimap;
 mod paint;
 mod rows;
@@ -36,12 +39,16 @@ pub mod view;
 use crate::command::Command;
 use crate::panel::Cx;
 use crate::seek::Seek;
+use crate::session::{Change, Metric};
 use crate::state::Open;
 use crate::text;
 use crate::theme::{Colors, GUTTER_WIDTH, MIN_BAR, MINIMAP_HEIGHT, RULER_HEIGHT};
+use coloring::Coloring;
 use egui::accesskit::Role;
+use egui::containers::menu::{MenuButton, MenuConfig};
 use egui::{
-    Align2, FontId, Painter, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
+    FontId, Painter, PopupCloseBehavior, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo,
+    pos2, vec2,
 };
 use input::{Drag, Held};
 use lanes::Canvas;
@@ -61,6 +68,9 @@ pub struct Timeline {
     drag: Option<Drag>,
     ruler_drag: Option<Drag>,
     held: Held,
+    coloring: Coloring,
+    /// What the list of lanes is filtered by.
+    lane_filter: String,
     experts: experts::Lane,
     counters: counters::Lanes,
     /// Bars of each row, kept for their memory.
@@ -93,8 +103,7 @@ impl Timeline {
         self.lanes_ui(ui, lanes, &mut view, cx);
 
         let painter = ui.painter().clone();
-        gutter_text(&painter, minimap, "whole trace", cx.colors);
-        gutter_text(&painter, ruler, "time", cx.colors);
+        self.gutter_ui(ui, (minimap, ruler, lanes), cx);
         self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
         let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
         ruler::paint(&painter, ruler, pointer.map(|pointer| pointer.x), &view, cx.colors);
@@ -105,6 +114,7 @@ impl Timeline {
             &view,
             cx.colors,
         );
+        marks::paint(&painter, ruler, below, cx.open, &view, cx.colors);
         highlight::paint(&painter, (minimap, ruler, below), cx.open, &view, cx.colors);
         if let Some(pointer) = pointer {
             paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
@@ -112,6 +122,32 @@ impl Timeline {
         if view != cx.open.view {
             cx.commands.push(Command::Look(view));
         }
+    }
+
+    /// Left of minimap and ruler: what the one shows, and which lanes there are.
+    fn gutter_ui(&mut self, ui: &mut Ui, (minimap, ruler, lanes): (Rect, Rect, Rect), cx: &mut Cx<'_>) {
+        let at = |strip: Rect| {
+            Rect::from_min_max(pos2(strip.left() - GUTTER_WIDTH, strip.top()), strip.left_bottom())
+        };
+        let stays = || MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+        let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(minimap)));
+        let name = Metric::ALL.iter().find(|(metric, _)| *metric == cx.open.session.metric);
+        let button = egui::Button::new(egui::RichText::new(name.map_or("", |(_, name)| name)).size(11.5));
+        MenuButton::from_button(button.frame(false).truncate()).ui(&mut child, |ui| {
+            for (metric, name) in Metric::ALL {
+                if ui.radio(cx.open.session.metric == metric, name).clicked() {
+                    cx.commands.push(Command::Session(Change::Metric(metric)));
+                }
+            }
+        });
+        let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(ruler)));
+        let hidden = cx.open.session.hidden.len();
+        let name = if hidden == 0 { "lanes ⏷".to_owned() } else { format!("{hidden} hidden ⏷") };
+        let button = egui::Button::new(egui::RichText::new(name).size(11.5)).frame(false);
+        MenuButton::from_button(button).config(stays()).ui(&mut child, |ui| {
+            let all = rows::rows(cx.open, lanes.height(), self.experts.height());
+            arrange::menu_ui(ui, cx, &all, &mut self.lane_filter);
+        });
     }
 
     fn ruler_input(&mut self, response: &Response, view: &mut View, left: f32) {
@@ -128,7 +164,11 @@ impl Timeline {
     }
 
     fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>) {
-        let rows = rows::rows(cx.open, rect.height(), self.experts.height());
+        let rows = arrange::arrange(
+            rows::rows(cx.open, rect.height(), self.experts.height()),
+            cx.open,
+            rect.height(),
+        );
         let height = rows::height(&rows).max(rect.height());
         let scrolls = rows::height(&rows) > rect.height() + 0.5;
         let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect).id_salt("lanes"));
@@ -149,7 +189,8 @@ impl Timeline {
                 ui.scroll_with_delta(vec2(0.0, scroll.y));
             }
             input::wheel(&response, view, left, over_gutter && scrolls);
-            input::drag(&response, &mut self.drag, view, left, cx.commands);
+            let snap = |time: Nanos, slack: u64| snap(cx.open, &self.bars, time, slack);
+            input::drag(&response, &mut self.drag, view, left, snap, cx.commands);
             if rows.iter().any(|row| row.kind == Kind::Experts) {
                 self.experts.prepare(ui, view, cx);
             }
@@ -273,6 +314,7 @@ impl Timeline {
                         _ => None,
                     });
                     let colors = self.counters.colors(cx.open, lane, bars, cx.colors);
+                    let colors = colors.or_else(|| self.coloring.colors(cx.open, bars, cx.colors));
                     canvas.thread(cx.open, bars, colors.as_deref(), hovered);
                     canvas.damaged(cx.open, lane);
                     outline_selected(&canvas, lane, &marked, cx);
@@ -296,6 +338,31 @@ impl Timeline {
             cx.colors,
         );
     }
+}
+
+/// The begin or end of a token or a bar nearest to a time, if one is within `slack`.
+fn snap(open: &Open, bars: &[Vec<Bar>], time: Nanos, slack: u64) -> Nanos {
+    let mut best = (slack.saturating_add(1), time);
+    let mut look = |edge: Nanos| {
+        let distance = edge.abs_diff(time);
+        if distance < best.0 {
+            best = (distance, edge);
+        }
+    };
+    let tokens = &open.trace.tokens;
+    let at = tokens.partition_point(|token| token.range.begin <= time);
+    for token in tokens.iter().skip(at.saturating_sub(1)).take(2) {
+        look(token.range.begin);
+        look(token.range.end);
+    }
+    for bars in bars {
+        let at = bars.partition_point(|bar| bar.range.begin <= time);
+        for bar in bars.iter().skip(at.saturating_sub(1)).take(2) {
+            look(bar.range.begin);
+            look(bar.range.end);
+        }
+    }
+    best.1
 }
 
 /// The bar at a time, or the one that ends or begins within `slack`.
@@ -382,11 +449,6 @@ fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
         }
         info
     });
-}
-
-fn gutter_text(painter: &Painter, rect: Rect, name: &str, colors: &Colors) {
-    let at = pos2(rect.left() - GUTTER_WIDTH + 8.0, rect.center().y);
-    painter.text(at, Align2::LEFT_CENTER, name, FontId::proportional(12.0), colors.weak);
 }
 
 fn paint_range(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &Colors) {
