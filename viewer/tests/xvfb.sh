@@ -1,5 +1,6 @@
 #!/bin/sh
-# A real window under Xvfb: opens a trace, zooms, looks; opens a broken file.
+# A real window under Xvfb: opens a trace, zooms, looks, goes from the table of operators to a node on
+# the timeline and in the graph and back, closes; opens a broken file.
 # usage: viewer/tests/xvfb.sh [VIEWER] [TRACE]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -88,6 +89,34 @@ xdotool key 1
 sleep 0.5
 shows overview 1200
 differs panned overview
+# From a command by name to the table, to a node on the timeline, to the graph, and back.
+xdotool key ctrl+k; sleep 0.4
+xdotool type operators; sleep 0.4
+xdotool key Return
+sleep 0.5
+shows operators 900
+differs overview operators
+xdotool mousemove 90 160 click 1; sleep 0.5
+shows chosen 900
+differs operators chosen
+xdotool key ctrl+f; sleep 0.4
+xdotool type ffn_up-3; sleep 0.4
+xdotool key Return; sleep 0.5
+shows selected 1200
+xdotool key Escape; sleep 0.2
+xdotool key 4
+sleep 0.5
+shows graph 600
+differs selected graph
+xdotool key alt+Left
+sleep 0.5
+shows back 1200
+differs graph back
+kill -0 "$app" 2>/dev/null || fail "the app ended"
+xdotool key ctrl+w
+sleep 0.5
+shows closed 100
+differs back closed
 kill "$app"; wait "$app" 2>/dev/null
 app=
 

@@ -64,7 +64,7 @@ impl HistogramView {
             ui.weak("no executions");
             return None;
         }
-        percentiles_ui(ui, cx, (name, &behind.walls), kept);
+        percentiles_ui(ui, cx, (name, behind), kept);
         ui.horizontal_wrapped(|ui| {
             ui.selectable_value(&mut self.linear, false, "log");
             ui.selectable_value(&mut self.linear, true, "linear");
@@ -262,7 +262,8 @@ fn brushed(walls: &[u64], brush: &Range<u64>) -> usize {
     below(brush.end).saturating_sub(below(brush.start))
 }
 
-fn mean_and_spread(walls: &[u64]) -> (f64, f64) {
+/// Mean and standard deviation.
+pub(crate) fn mean_and_spread(walls: &[u64]) -> (f64, f64) {
     let n = walls.len().max(1) as f64;
     let mean = walls.iter().map(|wall| *wall as f64).sum::<f64>() / n;
     let variance = walls.iter().map(|wall| (*wall as f64 - mean).powi(2)).sum::<f64>() / n;
@@ -270,16 +271,16 @@ fn mean_and_spread(walls: &[u64]) -> (f64, f64) {
 }
 
 /// Exact numbers; of two selections side by side, with how they differ.
-fn percentiles_ui(ui: &mut Ui, cx: &Cx<'_>, (name, walls): (&str, &[u64]), kept: Option<(&str, &Behind)>) {
-    let row = |walls: &[u64]| {
-        let (mean, sigma) = mean_and_spread(walls);
+fn percentiles_ui(ui: &mut Ui, cx: &Cx<'_>, (name, behind): (&str, &Behind), kept: Option<(&str, &Behind)>) {
+    let row = |behind: &Behind| {
+        let (walls, (mean, sigma)) = (behind.walls.as_slice(), behind.mean_and_spread);
         let mut cells = vec![walls.len() as f64, walls.first().copied().unwrap_or(0) as f64];
         cells.extend(PERCENTILES.map(|(percent, _)| percentile(walls, percent).unwrap_or(0) as f64));
         cells.extend([walls.last().copied().unwrap_or(0) as f64, mean, sigma]);
         cells
     };
-    let now = row(walls);
-    let before = kept.map(|(_, kept)| row(&kept.walls));
+    let now = row(behind);
+    let before = kept.map(|(_, kept)| row(kept));
     let names = ["count", "min"].into_iter().chain(PERCENTILES.map(|(_, name)| name));
     let names: Vec<&str> = names.chain(["max", "mean", "σ"]).collect();
     let show = |at: usize, value: f64| {

@@ -16,16 +16,11 @@ const MOST: usize = 30;
 /// Draws the longest executions, of those that are brushed.
 pub(crate) fn list_ui(ui: &mut Ui, cx: &mut Cx<'_>, behind: &Behind, brush: Brush) {
     ui.strong(if brush.is_some() { "Longest of those brushed" } else { "Longest executions" });
-    let mut longest: Vec<&Occurrence> = match brush {
-        Some(brush) => behind.found.within(brush).collect(),
-        None => behind.found.all.iter().collect(),
-    };
-    let most = MOST.min(longest.len());
-    if most < longest.len() {
-        longest.select_nth_unstable_by_key(most, |one| std::cmp::Reverse(one.wall));
-        longest.truncate(most);
-    }
-    longest.sort_by_key(|one| (std::cmp::Reverse(one.wall), one.begin));
+    let below = |edge: u64| behind.walls.partition_point(|wall| *wall < edge);
+    let picked = brush.map_or(0..behind.by_wall.len(), |brush| below(brush.start)..below(brush.end));
+    let places = behind.by_wall.get(picked).unwrap_or_default().iter().rev().take(MOST);
+    let longest: Vec<&Occurrence> =
+        places.filter_map(|place| behind.found.all.get(*place as usize)).collect();
     let mut chosen = None;
     ui.push_id("executions", |ui| {
         TableBuilder::new(ui)

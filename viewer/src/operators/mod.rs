@@ -56,13 +56,16 @@ pub struct OperatorsPage {
     /// Key of the chosen row.
     chosen: Option<String>,
     nodes: Memo<Query, Arc<Vec<Node>>>,
-    rows: Option<(Query, Group, Filter, Vec<Row>)>,
+    rows: Option<(Shown, Vec<Row>)>,
     behind: Memo<Wanted, Arc<Behind>>,
     histogram: HistogramView,
     scatter: Scatter,
     /// What to compare with.
     kept: Option<(String, Arc<Behind>)>,
 }
+
+/// What the rows of the table are of, and their order.
+type Shown = (Query, Group, Filter, Sort);
 
 /// What the executions beside the table are of.
 type Wanted = (Query, Filter);
@@ -72,6 +75,20 @@ pub(crate) struct Behind {
     pub(crate) found: Occurrences,
     /// Wall times, sorted.
     pub(crate) walls: Vec<u64>,
+    /// Places in `found`, the shortest first.
+    pub(crate) by_wall: Vec<u32>,
+    /// Mean of the wall times and their standard deviation, nanoseconds.
+    pub(crate) mean_and_spread: (f64, f64),
+}
+
+impl Behind {
+    fn of(found: Occurrences) -> Self {
+        let walls = found.sorted_walls();
+        let mut by_wall: Vec<u32> = (0..found.all.len() as u32).collect();
+        by_wall.sort_by_key(|at| found.all.get(*at as usize).map(|one| one.wall));
+        let mean_and_spread = histogram::mean_and_spread(&walls);
+        Self { found, walls, by_wall, mean_and_spread }
+    }
 }
 
 impl OperatorsPage {
@@ -173,13 +190,19 @@ impl OperatorsPage {
     }
 
     fn refresh(&mut self, query: Query, nodes: &[Node]) {
-        let fresh = self
-            .rows
-            .as_ref()
-            .is_some_and(|(of, group, filter, _)| (of, group, filter) == (&query, &self.group, &self.filter));
-        if !fresh {
-            let rows = rows(nodes, self.group, &self.filter);
-            self.rows = Some((query, self.group, self.filter.clone(), rows));
+        let shown = (query, self.group, self.filter.clone(), self.sort);
+        match &mut self.rows {
+            Some((of, _)) if *of == shown => {}
+            // Only the order has changed.
+            Some((of, known)) if (&of.0, &of.1, &of.2) == (&shown.0, &shown.1, &shown.2) => {
+                self.sort.apply(known);
+                of.3 = self.sort;
+            }
+            _ => {
+                let mut rows = rows(nodes, self.group, &self.filter);
+                self.sort.apply(&mut rows);
+                self.rows = Some((shown, rows));
+            }
         }
     }
 
@@ -208,7 +231,7 @@ impl OperatorsPage {
     }
 
     fn table_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
-        let Some((_, group, _, rows)) = &self.rows else { return };
+        let Some(((_, group, ..), rows)) = &self.rows else { return };
         if rows.is_empty() {
             ui.weak("nothing ran that fits; choose another phase or range, or clear the filter");
             return;
@@ -238,7 +261,7 @@ impl OperatorsPage {
 
     fn behind_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, query: Query) {
         let filter = self.wanted();
-        let rows = self.rows.as_ref().map_or(&[][..], |(.., rows)| rows);
+        let rows = self.rows.as_ref().map_or(&[][..], |(_, rows)| rows);
         let of = rows.iter().filter(|row| self.chosen.as_ref().is_none_or(|key| row.key == *key));
         let count = of.clone().fold(0u64, |all, row| all.saturating_add(row.sums.count));
         let mut lanes = llmtrace_analysis::operators::Sums::default();
@@ -246,8 +269,7 @@ impl OperatorsPage {
         let (trace, wanted) = (Arc::clone(&cx.open.trace), filter.clone());
         let answer = self.behind.get(&(query, filter), cx.jobs, ui.ctx(), move |going| {
             let found = occurrences(&trace, &query, &wanted, count, &|_| going.on()).ok()?;
-            let walls = found.sorted_walls();
-            Some(Arc::new(Behind { found, walls }))
+            Some(Arc::new(Behind::of(found)))
         });
         let answer = answer.map(|(behind, current)| (Arc::clone(behind), current));
         let title = self.title();

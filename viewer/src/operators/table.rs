@@ -12,7 +12,7 @@ const ROW: f32 = 22.0;
 const BARS: usize = 24;
 
 /// How the table is sorted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sort {
     by: By,
     ascending: bool,
@@ -65,7 +65,7 @@ pub(crate) enum Acted {
 }
 
 impl Sort {
-    /// Draws the table.
+    /// Draws the table of rows that are in order.
     pub(crate) fn table_ui(
         &mut self,
         ui: &mut Ui,
@@ -73,7 +73,6 @@ impl Sort {
         (group, rows): (Group, &[Row]),
         chosen: Option<&str>,
     ) -> Option<Acted> {
-        let sorted = self.sorted(rows);
         let top = rows.iter().map(|row| row.share).fold(0.0, f64::max);
         let mut acted = None;
         let width = ui.available_width();
@@ -100,8 +99,8 @@ impl Sort {
                 }
             })
             .body(|body| {
-                body.rows(ROW, sorted.len(), |mut line| {
-                    let Some(row) = sorted.get(line.index()) else { return };
+                body.rows(ROW, rows.len(), |mut line| {
+                    let Some(row) = rows.get(line.index()) else { return };
                     line.set_selected(chosen == Some(row.key.as_str()));
                     let into = row_ui(&mut line, cx, (row, group), top, &columns);
                     let response = line.response();
@@ -141,28 +140,28 @@ impl Sort {
         });
     }
 
-    fn sorted<'a>(&self, rows: &'a [Row]) -> Vec<&'a Row> {
-        let mut sorted: Vec<&Row> = rows.iter().collect();
-        let percentile = |row: &Row, percent| row.sums.walls.percentile(percent);
-        sorted.sort_by(|a, b| {
-            let order = match self.by {
+    /// Puts rows in order. Keys are found once: a trace may have a million names.
+    pub(crate) fn apply(self, rows: &mut [Row]) {
+        let percentile = |row: &Row, percent| row.sums.walls.percentile(percent).unwrap_or(0);
+        rows.sort_by_cached_key(|row| {
+            let number = match self.by {
                 // Layers are numbers, and sort as such.
-                By::Key => match (a.key.parse::<u32>(), b.key.parse::<u32>()) {
-                    (Ok(a), Ok(b)) => a.cmp(&b),
-                    _ => a.key.cmp(&b.key),
-                },
-                By::Time => a.sums.compute.cmp(&b.sums.compute),
-                By::Wait => wait_share(a).total_cmp(&wait_share(b)),
-                By::Count => a.sums.count.cmp(&b.sums.count),
-                By::Mean => a.sums.mean().total_cmp(&b.sums.mean()),
-                By::Median => percentile(a, 50.0).cmp(&percentile(b, 50.0)),
-                By::Tail => percentile(a, 99.0).cmp(&percentile(b, 99.0)),
-                By::Longest => a.sums.longest.0.cmp(&b.sums.longest.0),
-                By::Bytes => rate(a).unwrap_or(-1.0).total_cmp(&rate(b).unwrap_or(-1.0)),
+                By::Key => row.key.parse().unwrap_or(u64::MAX),
+                By::Time => row.sums.compute,
+                // Bits of what is not negative sort as its value does.
+                By::Wait => wait_share(row).to_bits(),
+                By::Count => row.sums.count,
+                By::Mean => row.sums.mean().to_bits(),
+                By::Median => percentile(row, 50.0),
+                By::Tail => percentile(row, 99.0),
+                By::Longest => row.sums.longest.0,
+                By::Bytes => rate(row).unwrap_or(0.0).to_bits(),
             };
-            if self.ascending { order } else { order.reverse() }
+            (number, row.key.clone())
         });
-        sorted
+        if !self.ascending {
+            rows.reverse();
+        }
     }
 }
 
@@ -273,8 +272,9 @@ mod tests {
     fn every_column_sorts() {
         let rows = [row("10", 100, 30, &[5, 9]), row("9", 300, 10, &[1]), row("2", 200, 80, &[2, 2, 90])];
         let order = |by, ascending| {
-            let sorted = Sort { by, ascending }.sorted(&rows);
-            sorted.iter().map(|row| row.key.as_str()).collect::<Vec<_>>().join(" ")
+            let mut rows = rows.clone();
+            Sort { by, ascending }.apply(&mut rows);
+            rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(order(By::Key, true), "2 9 10");
         assert_eq!(order(By::Time, false), "9 2 10");
