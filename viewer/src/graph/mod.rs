@@ -140,12 +140,15 @@ impl GraphPage {
         });
     }
 
-    /// The graph that was computed most often.
+    /// The graph of which most nodes were computed.
     fn busiest(&mut self, cx: &Cx<'_>) -> u32 {
         let counts = self.counts(cx);
         let graphs = (0u32..).zip(&cx.open.trace.file.graphs).filter(|(_, graph)| graph.nodes > 0);
         let count = |graph: &Graph| counts.get(&graph.id).copied().unwrap_or(0);
-        graphs.max_by_key(|(_, graph)| (count(graph), graph.nodes)).map_or(0, |(index, _)| index)
+        // One of a few nodes may be a part that another backend was not given.
+        graphs
+            .max_by_key(|(_, graph)| count(graph).saturating_mul(u64::from(graph.nodes)))
+            .map_or(0, |(index, _)| index)
     }
 
     fn counts(&mut self, cx: &Cx<'_>) -> &HashMap<u32, u64> {

@@ -19,7 +19,8 @@ pub(crate) fn splits_ui(ui: &mut Ui, cx: &Cx<'_>, graph: &Graph, chosen: &mut Op
     if run.len() < 2 {
         return;
     }
-    ui.horizontal_wrapped(|ui| {
+    // A line to scroll along: a graph may be cut into hundreds.
+    let row = |ui: &mut Ui| {
         ui.weak("given to").on_hover_text("A scheduler cuts a graph where the backend changes");
         for (at, split) in run.iter().take(MOST).enumerate() {
             if at > 0 {
@@ -38,5 +39,6 @@ pub(crate) fn splits_ui(ui: &mut Ui, cx: &Cx<'_>, graph: &Graph, chosen: &mut Op
         if run.len() > MOST {
             ui.weak(format!("and {} more", run.len() - MOST));
         }
-    });
+    };
+    egui::ScrollArea::horizontal().id_salt("splits").show(ui, |ui| ui.horizontal(row));
 }
