@@ -114,3 +114,15 @@ fn without_graphs_it_says_why() {
     let text = texts(&harness);
     assert!(text.contains("1 computations of graphs were recorded, but not what"), "{text}");
 }
+
+#[test]
+fn splits_of_a_scheduler_are_steps_from_backend_to_backend() {
+    let mut harness = harness("gemma3-270m-vulkan9-2t.llmtrace");
+    let all = texts(&harness);
+    assert!(all.contains("given to") && all.contains("CPU (401 nodes)"), "{all}");
+    harness.get_by_label("Vulkan0 (325 nodes)").click();
+    harness.run_steps(4);
+    let device = texts(&harness);
+    // No op spans come from a device: that is said, and nothing is made up.
+    assert!(device.contains("325 nodes") && device.contains("costs are unknown"), "{device}");
+}
