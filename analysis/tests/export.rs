@@ -1,10 +1,13 @@
 //! Exports hold every row.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
-use llmtrace_analysis::export::{CSV_FILES, chrome, csv, perfetto};
+use llmtrace_analysis::export::{CSV_FILES, ExportReport, chrome, csv, perfetto};
 use llmtrace_analysis::format::Source;
+use llmtrace_analysis::format::constants::kind;
+use llmtrace_analysis::inference::{KvCurve, kv_curves};
 use llmtrace_analysis::{Place, TimeRange, Trace};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 const ALL: TimeRange = TimeRange { begin: 0, end: u64::MAX };
 
@@ -34,25 +37,134 @@ fn chrome_json_has_an_event_for_every_row() {
     }
 }
 
+/// The files of an export, in their order, with how many rows it says there are.
+fn tables(trace: &Trace, range: TimeRange) -> (Vec<String>, ExportReport) {
+    let (mut names, mut texts) = (Vec::new(), Vec::new());
+    let mut open = |name: &str| {
+        names.push(name.to_owned());
+        Ok(Vec::new())
+    };
+    let mut close = |bytes| {
+        texts.push(String::from_utf8(bytes).unwrap());
+        Ok(())
+    };
+    let report = csv(trace, range, &mut open, &mut close, &mut |_| true).unwrap();
+    assert_eq!(names, CSV_FILES);
+    (texts, report)
+}
+
 #[test]
 fn csv_has_a_line_for_every_row_and_as_many_fields_as_its_heading() {
-    let trace = sample("gemma3-270m-2t");
-    let mut sinks = [const { Vec::new() }; 4];
-    csv(&trace, ALL, &mut sinks, &mut |_| true).unwrap();
-    let rows = [
-        trace.decodes.len() as u64,
-        trace.ubatches.len() as u64,
-        trace.graph_spans.len() as u64,
-        trace.op_span_count(),
-    ];
-    for ((name, bytes), rows) in CSV_FILES.iter().zip(&sinks).zip(rows) {
-        let text = std::str::from_utf8(bytes).unwrap();
-        let mut lines = text.lines();
-        let fields = lines.next().unwrap().split(',').count();
-        assert_eq!(lines.clone().count() as u64, rows, "{name}");
-        assert!(lines.all(|line| line.split(',').count() == fields), "{name}");
+    for name in ["gemma3-270m-2t", "gemma3-270m-server-1t", "gemma3-270m-vulkan9-2t", "qwen3moe-synthetic-2t"]
+    {
+        let trace = sample(name);
+        let (texts, _) = tables(&trace, ALL);
+        let rows_of = |kind: u16| -> u64 {
+            trace
+                .file
+                .blocks
+                .iter()
+                .filter(|block| block.kind == kind)
+                .map(|block| u64::from(block.rows))
+                .sum()
+        };
+        for (file, text) in CSV_FILES.iter().zip(&texts) {
+            let rows = rows_of(match *file {
+                "decodes.csv" => kind::DECODES,
+                "ubatches.csv" => kind::UBATCHES,
+                "graph_spans.csv" => kind::GRAPH_SPANS,
+                "op_spans.csv" => kind::OP_SPANS,
+                "scheduler_runs.csv" => kind::SCHEDULER_RUNS,
+                "splits.csv" => kind::SPLITS,
+                "copies.csv" => kind::COPIES,
+                "waits.csv" => kind::SYNCS,
+                "sequence_runs.csv" => kind::SEQUENCE_RUNS,
+                "kv_operations.csv" => kind::KV_OPERATIONS,
+                "calls.csv" => kind::CALLS,
+                "speculations.csv" => kind::SPECULATIONS,
+                "token_ids.csv" => kind::TOKENS,
+                "selections.csv" => kind::SELECTIONS,
+                "experts.csv" => kind::EXPERTS,
+                other => panic!("{other}"),
+            });
+            let mut lines = text.lines();
+            let fields = lines.next().unwrap().split(',').count();
+            assert_eq!(lines.clone().count() as u64, rows, "{name} {file}");
+            // Quoted are the names of what copies, in asynchronous ways.
+            let split = |line: &str| line.replace("\"copy, a", "").split(',').count();
+            assert!(lines.all(|line| line.contains('"') || split(line) == fields), "{name} {file}");
+        }
+        assert!(texts[3].contains(",MUL_MAT,"), "{name}");
     }
-    assert!(String::from_utf8_lossy(&sinks[3]).contains(",MUL_MAT,"));
+}
+
+#[test]
+fn csv_names_backends_and_says_nothing_of_what_is_unknown() {
+    let (texts, _) = tables(&sample("gemma3-270m-vulkan9-2t"), ALL);
+    let of = |name: &str| &texts[CSV_FILES.iter().position(|file| *file == name).unwrap()];
+    assert!(of("splits.csv").contains(",Vulkan0,") && of("copies.csv").contains(",host to device,"));
+    assert!(of("waits.csv").starts_with("begin_ns,end_ns,backend,run,tid,process,touched_by_loss\n"));
+    let (texts, _) = tables(&sample("gemma3-270m-server-1t"), ALL);
+    assert!(texts.iter().all(|text| !text.contains(&u32::MAX.to_string())));
+    let (texts, _) = tables(&sample("qwen3moe-synthetic-2t"), ALL);
+    let selections = &texts[CSV_FILES.iter().position(|file| *file == "selections.csv").unwrap()];
+    assert!(selections.lines().nth(1).unwrap().ends_with(",whole"), "{selections}");
+}
+
+/// Events of a category, on tracks by themselves: nested, never crossing.
+fn slices<'a>(events: &'a [Value], category: &str) -> Vec<&'a Value> {
+    let of: Vec<&Value> = events.iter().filter(|event| event["cat"] == category).collect();
+    let mut tracks: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for event in &of {
+        let nanos = |value: &Value| (value.as_f64().unwrap() * 1000.0).round() as u64;
+        let (begin, dur) = (nanos(&event["ts"]), nanos(&event["dur"]));
+        let open = tracks.entry(event["tid"].as_u64().unwrap()).or_default();
+        open.retain(|end| *end > begin);
+        assert!(open.iter().all(|end| begin + dur <= *end), "{event}");
+        open.push(begin + dur);
+    }
+    for other in events.iter().filter(|event| event["ph"] == "X" && event["cat"] != category) {
+        assert!(!tracks.contains_key(&other["tid"].as_u64().unwrap()), "{other}");
+    }
+    of
+}
+
+#[test]
+fn splits_copies_waits_and_calls_are_slices_and_cells_a_counter() {
+    for name in ["gemma3-270m-vulkan9-2t", "gemma3-270m-server-1t"] {
+        let trace = sample(name);
+        let (bytes, report) = chrome(&trace, ALL, Vec::new(), &mut |_| true).unwrap();
+        let json: Value = serde_json::from_slice(&bytes).unwrap();
+        let events = json["traceEvents"].as_array().unwrap();
+        let offload = &trace.offload;
+        for (category, rows) in [
+            ("scheduler", offload.runs.len()),
+            ("split", offload.splits.len()),
+            ("copy", offload.copies.len()),
+            ("wait", offload.syncs.len()),
+            ("call", trace.inference.calls.len()),
+        ] {
+            assert_eq!(slices(events, category).len(), rows, "{name} {category}");
+        }
+        let cells = events.iter().filter(|event| event["ph"] == "C");
+        let cells: Vec<u64> = cells.map(|event| event["args"]["cells"].as_u64().unwrap()).collect();
+        let curves = kv_curves(&trace);
+        assert_eq!(cells.len(), curves.iter().map(|curve| curve.points.len()).sum::<usize>());
+        assert_eq!(cells.iter().max().copied(), curves.iter().map(KvCurve::most).max());
+        assert!(!cells.is_empty(), "{name}");
+        let slices = events.iter().filter(|event| event["ph"] == "X").count() as u64;
+        assert_eq!(slices, report.rows + report.op_spans);
+    }
+    let trace = sample("gemma3-270m-vulkan9-2t");
+    let (bytes, _) = chrome(&trace, ALL, Vec::new(), &mut |_| true).unwrap();
+    let json: Value = serde_json::from_slice(&bytes).unwrap();
+    let events = json["traceEvents"].as_array().unwrap();
+    let bytes = |event: &&Value| event["args"]["bytes"].as_u64().unwrap();
+    let all: u64 = slices(events, "copy").iter().map(bytes).sum();
+    assert_eq!(all, trace.offload.copies.iter().map(|copy| copy.bytes).sum::<u64>());
+    let split = &trace.offload.splits[0];
+    let found = slices(events, "split").into_iter().find(|event| event["args"]["split"] == split.id).unwrap();
+    assert_eq!(found["args"]["nodes"], split.nodes);
 }
 
 #[test]
@@ -62,11 +174,13 @@ fn a_range_limits_every_export_and_all_can_be_cancelled() {
     let whole = chrome(&trace, ALL, Vec::new(), &mut |_| true).unwrap().1;
     let a = chrome(&trace, range, Vec::new(), &mut |_| true).unwrap().1;
     let b = perfetto(&trace, range, Vec::new(), &mut |_| true).unwrap().1;
-    let c = csv(&trace, range, &mut [const { Vec::new() }; 4], &mut |_| true).unwrap();
+    let c = tables(&trace, range).1;
     assert!(a.op_spans > 0 && a.op_spans < whole.op_spans);
     assert_eq!(a, b);
-    assert_eq!(a, c);
+    // The rows around graphs are of no call, and not counted by the tables.
+    assert_eq!(a.op_spans, c.op_spans);
     assert!(chrome(&trace, ALL, Vec::new(), &mut |_| false).is_err());
     assert!(perfetto(&trace, ALL, Vec::new(), &mut |_| false).is_err());
-    assert!(csv(&trace, ALL, &mut [const { Vec::new() }; 4], &mut |_| false).is_err());
+    let mut open = |_: &str| Ok(Vec::new());
+    assert!(csv(&trace, ALL, &mut open, &mut |_| Ok(()), &mut |_| false).is_err());
 }

@@ -1,11 +1,13 @@
 //! Chrome's trace event format: one JSON object with a list of events.
 //!
 //! Calls, micro-batches and graph runs nest on one track for each calling
-//! thread; op spans have one track a lane. `ts` and `dur` are microseconds with
+//! thread; op spans have one track a lane, what goes on around graphs those of
+//! [`super::slices`]. `ts` and `dur` are microseconds with
 //! three decimals, so nanoseconds stay exact. Written by hand: a JSON library
 //! would cost half of the speed, and only strings need care.
 
 use super::labels::{Label, Labels};
+use super::slices::{Arg, Cells, Track, cells, tracks};
 use super::{ExportReport, each_span, lane_name, process};
 use crate::cut::{Progress, touches};
 use crate::{Nanos, Phase, TimeRange, Trace};
@@ -15,6 +17,7 @@ use std::io::Write;
 /// Track of lane 0; the calls' tracks come after all lanes.
 const FIRST_LANE: u64 = 1;
 const FIRST_CALLER: u64 = 1 << 33;
+const FIRST_AROUND: u64 = 1 << 34;
 
 /// Writes the rows that touch `range` as Chrome trace JSON; gives the sink back.
 ///
@@ -32,6 +35,12 @@ pub fn chrome<W: Write>(
         .write_all(b"{\"displayTimeUnit\":\"ns\",\"otherData\":{\"tool\":\"llmtrace\"},\"traceEvents\":[")?;
     metadata(trace, &mut out)?;
     calls(trace, range, &mut out, &mut report)?;
+    let after = callers(trace).len() as u64 + trace.lane_ids().last().map_or(0, |lane| u64::from(*lane) + 1);
+    for (index, track) in (0..).zip(tracks(trace, range)) {
+        around(&track, FIRST_AROUND + index, after + index, &mut out)?;
+        report.rows += track.slices.len() as u64;
+    }
+    counters(&cells(trace, range), &mut out)?;
     let mut labels = Labels::new(trace);
     // Text of each label, escaped once.
     let mut texts: Vec<Texts> = Vec::new();
@@ -210,6 +219,46 @@ fn calls<W: Write>(
         out.args(&graph);
         out.end()?;
         report.rows += 1;
+    }
+    Ok(())
+}
+
+/// Slices around graphs; `order` is the track's place.
+fn around<W: Write>(track: &Track, id: u64, order: u64, out: &mut Events<W>) -> Result<()> {
+    out.name("thread_name", id, &track.name, order)?;
+    for slice in &track.slices {
+        let mut head = b"\"name\":".to_vec();
+        string(&slice.name, &mut head);
+        head.extend_from_slice(format!(",\"cat\":\"{}\"", track.category).as_bytes());
+        out.begin(&head, b'X', id);
+        out.times(slice.begin, slice.end.saturating_sub(slice.begin));
+        for (index, (name, value)) in slice.args.iter().enumerate() {
+            out.line.extend_from_slice(if index == 0 { b"" } else { b"," });
+            string(name, &mut out.line);
+            out.line.push(b':');
+            match value {
+                Arg::Number(value) => out.line.extend_from_slice(value.to_string().as_bytes()),
+                Arg::Text(text) => string(text, &mut out.line),
+            }
+        }
+        out.end()?;
+    }
+    Ok(())
+}
+
+/// Counters belong to the process; their names tell them apart.
+fn counters<W: Write>(cells: &[Cells], out: &mut Events<W>) -> Result<()> {
+    for cells in cells {
+        let mut head = b"\"name\":".to_vec();
+        string(&cells.name, &mut head);
+        for point in &cells.points {
+            out.begin(&head, b'C', 0);
+            out.line.extend_from_slice(b",\"ts\":");
+            micros(point.time, &mut out.line);
+            out.line.extend_from_slice(b",\"args\":{");
+            out.args(&[("cells", point.cells)]);
+            out.end()?;
+        }
     }
     Ok(())
 }

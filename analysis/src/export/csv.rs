@@ -4,7 +4,9 @@
 //! start of the recording. Fields with a comma, a quote or a line break are
 //! quoted as RFC 4180 says.
 
+use super::around::around;
 use super::labels::Labels;
+use super::table::{Column, Files, Get, Kind};
 use super::{ExportReport, each_span};
 use crate::cut::{Progress, touches};
 use crate::{Phase, TimeRange, Trace};
@@ -12,23 +14,60 @@ use llmtrace_format::Result;
 use llmtrace_format::constants::NONE;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::Write;
 
-/// Names of the files, in the order of the sinks.
-pub const CSV_FILES: [&str; 4] = ["decodes.csv", "ubatches.csv", "graph_spans.csv", "op_spans.csv"];
+/// Names of the files, in the order in which they are written.
+pub const CSV_FILES: [&str; 15] = [
+    "decodes.csv",
+    "ubatches.csv",
+    "graph_spans.csv",
+    "op_spans.csv",
+    "scheduler_runs.csv",
+    "splits.csv",
+    "copies.csv",
+    "waits.csv",
+    "sequence_runs.csv",
+    "kv_operations.csv",
+    "calls.csv",
+    "speculations.csv",
+    "token_ids.csv",
+    "selections.csv",
+    "experts.csv",
+];
 
-/// Writes the rows that touch `range`, each table to its sink; `sinks` are in
-/// the order of [`CSV_FILES`].
+/// Writes the rows that touch `range`, each table to the sink that `open` gives for its name;
+/// `close` gets the sinks back.
 ///
 /// # Errors
-/// When a sink cannot be written, and [`llmtrace_format::Error::Cancelled`].
-pub fn csv<W: Write>(
+/// When a sink cannot be opened or written, and [`llmtrace_format::Error::Cancelled`].
+pub fn csv<W: Write + Send>(
     trace: &Trace,
     range: TimeRange,
-    sinks: &mut [W; 4],
+    open: &mut dyn FnMut(&str) -> Result<W>,
+    close: &mut dyn FnMut(W) -> Result<()>,
     progress: Progress<'_>,
 ) -> Result<ExportReport> {
     let mut report = ExportReport::default();
+    let mut of = |file: usize| open(CSV_FILES.get(file).copied().unwrap_or_default());
+    let mut sinks = [of(0)?, of(1)?, of(2)?, of(3)?];
+    calls_and_spans(trace, range, &mut sinks, &mut report, progress)?;
+    for mut sink in sinks {
+        sink.flush()?;
+        close(sink)?;
+    }
+    around(trace, range, &mut Files { kind: Kind::Csv, open, close })?;
+    Ok(report)
+}
+
+/// `sinks` are of the first four files.
+fn calls_and_spans<W: Write>(
+    trace: &Trace,
+    range: TimeRange,
+    sinks: &mut [W; 4],
+    report: &mut ExportReport,
+    progress: Progress<'_>,
+) -> Result<()> {
     let [decodes, ubatches, graph_spans, op_spans] = sinks;
     let inside = |begin, end| touches(begin, end, range);
     writeln!(decodes, "id,begin_ns,end_ns,tid,tokens,is_encode,result")?;
@@ -59,7 +98,7 @@ pub fn csv<W: Write>(
     let mut labels = Labels::new(trace);
     let mut texts: Vec<String> = Vec::new();
     let tids: HashMap<u32, u32> = trace.file.threads.rows().map(|row| (row.id, row.tid)).collect();
-    each_span(trace, range, &mut report, progress, |lane, span| {
+    each_span(trace, range, report, progress, |lane, span| {
         let label = labels.of(span);
         while texts.len() <= label.number as usize {
             let layer = label.layer.map_or_else(String::new, |layer| layer.to_string());
@@ -74,11 +113,62 @@ pub fn csv<W: Write>(
         let lost = u8::from(span.touched_by_loss);
         writeln!(op_spans, "{lane},{begin},{compute},{wait},{text},{run},{node},{fused},{tid},{cpu},{lost}")?;
         Ok(())
-    })?;
-    for sink in sinks {
-        sink.flush()?;
+    })
+}
+
+/// A table of [`super::table`] that is being written.
+pub(super) struct Lines<R: 'static, W> {
+    sink: W,
+    columns: &'static [Column<R>],
+}
+
+impl<R: 'static, W: Write> Lines<R, W> {
+    pub(super) fn new(columns: &'static [Column<R>], mut sink: W) -> Result<Self> {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        writeln!(sink, "{}", names.join(","))?;
+        Ok(Self { sink, columns })
     }
-    Ok(report)
+
+    pub(super) fn push(&mut self, row: &R) -> Result<()> {
+        for (index, (_, get)) in self.columns.iter().enumerate() {
+            if index > 0 {
+                self.sink.write_all(b",")?;
+            }
+            value(&mut self.sink, get, row)?;
+        }
+        Ok(self.sink.write_all(b"\n")?)
+    }
+
+    /// Gives the sink back.
+    pub(super) fn finish(mut self) -> Result<W> {
+        self.sink.flush()?;
+        Ok(self.sink)
+    }
+}
+
+/// Writes a value; nothing where there is none.
+fn value<R>(sink: &mut impl Write, get: &Get<R>, row: &R) -> Result<()> {
+    fn some<T: Display>(sink: &mut impl Write, value: Option<T>) -> std::io::Result<()> {
+        value.map_or(Ok(()), |value| write!(sink, "{value}"))
+    }
+    match get {
+        Get::U32(get) => write!(sink, "{}", get(row))?,
+        Get::MaybeU32(get) => some(sink, get(row))?,
+        Get::I32(get) => write!(sink, "{}", get(row))?,
+        Get::I64(get) | Get::Times(get) => write!(sink, "{}", get(row))?,
+        Get::MaybeI64(get) | Get::MaybeTimes(get) => some(sink, get(row))?,
+        Get::Signed(get) => write!(sink, "{}", get(row))?,
+        Get::MaybeSigned(get) => some(sink, get(row))?,
+        Get::MaybeF32(get) => some(sink, get(row))?,
+        Get::Bool(get) => write!(sink, "{}", u8::from(get(row)))?,
+        Get::Text(get) => write!(sink, "{}", field(&String::from_utf8_lossy(get(row).data())))?,
+        Get::Bytes(get) => {
+            for byte in get(row).data() {
+                write!(sink, "{byte:02x}")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An id, or nothing for a reference to nothing.

@@ -8,12 +8,15 @@
 //!
 //! All of them write the rows that touch a range, whole.
 
+mod around;
 mod chrome;
 mod csv;
 mod labels;
 mod parquet;
 mod perfetto;
 mod proto;
+mod slices;
+mod table;
 
 pub use chrome::chrome;
 pub use csv::{CSV_FILES, csv};

@@ -5,7 +5,9 @@
 //!          ├─ decode calls      one track for each calling thread, and so on
 //!          ├─ micro-batches
 //!          ├─ graph runs        an arrow from the micro-batch of each
-//!          └─ thread 0, 1, …    op spans; wait, operator, shape as arguments
+//!          ├─ thread 0, 1, …    op spans; wait, operator, shape as arguments
+//!          ├─ KV cells in use   a counter for each context
+//!          └─ calls, splits, …  what goes on around graphs, as [`super::slices`] has it
 //! ```
 //!
 //! All packets are of one sequence; a text is sent with the first event that
@@ -17,6 +19,7 @@ use super::proto::{
     CounterDescriptor, DebugAnnotation, EXPLICIT_ORDER, InternedData, Packet, ProcessDescriptor, Text,
     TrackDescriptor, TrackEvent, event,
 };
+use super::slices::{Arg, Cells, Track, cells, tracks};
 use super::{ExportReport, each_span, lane_name, process};
 use crate::cut::{Progress, touches};
 use crate::{Nanos, Phase, TimeRange, Trace};
@@ -37,6 +40,8 @@ const CALLS: u64 = 1;
 const UBATCHES: u64 = 2;
 const GRAPHS: u64 = 3;
 const LANES: u64 = 4;
+const CELLS: u64 = 5;
+const AROUND: u64 = 6;
 
 /// Writes the rows that touch `range` as a Perfetto trace; gives the sink back.
 ///
@@ -50,8 +55,18 @@ pub fn perfetto<W: Write>(
 ) -> Result<(W, ExportReport)> {
     let mut out = Packets::new(sink);
     let mut report = ExportReport::default();
-    out.descriptors(trace)?;
+    let (around, cells) = (tracks(trace, range), cells(trace, range));
+    out.descriptors(trace, &cells, &around)?;
     calls(trace, range, &mut out, &mut report)?;
+    for (index, of) in (0..).zip(&around) {
+        slices(of, track(AROUND, index), &mut out)?;
+        report.rows += of.slices.len() as u64;
+    }
+    for (index, cells) in (0..).zip(&cells) {
+        for point in &cells.points {
+            out.counter(point.time, track(CELLS, index), point.cells as f64)?;
+        }
+    }
     let mut labels = Labels::new(trace);
     let mut known: Vec<Known> = Vec::new();
     // Looked up once, not once a span.
@@ -74,11 +89,7 @@ pub fn perfetto<W: Write>(
         let track = track(LANES, lane);
         out.begin(span.begin, track, label.name, category);
         for (name, value) in label.args {
-            out.annotate(DebugAnnotation {
-                name_iid: Some(name),
-                string_value_iid: Some(value),
-                uint_value: None,
-            });
+            out.text(name, value);
         }
         out.number(wait, span.wait);
         out.number(cpu, span.cpu.into());
@@ -179,8 +190,23 @@ impl<W: Write> Packets<W> {
     }
 
     fn number(&mut self, name: u64, value: u64) {
-        let name_iid = Some(name);
-        self.annotate(DebugAnnotation { name_iid, uint_value: Some(value), string_value_iid: None });
+        let uint_value = Some(value);
+        self.annotate(DebugAnnotation { name_iid: Some(name), uint_value, ..DebugAnnotation::default() });
+    }
+
+    /// A number that may be below 0.
+    fn signed(&mut self, name: u64, value: i64) {
+        let int_value = Some(value);
+        self.annotate(DebugAnnotation { name_iid: Some(name), int_value, ..DebugAnnotation::default() });
+    }
+
+    fn text(&mut self, name: u64, value: u64) {
+        let string_value_iid = Some(value);
+        self.annotate(DebugAnnotation {
+            name_iid: Some(name),
+            string_value_iid,
+            ..DebugAnnotation::default()
+        });
     }
 
     fn end(&mut self, time: Nanos, track: u64) -> Result<()> {
@@ -191,10 +217,10 @@ impl<W: Write> Packets<W> {
         self.write()
     }
 
-    fn counter(&mut self, time: Nanos, value: f64) -> Result<()> {
+    fn counter(&mut self, time: Nanos, track: u64, value: f64) -> Result<()> {
         self.packet.timestamp = Some(time);
         self.event.kind = Some(event::COUNTER);
-        self.event.track_uuid = Some(COUNTER_TRACK);
+        self.event.track_uuid = Some(track);
         self.event.double_counter_value = Some(value);
         self.write()
     }
@@ -244,7 +270,7 @@ impl<W: Write> Packets<W> {
         Ok(())
     }
 
-    fn descriptors(&mut self, trace: &Trace) -> Result<()> {
+    fn descriptors(&mut self, trace: &Trace, cells: &[Cells], around: &[Track]) -> Result<()> {
         let (name, pid) = process(trace);
         let process = ProcessDescriptor { pid: Some(pid as i32), process_name: Some(name.to_owned()) };
         self.packet.sequence_flags = Some(STATE_CLEARED);
@@ -270,13 +296,18 @@ impl<W: Write> Packets<W> {
             tracks.push((track(kind, tid), format!("{what} (thread id {tid})")));
         }
         tracks.extend(trace.lane_ids().into_iter().map(|lane| (track(LANES, lane), lane_name(lane))));
+        tracks.extend((0..).zip(cells).map(|(index, of)| (track(CELLS, index), of.name.clone())));
+        tracks.extend((0..).zip(around).map(|(index, of)| (track(AROUND, index), of.name.clone())));
         for (rank, (uuid, name)) in tracks.into_iter().enumerate() {
-            let unit = CounterDescriptor { unit_name: Some("tokens/s".to_owned()) };
+            let unit = match uuid {
+                COUNTER_TRACK => Some("tokens/s"),
+                uuid => (uuid / KIND == CELLS).then_some("cells"),
+            };
             self.descriptor(TrackDescriptor {
                 uuid: Some(uuid),
                 name: Some(name),
                 parent_uuid: Some(PROCESS_TRACK),
-                counter: (uuid == COUNTER_TRACK).then_some(unit),
+                counter: unit.map(|unit| CounterDescriptor { unit_name: Some(unit.to_owned()) }),
                 sibling_order_rank: Some(rank as i32),
                 ..TrackDescriptor::default()
             })?;
@@ -343,8 +374,40 @@ fn calls<W: Write>(
     for token in trace.tokens.iter().filter(|token| inside(token.range.begin, token.range.end)) {
         let seconds = token.range.nanos() as f64 / 1e9;
         if token.tokens > 0 && seconds > 0.0 {
-            out.counter(token.range.begin, f64::from(token.tokens) / seconds)?;
+            out.counter(token.range.begin, COUNTER_TRACK, f64::from(token.tokens) / seconds)?;
         }
+    }
+    Ok(())
+}
+
+/// Slices around graphs.
+fn slices<W: Write>(of: &Track, track: u64, out: &mut Packets<W>) -> Result<()> {
+    let category = out.category(of.category);
+    // Ends are sent when the next slice begins after them: the inner ones first.
+    let mut open: Vec<Nanos> = Vec::new();
+    for slice in &of.slices {
+        while let Some(end) = open.pop_if(|end| *end <= slice.begin) {
+            out.end(end, track)?;
+        }
+        let name = out.name(&slice.name);
+        out.begin(slice.begin, track, name, category);
+        for (name, value) in &slice.args {
+            let name = out.arg(name);
+            match value {
+                Arg::Number(value) => out.signed(name, *value),
+                Arg::Text(text) => {
+                    let value = out.value(text);
+                    out.text(name, value);
+                }
+            }
+        }
+        out.write()?;
+        // Rows of a damaged file may cross; a slice does not end after one that holds it.
+        let end = slice.end.max(slice.begin);
+        open.push(open.last().map_or(end, |outer| end.min(*outer)));
+    }
+    while let Some(end) = open.pop() {
+        out.end(end, track)?;
     }
     Ok(())
 }
@@ -365,7 +428,14 @@ mod tests {
 
     #[test]
     fn every_row_is_a_slice_with_a_name_that_was_sent_before() {
-        for name in ["gemma3-270m-1t", "gemma3-270m-2t", "qwen3moe-synthetic-2t"] {
+        let names = [
+            "gemma3-270m-1t",
+            "gemma3-270m-2t",
+            "qwen3moe-synthetic-2t",
+            "gemma3-270m-server-1t",
+            "gemma3-270m-vulkan9-2t",
+        ];
+        for name in names {
             let (trace, file, report) = export(name);
             assert_eq!(report.op_spans, trace.op_span_count());
             let events: Vec<_> =
@@ -373,7 +443,7 @@ mod tests {
             let count = |kind| events.iter().filter(|event| event.kind == Some(kind)).count() as u64;
             assert_eq!(count(event::BEGIN), report.op_spans + report.rows);
             assert_eq!(count(event::END), count(event::BEGIN));
-            let on_lanes = |it: &&&TrackEvent| it.track_uuid.unwrap() >= LANES * KIND;
+            let on_lanes = |it: &&&TrackEvent| it.track_uuid.unwrap() / KIND == LANES;
             let op_begins = events.iter().filter(on_lanes).filter(|it| it.kind == Some(event::BEGIN));
             assert_eq!(op_begins.count() as u64, report.op_spans);
             let mut names = HashMap::new();
@@ -389,6 +459,37 @@ mod tests {
             }
             assert!(names.values().any(|name| name.starts_with("MUL_MAT-")), "{names:?}");
         }
+    }
+
+    #[test]
+    fn slices_around_graphs_nest_and_cells_are_counted() {
+        let (trace, file, _) = export("gemma3-270m-vulkan9-2t");
+        let events = |kind| {
+            file.packet.iter().filter_map(move |packet| {
+                let event = packet.track_event.as_ref()?;
+                (event.track_uuid? / KIND == kind).then_some((packet.timestamp?, event))
+            })
+        };
+        let mut open: HashMap<u64, (u64, u32)> = HashMap::new();
+        let mut begins = 0;
+        for (time, event) in events(AROUND) {
+            let (last, depth) = open.entry(event.track_uuid.unwrap()).or_default();
+            assert!(time >= *last, "{event:?}");
+            *last = time;
+            match event.kind {
+                Some(event::BEGIN) => *depth += 1,
+                _ => *depth = depth.checked_sub(1).unwrap(),
+            }
+            begins += usize::from(event.kind == Some(event::BEGIN));
+        }
+        assert!(open.values().all(|(_, depth)| *depth == 0), "{open:?}");
+        let offload = &trace.offload;
+        let rows = [offload.runs.len(), offload.splits.len(), offload.copies.len(), offload.syncs.len()];
+        assert_eq!(begins, rows.into_iter().sum::<usize>() + trace.inference.calls.len());
+        let most = events(CELLS).filter_map(|(_, event)| event.double_counter_value).fold(0.0, f64::max);
+        let curves = crate::inference::kv_curves(&trace);
+        assert_eq!(most as u64, curves.iter().map(|curve| curve.most()).max().unwrap());
+        assert!(most > 0.0);
     }
 
     #[test]

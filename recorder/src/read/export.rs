@@ -88,18 +88,15 @@ fn tables(
     let whole = Whole::other(output)?;
     let cannot = |error: std::io::Error| whole.cannot(&error);
     std::fs::create_dir(whole.path()).map_err(cannot)?;
-    let sink = |name: &str| {
-        let file = File::create_new(whole.path().join(name)).map_err(cannot)?;
-        anyhow::Ok(BufWriter::with_capacity(1 << 18, file))
-    };
-    let [a, b, c, d] = CSV_FILES;
-    let mut sinks = [sink(a)?, sink(b)?, sink(c)?, sink(d)?];
-    let report = csv(trace, range, &mut sinks, at)
-        .map_err(|error| anyhow!("cannot export: {error}: {}", output.display()))?;
     let mut len = 0;
-    for sink in sinks {
-        len += sink.get_ref().metadata().map_err(cannot)?.len();
-    }
+    let mut open =
+        |name: &str| Ok(BufWriter::with_capacity(1 << 18, File::create_new(whole.path().join(name))?));
+    let mut close = |sink: BufWriter<File>| {
+        len += sink.get_ref().metadata()?.len();
+        Ok(())
+    };
+    let report = csv(trace, range, &mut open, &mut close, at)
+        .map_err(|error| anyhow!("cannot export: {error}: {}", output.display()))?;
     if output.is_dir() {
         for name in CSV_FILES {
             std::fs::rename(whole.path().join(name), output.join(name)).map_err(cannot)?;

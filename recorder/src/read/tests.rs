@@ -232,7 +232,7 @@ fn csv_is_a_folder_with_a_file_for_each_table() {
     run(&["export", &path, "--format", "csv", "-o", out.to_str().unwrap(), "--range", "token:1"]).unwrap();
     let decodes = std::fs::read_to_string(out.join("decodes.csv")).unwrap();
     assert_eq!(decodes.lines().count(), 2);
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), llmtrace_analysis::export::CSV_FILES.len());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 

@@ -2,20 +2,14 @@
 //! `docs/cli.md` says what they mean.
 
 use super::super::labels::Label;
-use super::table::{Column, Get};
+use super::super::table::{Column, Get, known};
 use super::{phase, row_phase};
 use crate::{Nanos, Phase};
 use llmtrace_format::OpSpan;
-use llmtrace_format::constants::NONE;
 use llmtrace_format::meta::{Ending, Level, Recording, Tensor};
 use llmtrace_format::tables::{Decode, EVENT_KINDS, GraphSpan, LevelChange, Loss, Thread, Ubatch};
 use parquet::data_type::ByteArray;
 use std::rc::Rc;
-
-/// An id, or none for a reference to nothing.
-pub(super) fn known(id: u32) -> Option<u32> {
-    Some(id).filter(|id| *id != NONE)
-}
 
 /// A [`Label`], in texts that rows share.
 pub(super) struct Named {

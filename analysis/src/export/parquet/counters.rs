@@ -1,8 +1,8 @@
 //! Counts of op spans, a row for each counter, and samples.
 
-use super::table::{Column, Get};
 use super::{Error, Files, Result};
 use crate::cut::touches;
+use crate::export::table::{Column, Get};
 use crate::{TimeRange, Trace};
 use llmtrace_format::ColumnSet;
 use llmtrace_format::counters::{OpCounter, OpCounters, ProcessSample, WITH_WAIT_BEFORE};
@@ -50,7 +50,7 @@ pub(super) fn write<W: Write + Send>(
 ) -> Result<(), Error> {
     let names: Vec<ByteArray> =
         trace.counters().iter().map(|counter| ByteArray::from(counter.name.as_str())).collect();
-    let mut table = files.table("op_counters.parquet", OP_COUNTERS)?;
+    let mut table = files.table("op_counters", OP_COUNTERS)?;
     for block in trace.file.blocks_of::<OpCounters>() {
         let Ok(counts) = trace.file.read::<OpCounters>(block, ColumnSet::ALL) else { continue };
         for row in counts.rows().filter(|row| range.contains(row.begin)) {
@@ -59,8 +59,8 @@ pub(super) fn write<W: Write + Send>(
             }
         }
     }
-    (files.close)(table.finish()?)?;
+    files.finish(table)?;
     let samples = trace.counts.samples.processes.iter().filter(|row| touches(row.time, row.time, range));
-    files.write("process_samples.parquet", PROCESS_SAMPLES, samples.copied())?;
+    files.write("process_samples", PROCESS_SAMPLES, samples.copied())?;
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! Parquet, one file a table, with names instead of ids where people ask for
 //! names: for DuckDB, pandas, Polars, and many traces at once.
 //!
-//! [`columns`] declares the tables; [`table`] writes them, a row group at a time.
+//! [`columns`] and [`super::around`] declare the tables; [`table`] writes them, a row group at a
+//! time.
 //! References to nothing, and texts that are not known, are null.
 
-mod around;
 mod columns;
 mod counters;
 mod table;
 
 use super::labels::Labels;
-use super::{ExportReport, each_span};
+use super::table::{Files, Kind, known};
+use super::{ExportReport, around, each_span};
 use crate::cut::{Progress, touches};
 use crate::executions::Contexts;
 use crate::stats::waits_known;
@@ -22,7 +23,7 @@ use parquet::data_type::ByteArray;
 use std::collections::HashMap;
 use std::io::Write;
 use std::rc::Rc;
-use table::{Column, Table};
+pub(super) use table::Groups;
 
 /// Names of the files; `recording.parquet` is written last.
 pub const PARQUET_FILES: [&str; 24] = [
@@ -65,7 +66,7 @@ pub fn parquet<W: Write + Send>(
     close: &mut dyn FnMut(W) -> Result<()>,
     progress: Progress<'_>,
 ) -> Result<ExportReport> {
-    let mut files = Files { open, close };
+    let mut files = Files { kind: Kind::Parquet, open, close };
     let mut report = ExportReport::default();
     op_spans(trace, range, &mut files, &mut report, progress)?;
     calls(trace, range, &mut files, &mut report)?;
@@ -73,36 +74,8 @@ pub fn parquet<W: Write + Send>(
     events(trace, range, &mut files)?;
     around::around(trace, range, &mut files)?;
     counters::write(trace, range, &mut files)?;
-    files.write("recording.parquet", columns::RECORDING, [recorded(trace)])?;
+    files.write("recording", columns::RECORDING, [recorded(trace)])?;
     Ok(report)
-}
-
-/// Where tables go.
-struct Files<'a, W> {
-    open: &'a mut dyn FnMut(&str) -> Result<W>,
-    close: &'a mut dyn FnMut(W) -> Result<()>,
-}
-
-impl<W: Write + Send> Files<'_, W> {
-    fn table<R: 'static>(&mut self, name: &str, columns: &'static [Column<R>]) -> Result<Table<R, W>> {
-        Table::new(name.trim_end_matches(".parquet"), columns, (self.open)(name)?)
-    }
-
-    fn write<R: 'static>(
-        &mut self,
-        name: &str,
-        columns: &'static [Column<R>],
-        rows: impl IntoIterator<Item = R>,
-    ) -> Result<u64> {
-        let mut table = self.table(name, columns)?;
-        let mut count = 0;
-        for row in rows {
-            table.push(row)?;
-            count += 1;
-        }
-        (self.close)(table.finish()?)?;
-        Ok(count)
-    }
 }
 
 fn op_spans<W: Write + Send>(
@@ -117,7 +90,7 @@ fn op_spans<W: Write + Send>(
     let places = Places::new(trace);
     let threads: HashMap<u32, Thread> = trace.file.threads.rows().map(|row| (row.id, row)).collect();
     let waits_known = waits_known(trace);
-    let mut table = files.table("op_spans.parquet", columns::OP_SPANS)?;
+    let mut table = files.table("op_spans", columns::OP_SPANS)?;
     each_span(trace, range, report, progress, |lane, span| {
         let label = labels.of(span);
         while names.len() <= label.number as usize {
@@ -128,7 +101,7 @@ fn op_spans<W: Write + Send>(
         let place = places.of(span.graph_span);
         table.push(OneSpan { span: *span, lane, name, thread, place, waits_known })
     })?;
-    (files.close)(table.finish()?)
+    files.finish(table)
 }
 
 /// Where graph runs belong.
@@ -152,11 +125,11 @@ impl<'a> Places<'a> {
     fn of(&self, graph_span: u32) -> Place {
         let context = self.contexts.of(graph_span);
         let graph = self.graphs.get(&graph_span).copied();
-        let ubatch = graph.and_then(|(_, ubatch)| columns::known(ubatch));
+        let ubatch = graph.and_then(|(_, ubatch)| known(ubatch));
         Place {
-            graph: graph.and_then(|(graph, _)| columns::known(graph)),
+            graph: graph.and_then(|(graph, _)| known(graph)),
             ubatch,
-            decode: ubatch.and_then(|id| self.decodes.get(&id).copied()).and_then(columns::known),
+            decode: ubatch.and_then(|id| self.decodes.get(&id).copied()).and_then(known),
             token: context.token,
             phase: context.phase(self.trace),
         }
@@ -171,15 +144,15 @@ fn calls<W: Write + Send>(
 ) -> Result<()> {
     let inside = |begin, end| touches(begin, end, range);
     let graph_spans = trace.graph_spans.iter().filter(|row| inside(row.begin, row.end));
-    report.rows += files.write("graph_spans.parquet", columns::GRAPH_SPANS, graph_spans.copied())?;
+    report.rows += files.write("graph_spans", columns::GRAPH_SPANS, graph_spans.copied())?;
     // Ids count over the whole trace, tokens too: both stay those of `stats --by token`.
     let tokens: HashMap<u32, u32> =
         trace.tokens.iter().enumerate().map(|(index, token)| (token.ubatch, index as u32)).collect();
     let ubatches = trace.ubatches.iter().filter(|row| inside(row.begin, row.end));
     let ubatches = ubatches.map(|row| (*row, tokens.get(&row.id).copied()));
-    report.rows += files.write("ubatches.parquet", columns::UBATCHES, ubatches)?;
+    report.rows += files.write("ubatches", columns::UBATCHES, ubatches)?;
     let decodes = trace.decodes.iter().filter(|row| inside(row.begin, row.end));
-    report.rows += files.write("decodes.parquet", columns::DECODES, decodes.copied())?;
+    report.rows += files.write("decodes", columns::DECODES, decodes.copied())?;
     Ok(())
 }
 
@@ -195,7 +168,7 @@ fn graphs<W: Write + Send>(trace: &Trace, files: &mut Files<'_, W>) -> Result<()
             TensorRow::new((graph.id, index, index < graph.nodes), tensor, texts, node::layer(name))
         })
     });
-    files.write("tensors.parquet", columns::TENSORS, tensors)?;
+    files.write("tensors", columns::TENSORS, tensors)?;
     let edges = file.graphs.iter().flat_map(|graph| {
         graph.tensors.iter().enumerate().flat_map(move |(index, tensor)| {
             tensor.sources.iter().enumerate().map(move |(position, source)| Edge {
@@ -206,22 +179,22 @@ fn graphs<W: Write + Send>(trace: &Trace, files: &mut Files<'_, W>) -> Result<()
             })
         })
     });
-    files.write("edges.parquet", columns::EDGES, edges)?;
-    files.write("threads.parquet", columns::THREADS, file.threads.rows())?;
+    files.write("edges", columns::EDGES, edges)?;
+    files.write("threads", columns::THREADS, file.threads.rows())?;
     Ok(())
 }
 
 fn events<W: Write + Send>(trace: &Trace, range: TimeRange, files: &mut Files<'_, W>) -> Result<()> {
     let losses = trace.losses.iter().filter(|row| touches(row.begin, row.end, range));
-    files.write("losses.parquet", columns::LOSSES, losses.copied())?;
+    files.write("losses", columns::LOSSES, losses.copied())?;
     let text = |id| trace.file.string(llmtrace_format::meta::StrId(id)).into();
     // What was recorded in the range, the changes before it say, too.
     let changes = trace.level_changes.iter().filter(|row| row.time < range.end);
     let changes = changes.map(|row| Change { row: *row, reason: text(row.reason) });
-    files.write("level_changes.parquet", columns::LEVEL_CHANGES, changes)?;
+    files.write("level_changes", columns::LEVEL_CHANGES, changes)?;
     let marks = trace.marks.iter().filter(|row| range.contains(row.time));
     let marks = marks.map(|row| Marked { time: row.time, label: text(row.label) });
-    files.write("marks.parquet", columns::MARKS, marks)?;
+    files.write("marks", columns::MARKS, marks)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! column by column.
 
 use super::io;
+use crate::export::table::{Column, Get};
 use llmtrace_format::Result;
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::column::writer::ColumnWriter;
@@ -15,50 +16,26 @@ use std::sync::Arc;
 /// Rows of a group: what DuckDB hands to one thread, and what is in memory.
 const ROWS_PER_GROUP: usize = 122_880;
 
-/// A column: its name, and how to take its value from a row.
-pub(super) type Column<R> = (&'static str, Get<R>);
-
-/// Type of a column, and how to take its value from a row. `Maybe` is null
-/// without a value, a text when it is empty.
-pub(super) enum Get<R> {
-    U32(fn(&R) -> u32),
-    MaybeU32(fn(&R) -> Option<u32>),
-    I32(fn(&R) -> i32),
-    /// Nanoseconds, bytes and the like: signed, so that differences work.
-    I64(fn(&R) -> u64),
-    MaybeI64(fn(&R) -> Option<u64>),
-    /// The same for values without repetition, such as times: no dictionary.
-    Times(fn(&R) -> u64),
-    MaybeTimes(fn(&R) -> Option<u64>),
-    /// Values with a sign.
-    Signed(fn(&R) -> i64),
-    MaybeSigned(fn(&R) -> Option<i64>),
-    MaybeF32(fn(&R) -> Option<f32>),
-    Bool(fn(&R) -> bool),
-    Text(fn(&R) -> ByteArray),
-    Bytes(fn(&R) -> ByteArray),
-}
-
 /// A file that is being written.
-pub(super) struct Table<R: 'static, W: Write + Send> {
+pub(in crate::export) struct Groups<R: 'static, W: Write + Send> {
     writer: SerializedFileWriter<W>,
     columns: &'static [Column<R>],
     rows: Vec<R>,
 }
 
-impl<R: 'static, W: Write + Send> Table<R, W> {
-    pub(super) fn new(name: &str, columns: &'static [Column<R>], sink: W) -> Result<Self> {
+impl<R: 'static, W: Write + Send> Groups<R, W> {
+    pub(in crate::export) fn new(name: &str, columns: &'static [Column<R>], sink: W) -> Result<Self> {
         let writer = SerializedFileWriter::new(sink, schema(name, columns)?, Arc::new(properties(columns)?));
         Ok(Self { writer: writer.map_err(io)?, columns, rows: Vec::new() })
     }
 
-    pub(super) fn push(&mut self, row: R) -> Result<()> {
+    pub(in crate::export) fn push(&mut self, row: R) -> Result<()> {
         self.rows.push(row);
         if self.rows.len() >= ROWS_PER_GROUP { self.write_group() } else { Ok(()) }
     }
 
     /// Writes what is left and the footer; gives the sink back.
-    pub(super) fn finish(mut self) -> Result<W> {
+    pub(in crate::export) fn finish(mut self) -> Result<W> {
         if !self.rows.is_empty() {
             self.write_group()?;
         }

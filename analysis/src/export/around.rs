@@ -1,8 +1,6 @@
 //! Tables of what goes on around operators: experts, offloading, sequences, the KV cache, calls.
 
-use super::Files;
-use super::columns::known;
-use super::table::{Column, Get};
+use super::table::{Column, Files, Get, known};
 use crate::cut::touches;
 use crate::experts::layers_of;
 use crate::offload::backend_name;
@@ -173,30 +171,30 @@ pub(super) fn around<W: Write + Send>(
     let inside = |begin, end| touches(begin, end, range);
     let offload = &trace.offload;
     let rows = offload.runs.iter().filter(|row| inside(row.begin, row.end)).copied();
-    files.write("scheduler_runs.parquet", RUNS, rows)?;
+    files.write("scheduler_runs", RUNS, rows)?;
     let rows = offload.splits.iter().filter(|row| inside(row.begin, row.end));
     let rows = rows.map(|row| With { row: *row, texts: [backend(row.backend)] });
-    files.write("splits.parquet", SPLITS, rows)?;
+    files.write("splits", SPLITS, rows)?;
     let rows = offload.copies.iter().filter(|row| inside(row.begin, row.end)).map(|row| {
         let ends = [backend(row.source), backend(row.target)];
         let [source, target] = ends;
         let texts = [source, target, text(row.source_memory), text(row.target_memory), text(row.tensor)];
         With { row: *row, texts }
     });
-    files.write("copies.parquet", COPIES, rows)?;
+    files.write("copies", COPIES, rows)?;
     let rows = offload.syncs.iter().filter(|row| inside(row.begin, row.end));
     let rows = rows.map(|row| With { row: *row, texts: [backend(row.backend)] });
-    files.write("waits.parquet", WAITS, rows)?;
+    files.write("waits", WAITS, rows)?;
     let around = &trace.inference;
     let at = |time| range.contains(time);
     let rows = around.sequences.iter().filter(|row| at(row.time)).copied();
-    files.write("sequence_runs.parquet", SEQUENCES, rows)?;
-    files.write("kv_operations.parquet", KV, around.kv.iter().filter(|row| at(row.time)).copied())?;
+    files.write("sequence_runs", SEQUENCES, rows)?;
+    files.write("kv_operations", KV, around.kv.iter().filter(|row| at(row.time)).copied())?;
     let rows = around.calls.iter().filter(|row| inside(row.begin, row.end)).copied();
-    files.write("calls.parquet", CALLS, rows)?;
+    files.write("calls", CALLS, rows)?;
     let rows = around.speculations.iter().filter(|row| at(row.time)).copied();
-    files.write("speculations.parquet", SPECULATION, rows)?;
-    files.write("token_ids.parquet", TOKENS, around.tokens.iter().filter(|row| at(row.time)).copied())?;
+    files.write("speculations", SPECULATION, rows)?;
+    files.write("token_ids", TOKENS, around.tokens.iter().filter(|row| at(row.time)).copied())?;
     experts(trace, range, files)
 }
 
@@ -204,7 +202,7 @@ pub(super) fn around<W: Write + Send>(
 fn experts<W: Write + Send>(trace: &Trace, range: TimeRange, files: &mut Files<'_, W>) -> Result<()> {
     let mut kept = HashSet::new();
     let layer_of = layers_of(trace);
-    let mut table = files.table("selections.parquet", SELECTIONS)?;
+    let mut table = files.table("selections", SELECTIONS)?;
     for block in trace.file.blocks_of::<Selections>() {
         let Ok(rows) = trace.file.read::<Selections>(block, ColumnSet::ALL) else { continue };
         for row in rows.rows().filter(|row| range.contains(row.time)) {
@@ -212,8 +210,8 @@ fn experts<W: Write + Send>(trace: &Trace, range: TimeRange, files: &mut Files<'
             table.push((row, layer_of(&row)))?;
         }
     }
-    (files.close)(table.finish()?)?;
-    let mut table = files.table("experts.parquet", EXPERTS)?;
+    files.finish(table)?;
+    let mut table = files.table("experts", EXPERTS)?;
     let (mut of, mut rank) = (None, 0);
     for block in trace.file.blocks_of::<Experts>() {
         let Ok(rows) = trace.file.read::<Experts>(block, ColumnSet::ALL) else { continue };
@@ -228,5 +226,5 @@ fn experts<W: Write + Send>(trace: &Trace, range: TimeRange, files: &mut Files<'
             }
         }
     }
-    (files.close)(table.finish()?)
+    files.finish(table)
 }
