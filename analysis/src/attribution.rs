@@ -69,6 +69,44 @@ impl Parts {
         ]
     }
 
+    /// Cuts it into pieces of such weights; the pieces add up to it, to the nanosecond. Without
+    /// any weight all is in the first piece.
+    pub fn shared(&self, weights: &[u64]) -> Vec<Self> {
+        let all: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
+        let mut reached = 0u128;
+        let mut piece = |(index, &weight): (usize, &u64)| {
+            let from = reached;
+            reached += u128::from(weight);
+            let to = reached;
+            let cut = |nanos: u64| match all {
+                0 => {
+                    if index == 0 {
+                        nanos
+                    } else {
+                        0
+                    }
+                }
+                _ => {
+                    let until =
+                        |part: u128| (u128::from(nanos).saturating_mul(part) / all).min(nanos.into()) as u64;
+                    until(to).saturating_sub(until(from))
+                }
+            };
+            Self {
+                operators: cut(self.operators),
+                waits: cut(self.waits),
+                between_nodes: cut(self.between_nodes),
+                build: cut(self.build),
+                copies: self.copies.map(cut),
+                sampling: self.sampling.map(cut),
+                between_calls: cut(self.between_calls),
+                probes: self.probes.map(cut),
+                unattributed: cut(self.unattributed),
+            }
+        };
+        weights.iter().enumerate().map(&mut piece).collect()
+    }
+
     /// Adds another's.
     pub fn add(&mut self, other: &Self) {
         let add = |a: &mut u64, b: u64| *a = a.saturating_add(b);
@@ -92,6 +130,8 @@ impl Parts {
 pub struct CallParts {
     /// Entry to return.
     pub range: TimeRange,
+    /// Id of its decode; `None` when the recording has no calls.
+    pub decode: Option<u32>,
     /// What it does.
     pub phase: Phase,
     /// Tokens in its batch; `None` when the build does not tell.
@@ -151,7 +191,8 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
     let calls = all_calls(trace);
     let mut ended: HashMap<u32, Nanos> = HashMap::new();
     let mut all = Vec::with_capacity(calls.len());
-    for call in calls {
+    for (index, call) in calls.into_iter().enumerate() {
+        let decode = trace.decodes.get(index).map(|row| row.id);
         let before = ended.insert(call.tid, call.range.end);
         if call.failed {
             continue;
@@ -198,7 +239,7 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
         }
         let probes_in_nodes = operators - parts.operators;
         let (range, phase, tokens) = (call.range, call.phase, call.tokens);
-        all.push(CallParts { range, phase, tokens, parts, probes_in_nodes });
+        all.push(CallParts { range, decode, phase, tokens, parts, probes_in_nodes });
     }
     all
 }

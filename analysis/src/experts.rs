@@ -196,6 +196,27 @@ pub fn experts(trace: &Trace, query: &Query, going_on: &dyn Fn() -> bool) -> Opt
     Some(sums.finish())
 }
 
+/// Selections that are whole, with how many distinct experts each has. Damaged blocks are left out.
+pub(crate) fn distinct(trace: &Trace) -> Vec<(Selection, u64)> {
+    let mut whole: HashMap<u32, (Selection, std::collections::BTreeSet<u32>)> = HashMap::new();
+    for block in trace.file.blocks_of::<Selections>() {
+        let Ok(table) = trace.file.read::<Selections>(block, ColumnSet::ALL) else { continue };
+        let rows = table.rows().filter(|row| SelectionStatus::from_u8(row.status) == SelectionStatus::Whole);
+        whole.extend(rows.map(|row| (row.id, (row, std::collections::BTreeSet::new()))));
+    }
+    let columns = ColumnSet::only::<ExpertRows>(&["selection", "expert"]);
+    for block in trace.file.blocks_of::<ExpertRows>() {
+        let Ok(table) = trace.file.read::<ExpertRows>(block, columns) else { continue };
+        for (selection, &expert) in table.selection.iter().zip(&table.expert) {
+            if let Some((_, experts)) = whole.get_mut(selection).filter(|_| expert < MAX_EXPERTS) {
+                experts.insert(expert);
+            }
+        }
+    }
+    let with_any = whole.into_values().filter(|(_, experts)| !experts.is_empty());
+    with_any.map(|(row, experts)| (row, experts.len() as u64)).collect()
+}
+
 /// A selection that is looked at.
 #[derive(Clone, Copy)]
 struct Of {

@@ -4,6 +4,7 @@ use crate::attribution::{CallParts, Parts};
 use crate::ceilings::Roofs;
 use crate::findings::{Finding, findings};
 use crate::profile::{Profile, profile};
+use crate::shares::{Shares, shares};
 use crate::trace::LoadProgress;
 use crate::verdict::{self, Verdict};
 use crate::{Phase, Trace};
@@ -21,6 +22,8 @@ pub struct Explanation {
     pub run: Verdict,
     /// Each phase that occurred, the longest first.
     pub phases: Vec<PhaseAnswer>,
+    /// Where the time of requests went; `None` when sequences were not recorded.
+    pub requests: Option<Shares>,
     /// The dearest first.
     pub findings: Vec<Finding>,
 }
@@ -73,7 +76,8 @@ pub fn explain(trace: &Trace, progress: LoadProgress<'_>) -> Result<Explanation>
     phases.sort_by_key(|answer| std::cmp::Reverse(answer.parts.wall() - answer.parts.between_calls));
     let run = verdict::of_phase(trace, &profile, &roofs, None);
     let findings = findings(trace, &profile, &roofs);
-    Ok(Explanation { profile, roofs, run, phases, findings })
+    let requests = shares(trace, &profile.calls);
+    Ok(Explanation { profile, roofs, run, phases, requests, findings })
 }
 
 fn phase_name<S: Serializer>(phase: &Phase, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -81,7 +85,10 @@ fn phase_name<S: Serializer>(phase: &Phase, serializer: S) -> std::result::Resul
 }
 
 /// Milliseconds of each part by its name with underscores.
-fn parts_millis<S: Serializer>(parts: &Parts, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+pub(crate) fn parts_millis<S: Serializer>(
+    parts: &Parts,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
     let millis = |nanos: u64| nanos as f64 / 1e6;
     let named = parts.named().map(|(name, nanos)| (name.replace(' ', "_"), nanos.map(millis)));
     serializer.collect_map(named)

@@ -1,6 +1,8 @@
 //! The few things that matter most in a trace: what they cost, why we think so, and
 //! what to try. At most a screenful, the dearest first.
 
+mod other;
+
 use crate::attribution::{CallParts, Parts};
 use crate::ceilings::{self, Roofs};
 use crate::machine::{FaultGroup, HeldUp, fault_groups, held_up, state_totals};
@@ -68,6 +70,9 @@ pub fn findings(trace: &Trace, profile: &Profile, roofs: &Roofs) -> Vec<Finding>
         seen.slow_tokens(),
         seen.preempted(),
         seen.faulting(),
+        other::experts(&seen),
+        other::copies(&seen),
+        other::devices(&seen),
         seen.growth(),
         seen.between_calls(),
         seen.building(),
@@ -78,8 +83,11 @@ pub fn findings(trace: &Trace, profile: &Profile, roofs: &Roofs) -> Vec<Finding>
     .collect();
     all.extend(seen.under_roof());
     all.retain(|found| found.share >= LEAST);
+    // What was lost may have been dear.
+    let lost = other::losses(&seen);
     all.sort_by(|a, b| b.ms_per_token.total_cmp(&a.ms_per_token).then_with(|| a.title.cmp(&b.title)));
-    all.truncate(MOST);
+    all.truncate(MOST - usize::from(lost.is_some()));
+    all.extend(lost);
     all
 }
 
@@ -229,6 +237,15 @@ impl Seen<'_> {
             format!("what grew: {name}, {:.2} ms instead of {:.2} ms", slow_mean / 1e6, all_mean / 1e6),
         ];
         evidence.extend(self.slow_because(&slow));
+        let losses = &self.trace.losses;
+        let lossy = |call: &&&&CallParts| {
+            let range = call.range;
+            losses.iter().any(|loss| loss.begin < range.end && range.begin <= loss.end)
+        };
+        let lossy = slow.iter().filter(lossy).count();
+        if lossy > 0 {
+            evidence.push(format!("in {lossy} of them events were lost: their parts are not complete"));
+        }
         let advice = "look at the slowest in the timeline: other programs, a CPU that slowed down, or I/O";
         let mut found = self.finding("Some tokens are slow".to_owned(), excess, evidence, advice);
         found.place = Some(worst.range);
@@ -360,7 +377,9 @@ impl Seen<'_> {
         let evidence = vec!["in the call, outside its graphs".to_owned()];
         let advice = "builds since 2025 reuse graphs; a batch that always has the same shape lets them";
         let title = "Building graphs and preparing batches".to_owned();
-        Some(self.finding(title, self.parts.build, evidence, advice))
+        // With an offload most of it may be waiting for the device, which is a finding of its own.
+        let build = self.parts.build.saturating_sub(other::waiting_for_devices(self));
+        Some(self.finding(title, build, evidence, advice))
     }
 
     fn probes(&self) -> Option<Finding> {

@@ -38,6 +38,7 @@ pub mod fetch;
 pub mod findings;
 pub mod fold;
 pub mod inference;
+mod known;
 mod lane;
 mod levels;
 pub mod machine;
@@ -51,6 +52,7 @@ pub mod rollup;
 pub mod roofline;
 mod rows;
 pub mod search;
+pub mod shares;
 pub mod stats;
 pub mod summary;
 #[doc(hidden)]

@@ -13,9 +13,10 @@
 
 use crate::attribution::{self, CallParts};
 use crate::executions::{Contexts, LaneSpan, NodeKey, blocks_of, each_run};
+use crate::known::KnownWork;
 use crate::rollup::{self, Location};
 use crate::trace::LoadProgress;
-use crate::work::{Known, Work, work};
+use crate::work::{Work, work};
 use crate::{Nanos, Phase, Trace};
 use llmtrace_format::Result;
 use llmtrace_format::meta::Graph;
@@ -254,6 +255,7 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
     let mut sorted: Vec<(NodeId, NodeSums)> = sums.into_iter().collect();
     sorted.sort_by_key(|(id, _)| *id);
     let mut locations: HashMap<u32, Vec<Location>> = HashMap::new();
+    let known_work = KnownWork::of(trace);
     let each = |((phase, graph, node, fused), sums): (NodeId, NodeSums)| {
         let described = trace.file.graphs.get(graph as usize);
         let described = described.filter(|of| of.tensors.get(node as usize).is_some());
@@ -265,7 +267,13 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
                 (
                     rollup::location_of(all, node, fused),
                     key,
-                    work(&trace.file, of, node, fused, Known::default()),
+                    work(
+                        &trace.file,
+                        of,
+                        node,
+                        fused,
+                        known_work.of_node((phase, graph), of, (node, fused), sums.count),
+                    ),
                     reads_weights(trace, of, node, fused),
                 )
             }

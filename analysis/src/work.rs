@@ -36,9 +36,9 @@ pub struct Work {
 /// What a trace may know beyond shapes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Distinct experts that a node of experts used.
+    /// Distinct experts that a node of experts used, on average.
     pub experts: Option<u64>,
-    /// Cells of the cache in use, of those in the shape.
+    /// Cells of the cache in use, of those in the shape, on average.
     pub cells: Option<u64>,
 }
 

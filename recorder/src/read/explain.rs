@@ -1,7 +1,7 @@
 //! `llmtrace explain`: what limits the run, and what to try.
 
 use super::text::{Columns, clean, count, duration, heading, known, percent, plural, three};
-use super::{Input, open, print_json, warn_of_new};
+use super::{Input, open, print_json, requests, warn_of_new};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use llmtrace_analysis::explain::{Explanation, PhaseAnswer, explain};
@@ -17,17 +17,24 @@ use std::io::Write;
 pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
-    /// What a row of the roofline stands for
+    /// What a row of the roofline stands for; `sequence` shows requests in its place
     #[arg(long, default_value = "op", value_parser = by_parser())]
-    by: Of,
+    by: By,
     /// Most rows of the roofline to print; 0 prints all [default: 12 for text, all for JSON]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
 
-fn by_parser() -> impl TypedValueParser<Value = Of> {
-    let names = PossibleValuesParser::new(Of::ALL.map(Of::name));
-    names.map(|name| Of::ALL.into_iter().find(|of| of.name() == name).unwrap_or(Of::Op))
+/// What the last table is of.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Roofline(Of),
+    Sequence,
+}
+
+fn by_parser() -> impl TypedValueParser<Value = By> {
+    let names = PossibleValuesParser::new(Of::ALL.map(Of::name).into_iter().chain(["sequence"]));
+    names.map(|name| Of::ALL.into_iter().find(|of| of.name() == name).map_or(By::Sequence, By::Roofline))
 }
 
 #[derive(Serialize)]
@@ -35,6 +42,7 @@ struct Json<'a> {
     verdict: &'a Verdict,
     phases: &'a [PhaseAnswer],
     findings: &'a [Finding],
+    requests: Option<requests::Json<'a>>,
     ceilings: Option<&'a Ceilings>,
     roofline_by: Of,
     roofline: &'a [Row],
@@ -45,7 +53,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let trace = open(&args.input.file)?;
     let found = explain(&trace, &|_| true)?;
     warn_of_new(&trace, &args.input.file);
-    let mut points = rows(&found.profile, &found.roofs, args.by, None);
+    let by = match args.by {
+        By::Roofline(of) => of,
+        By::Sequence => Of::Op,
+    };
+    let mut points = rows(&found.profile, &found.roofs, by, None);
     let all = points.len();
     let limit = args.limit.unwrap_or(if args.input.json { 0 } else { 12 });
     if limit > 0 {
@@ -57,8 +69,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
             verdict: &found.run,
             phases: &found.phases,
             findings: &found.findings,
+            requests: found.requests.as_ref().map(|shares| requests::json(&trace, shares)),
             ceilings,
-            roofline_by: args.by,
+            roofline_by: by,
             roofline: &points,
         };
         return print_json(&json, out);
@@ -72,7 +85,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     }
     print_parts(&found, out)?;
     print_findings(&found.findings, out)?;
-    print_roofline(&found, &points, args.by, out)?;
+    if matches!(args.by, By::Sequence) {
+        return requests::print(&trace, found.requests.as_ref(), limit, out);
+    }
+    print_roofline(&found, &points, by, out)?;
     if points.len() < all {
         writeln!(out, "{} of {all}; --limit 0 shows all", points.len())?;
     }

@@ -19,6 +19,7 @@ mod export;
 mod import;
 mod info;
 mod machine;
+mod requests;
 mod stats;
 mod summary;
 mod text;

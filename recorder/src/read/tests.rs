@@ -87,6 +87,10 @@ fn every_json_field_is_documented() {
     for by in ["op", "name", "layer", "thread", "token"] {
         fields(&json(&["stats", &path, "--json", "--by", by]), "", &mut names);
     }
+    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/../sample-traces/gemma3-270m-server-1t.llmtrace");
+    fields(&json(&["explain", server, "--json"]), "", &mut names);
+    fields(&json(&["diff", &path, server, "--json"]), "", &mut names);
+    fields(&json(&["advise", &path, server, "--json"]), "", &mut names);
     for name in names {
         assert!(is_defined(manual, &name), "docs/cli.md does not define `{name}`");
     }
@@ -111,6 +115,8 @@ fn parts_of_a_phase_add_up_to_its_wall_time_and_each_by_has_rows() {
     assert!(decode["unattributed_share"].as_f64().unwrap() <= 0.005);
     assert_eq!(found["ceilings"], Value::Null);
     let text = run(&["explain", &path]).unwrap();
+    let requests = run(&["explain", &path, "--by", "sequence"]).unwrap();
+    assert!(requests.contains("requests"), "{requests}");
     for part in ["memory-bound", "between calls", "100.0 %", "roofline with 2 threads", "not known: ceilings"]
     {
         assert!(text.contains(part), "no `{part}` in:\n{text}");
