@@ -3,7 +3,8 @@
 //! Times of tokens one after the other are alike (frequency, neighbours, a growing
 //! context), so a run is resampled in blocks of consecutive tokens, not token by token.
 //! With three runs a side or more, runs are resampled first, and blocks in each: runs of
-//! the same thing differ by more than their tokens tell. The interval is the estimate
+//! the same thing differ by more than their tokens tell. With fewer, that cannot be seen, and a
+//! fixed spread of runs is added instead ([`RUN_SPREAD`]). The interval is the estimate
 //! plus and minus t standard errors of the resampled estimates, with Student's t for as
 //! many degrees of freedom as there are blocks (or runs) less two, so that few of them
 //! make it wide. The seed is fixed: the same files give the same answer.
@@ -13,6 +14,11 @@ use rayon::prelude::*;
 
 /// Runs a side from which on runs are resampled.
 pub(super) const RUNS_TO_RESAMPLE: usize = 3;
+/// How much medians of runs of the same thing are taken to differ beyond what their own tokens
+/// tell, as a standard deviation relative to them, where there are too few runs to see it: where
+/// pages lie in memory, which CPUs threads get, what a host's other guests do. Measured; see
+/// docs/cli.md.
+pub(super) const RUN_SPREAD: f64 = 0.03;
 /// Values a side below which nothing is said.
 pub(super) const FEWEST: usize = 8;
 /// Blocks of a run that are resampled. Few, so that they are long: neighbours in different
@@ -109,6 +115,19 @@ pub(super) fn with_interval(value: f64, resampled: &[f64], [a, b]: [&Draws; 2]) 
     let variance = variance * fewest as f64 / (fewest as f64 - 1.0);
     let t = student(a.units + b.units - 2);
     Estimate { value, half: Some(t * variance.sqrt()) }
+}
+
+impl Estimate {
+    /// Widened by how much runs are taken to differ, on sides that have too few to tell: each
+    /// side with its estimate and number of runs.
+    pub(super) fn across_runs(self, sides: [(f64, usize); 2]) -> Self {
+        let variance = |(value, runs): (f64, usize)| match runs {
+            RUNS_TO_RESAMPLE.. => 0.0,
+            runs => (value * RUN_SPREAD).powi(2) / runs.max(1) as f64,
+        };
+        let more = student(usize::MAX) * sides.map(variance).iter().sum::<f64>().sqrt();
+        Self { half: self.half.map(|half| half.hypot(more)), ..self }
+    }
 }
 
 /// The 97.5th percentile of Student's t, by its expansion around the normal one.
@@ -216,6 +235,17 @@ mod tests {
         let (a, b) = (side([0.0, 0.3, 0.6]), side([5.0, 5.3, 5.6]));
         let found = interval(&a, &b, 1);
         assert!(found.is_significant(true) && (found.value - 5.0).abs() < 0.5, "{found:?}");
+    }
+
+    #[test]
+    fn too_few_runs_widen_the_interval_and_three_do_not() {
+        let found = Estimate { value: 3.0, half: Some(1.0) };
+        let half = |runs: [usize; 2]| found.across_runs(runs.map(|runs| (100.0, runs))).half.unwrap();
+        let by = |variance: f64| 1.0f64.hypot(1.96 * 100.0 * RUN_SPREAD * variance.sqrt());
+        assert!((half([1, 1]) - by(2.0)).abs() < 0.01 && (half([2, 1]) - by(1.5)).abs() < 0.01);
+        assert!((half([3, 1]) - by(1.0)).abs() < 0.01);
+        assert_eq!(half([3, 4]), 1.0);
+        assert_eq!(Estimate { half: None, ..found }.across_runs([(1.0, 1); 2]).half, None);
     }
 
     #[test]

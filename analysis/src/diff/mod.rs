@@ -25,7 +25,7 @@ use crate::rollup::Module;
 use crate::trace::LoadProgress;
 use crate::{Phase, Trace};
 use bootstrap::{
-    Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUNS_TO_RESAMPLE, mean, median, with_interval,
+    Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUN_SPREAD, RUNS_TO_RESAMPLE, mean, median, with_interval,
 };
 use nodes::Nodes;
 use run::{Calls, Run};
@@ -118,6 +118,9 @@ pub struct Diff {
     /// of what is outside graphs. Interruptions fall on a node now and then, seldom on the
     /// same one, so that they are not in it. `None` without operators.
     pub undisturbed: Option<Change>,
+    /// How much medians of runs are taken to differ, as a standard deviation in percent, since a
+    /// side has too few runs to show it; `None` when both have enough.
+    pub assumed_run_spread_percent: Option<f64>,
     /// How intervals were made.
     pub method: String,
     /// What contributions are grouped by.
@@ -323,7 +326,7 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let environment = environment::differences([of_a, of_b]);
     let matched_share = nodes.matched_share();
     let warnings = environment::warnings([of_a, of_b], [&a, &b], matched_share, &environment);
-    let undisturbed = nodes.undisturbed(a.median_ms * 1e6);
+    let undisturbed = nodes.undisturbed([&a, &b].map(|side| (side.median_ms * 1e6, side.runs)));
     let own = |own: &Change| own.significant && own.ms / change.ms >= 0.5;
     let outcome = match change.ms_half {
         None => Outcome::NotKnown,
@@ -333,6 +336,8 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
         Some(_) => Outcome::Faster,
     };
     let method = method(&a, &b);
+    let too_few = a.runs.min(b.runs) < RUNS_TO_RESAMPLE;
+    let assumed_run_spread_percent = too_few.then_some(RUN_SPREAD * 100.0);
     Diff {
         phase,
         unit,
@@ -343,6 +348,7 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
         change,
         mean_change,
         undisturbed,
+        assumed_run_spread_percent,
         method,
         by,
         contributions,
@@ -365,8 +371,9 @@ fn method(a: &Side, b: &Side) -> String {
         return format!("bootstrap over runs, and over blocks of calls in each; {sampled}");
     }
     format!(
-        "bootstrap over blocks of consecutive calls; {sampled}. With fewer than {RUNS_TO_RESAMPLE} runs a \
-         side, how much runs of the same thing differ is not known"
+        "bootstrap over blocks of consecutive calls; {sampled}. Fewer than {RUNS_TO_RESAMPLE} runs a side \
+         cannot show how much runs of the same thing differ: a standard deviation of {} % is assumed",
+        RUN_SPREAD * 100.0
     )
 }
 
@@ -402,7 +409,8 @@ fn change([a, b]: [&[&[f32]]; 2], draws: &[Draws; 2], statistic: fn(&mut [f32]) 
         Vec::new()
     };
     let nanos = (in_b - in_a).round();
-    Change::of(with_interval(nanos, &resampled, [of_a, of_b]), in_a)
+    let found = with_interval(nanos, &resampled, [of_a, of_b]);
+    Change::of(found.across_runs([(in_a, a.len()), (in_b, b.len())]), in_a)
 }
 
 impl Change {

@@ -87,8 +87,9 @@ impl<'a> Nodes<'a> {
         Self { all: all.collect(), resampled: others, between, outside, draws, enough }
     }
 
-    /// All that was recorded of the program's own work; percent of `whole` nanoseconds.
-    pub(super) fn undisturbed(&self, whole: f64) -> Option<Change> {
+    /// All that was recorded of the program's own work; percent of side A. Each side with its
+    /// median in nanoseconds and number of runs.
+    pub(super) fn undisturbed(&self, sides: [(f64, usize); 2]) -> Option<Change> {
         if self.all.is_empty() {
             return None;
         }
@@ -100,7 +101,9 @@ impl<'a> Nodes<'a> {
         let resampled: Vec<f64> =
             if self.enough { self.resampled.iter().enumerate().map(sum).collect() } else { Vec::new() };
         let [a, b] = self.draws;
-        Some(Change::of(with_interval(nanos, &resampled, [a, b]), whole))
+        let found = with_interval(nanos, &resampled, [a, b]).across_runs(sides);
+        let [(whole, _), _] = sides;
+        Some(Change::of(found, whole))
     }
 
     /// Part of the nodes' time in nodes that both sides have, with rows of the same length.
