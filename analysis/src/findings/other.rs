@@ -62,7 +62,12 @@ pub(super) fn experts(seen: &Seen<'_>) -> Option<Finding> {
     }
     let advice = "no cost by itself where all experts are in the same memory; with an offload keep the most used \
                   ones on the fast device (`-ot`)";
-    Some(seen.finding("Some experts get most of the tokens".to_owned(), nanos, evidence, advice))
+    Some(seen.finding(
+        "Some experts get most of the tokens (no loss by itself)".to_owned(),
+        nanos,
+        evidence,
+        advice,
+    ))
 }
 
 /// Copies between memories.

@@ -66,11 +66,42 @@ fn fields(value: &Value, prefix: &str, into: &mut Vec<String>) {
 /// Whether a field has a row of its own, or the row of what it is part of names it.
 fn is_defined(manual: &str, name: &str) -> bool {
     let (whole, part) = (name.split(['[', '.']).next().unwrap_or(name), name.rsplit(['[', '.']).next());
-    let part = part.unwrap_or(name);
-    let row =
-        |line: &str| line.starts_with(&format!("| `{whole}`")) || line.starts_with(&format!("| `{whole}["));
-    let names = |line: &str| line.contains(&format!("`{part}`")) || line.contains(&format!(".{part}`"));
-    manual.lines().any(|line| line.starts_with(&format!("| `{name}` |")) || row(line) && names(line))
+    let part = match part.unwrap_or(name) {
+        // A list of plain values.
+        "]" => name.trim_end_matches("[]").rsplit(['[', '.']).next().unwrap_or(name),
+        part => part,
+    };
+    let row = |line: &str| ["`", "[", "."].iter().any(|next| line.starts_with(&format!("| `{whole}{next}")));
+    let first_cell = |line: &str| {
+        line.starts_with("| `")
+            && line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`")))
+    };
+    let names = |line: &str| {
+        line.contains(&format!("`{part}`"))
+            || line.contains(&format!(".{part}`"))
+            || line.contains(&format!(".{part}[]`"))
+    };
+    manual.lines().any(|line| first_cell(line) || row(line) && names(line))
+}
+
+/// Where the manual defines a field that has the shape of another one.
+fn as_documented(name: &str) -> String {
+    // As in `calibrate --json`.
+    let name = name.strip_prefix("ceilings.").unwrap_or(name);
+    if let Some((_, part)) = name.split_once("parts_ms.") {
+        return part.to_owned();
+    }
+    if let Some(at) = name.find("verdict.") {
+        return name[at..].trim_end_matches("[][]").to_owned()
+            + if name.ends_with("[][]") { "[]" } else { "" };
+    }
+    // What is told of one side or of groups holds for the other side and for nodes.
+    for (other, told) in [("b.", "a."), ("nodes[].", "contributions[].")] {
+        if let Some(field) = name.strip_prefix(other) {
+            return format!("{told}{field}");
+        }
+    }
+    name.to_owned()
 }
 
 #[test]
@@ -91,9 +122,14 @@ fn every_json_field_is_documented() {
     fields(&json(&["explain", server, "--json"]), "", &mut names);
     fields(&json(&["diff", &path, server, "--json"]), "", &mut names);
     fields(&json(&["advise", &path, server, "--json"]), "", &mut names);
-    for name in names {
-        assert!(is_defined(manual, &name), "docs/cli.md does not define `{name}`");
-    }
+    let missing: Vec<&String> = names
+        .iter()
+        .filter(|name| {
+            let name = &as_documented(name);
+            !is_defined(manual, name)
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/cli.md does not define {missing:?}");
 }
 
 #[test]
