@@ -1,10 +1,130 @@
 //! What `summary` says of requests, the KV cache and calls.
 
+use super::print_json;
 use super::text::{Columns, clean, count, duration, heading, known, percent, plural, three};
+use llmtrace_analysis::Trace;
 use llmtrace_analysis::inference::{
     CallSummary, InferenceReport, KvReport, RequestReport, SpeculationSummary,
 };
+use llmtrace_analysis::inference::{call_summaries, report, unknown_tokens};
+use llmtrace_format::ColumnSet;
+use llmtrace_format::inference::KvOperation;
+use llmtrace_format::tables::{SelectionStatus, Selections};
+use std::collections::BTreeMap;
 use std::io::Write;
+
+/// Which table of `stats`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    Calls,
+    Requests,
+}
+
+/// `stats --by call` and `--by request`.
+pub(super) fn stats(
+    trace: &Trace,
+    rows: Rows,
+    limit: Option<usize>,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let found = report(trace);
+    let limit = limit.unwrap_or(if json { 0 } else { 20 });
+    let most = if limit == 0 { usize::MAX } else { limit };
+    match rows {
+        Rows::Calls if json => print_json(&found.calls, out)?,
+        Rows::Calls if found.calls.is_empty() => {
+            writeln!(
+                out,
+                "no calls: recorded without them, or none happened; `info` says what was recorded"
+            )?;
+        }
+        Rows::Calls => print_calls(&found.calls, out)?,
+        Rows::Requests if json => {
+            let shown: Vec<&RequestReport> = found.requests.iter().take(most).collect();
+            print_json(&shown, out)?;
+        }
+        Rows::Requests if found.requests.is_empty() => {
+            writeln!(
+                out,
+                "no requests: recorded without sequences, or none computed; `info` says what was recorded"
+            )?;
+        }
+        Rows::Requests => print_requests(&found, limit, out)?,
+    }
+    Ok(())
+}
+
+/// Lines for `info`: how many rows each source has; none where it has nothing.
+pub(super) fn info(trace: &Trace) -> Vec<(&'static str, String)> {
+    let (inference, offload) = (&trace.inference, &trace.offload);
+    let mut lines = Vec::new();
+    if !inference.sequences.is_empty() {
+        let tokens = inference.sequences.iter().fold(0u64, |sum, row| sum.saturating_add(row.tokens.into()));
+        let unknown = match unknown_tokens(trace) {
+            Some(unknown) if unknown > 0 => {
+                format!(", {} more of an unknown sequence", plural(unknown, "token", "tokens"))
+            }
+            _ => String::new(),
+        };
+        let runs = plural(inference.sequences.len() as u64, "run", "runs");
+        lines.push(("sequences", format!("{runs} of {}{unknown}", plural(tokens, "token", "tokens"))));
+    }
+    let mut operations: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in &inference.kv {
+        *operations.entry(KvOperation::from_u8(row.operation).name()).or_default() += 1;
+    }
+    if !operations.is_empty() {
+        let each = operations.iter().map(|(name, number)| format!("{} {name}", count(*number)));
+        lines.push(("KV operations", each.collect::<Vec<_>>().join(", ")));
+    }
+    let calls = call_summaries(trace, None);
+    if !calls.is_empty() {
+        let each = calls.iter().map(|call| {
+            let (all, median) = (duration(call.nanos as f64), duration(call.median_nanos as f64));
+            format!("{} {} ({all}, p50 {median})", count(call.count), clean(call.kind))
+        });
+        lines.push(("calls", each.collect::<Vec<_>>().join(", ")));
+    }
+    let drafts = llmtrace_analysis::inference::speculation(trace, None);
+    lines.extend(drafts.iter().map(|drafts| ("speculation", speculation(drafts))));
+    if !offload.is_empty() {
+        let bytes = offload.copies.iter().fold(0u64, |sum, copy| sum.saturating_add(copy.bytes));
+        let lost = offload.splits.iter().filter(|row| row.touched_by_loss != 0).count();
+        let lost = if lost > 0 { format!(", {lost} splits touched by losses") } else { String::new() };
+        lines.push((
+            "offloading",
+            format!(
+                "{}, {}, {} of {}, {}{lost}",
+                plural(offload.runs.len() as u64, "scheduler run", "scheduler runs"),
+                plural(offload.splits.len() as u64, "split", "splits"),
+                plural(offload.copies.len() as u64, "copy", "copies"),
+                super::text::bytes(bytes),
+                plural(offload.syncs.len() as u64, "wait", "waits"),
+            ),
+        ));
+    }
+    lines
+}
+
+/// How many selections of experts are not whole, in words; empty when all are.
+pub(super) fn selections_lacking(trace: &Trace) -> String {
+    let mut lacking: BTreeMap<SelectionStatus, u64> = BTreeMap::new();
+    let mut unreadable = 0u64;
+    for block in trace.file.blocks_of::<Selections>() {
+        let Ok(rows) = trace.file.read::<Selections>(block, ColumnSet::ALL) else {
+            unreadable += u64::from(block.rows);
+            continue;
+        };
+        for row in rows.rows() {
+            *lacking.entry(SelectionStatus::from_u8(row.status)).or_default() += 1;
+        }
+    }
+    lacking.remove(&SelectionStatus::Whole);
+    let each = lacking.iter().map(|(status, number)| format!(", {} {}", count(*number), status.name()));
+    let unreadable = (unreadable > 0).then(|| format!(", {} unreadable", count(unreadable)));
+    each.chain(unreadable).collect()
+}
 
 /// Said wherever a file with ids of tokens is described.
 pub(super) const HAS_TOKENS: &str = "yes: prompts and answers can be read from it (recorded with --tokens)";
@@ -65,13 +185,7 @@ pub(super) fn print(found: &InferenceReport, limit: usize, out: &mut dyn Write) 
     print_requests(found, limit, out)?;
     if !found.calls.is_empty() {
         heading("calls around graphs", out)?;
-        let mut columns = Columns::new(&["call", "time", "count", "p50", "max"], 1);
-        for call in &found.calls {
-            let nanos = |nanos: u64| duration(nanos as f64);
-            let CallSummary { kind, count: number, nanos: all, median_nanos, max_nanos } = call;
-            columns.row([clean(kind), nanos(*all), count(*number), nanos(*median_nanos), nanos(*max_nanos)]);
-        }
-        columns.print(out)?;
+        print_calls(&found.calls, out)?;
     }
     if found.attention.len() > 1 {
         heading("decode by the length of attention", out)?;
@@ -89,6 +203,16 @@ pub(super) fn print(found: &InferenceReport, limit: usize, out: &mut dyn Write) 
         columns.print(out)?;
     }
     Ok(())
+}
+
+fn print_calls(calls: &[CallSummary], out: &mut dyn Write) -> std::io::Result<()> {
+    let mut columns = Columns::new(&["call", "time", "count", "p50", "max"], 1);
+    for call in calls {
+        let nanos = |nanos: u64| duration(nanos as f64);
+        let CallSummary { kind, count: number, nanos: all, median_nanos, max_nanos } = call;
+        columns.row([clean(kind), nanos(*all), count(*number), nanos(*median_nanos), nanos(*max_nanos)]);
+    }
+    columns.print(out)
 }
 
 fn print_requests(found: &InferenceReport, limit: usize, out: &mut dyn Write) -> std::io::Result<()> {

@@ -46,6 +46,12 @@ struct Info<'a> {
     /// What the kernel did with threads and memory, in lines.
     #[serde(skip)]
     machine: Vec<(&'static str, String)>,
+    /// What was recorded around graphs, in lines.
+    #[serde(skip)]
+    around: Vec<(&'static str, String)>,
+    /// How many selections of experts are not whole, in words.
+    #[serde(skip)]
+    selections_lacking: String,
     /// How experts were recorded, or why not.
     experts: Option<&'a str>,
     max_overhead_percent: Option<f64>,
@@ -153,6 +159,8 @@ impl<'a> Info<'a> {
             counters_missing: recording.map_or(&[], |recording| &recording.counters_missing),
             sampled: recording.map_or(&[], |recording| &recording.sampled),
             machine: super::machine::info(trace),
+            around: super::around::info(trace),
+            selections_lacking: super::around::selections_lacking(trace),
             experts: recording.map(|r| r.experts.as_str()).filter(|how| !how.is_empty()),
             max_overhead_percent: recording
                 .map(|recording| f64::from(recording.max_overhead_permille) / 10.0)
@@ -298,9 +306,10 @@ impl<'a> Info<'a> {
         match (rows(Selections::NAME), self.experts) {
             (0, _) | (_, None) => String::new(),
             (selections, Some(how)) => format!(
-                "{} of {}, {}",
+                "{} of {}{}, {}",
                 plural(rows(Experts::NAME), "expert", "experts"),
                 plural(selections, "selection", "selections"),
+                self.selections_lacking,
                 clean(how)
             ),
         }
@@ -443,6 +452,8 @@ impl<'a> Info<'a> {
                 ),
             ),
         ];
+        let at = pairs.iter().position(|(name, _)| *name == "experts").unwrap_or(pairs.len());
+        pairs.splice(at..at, self.around.iter().cloned());
         let at = pairs.iter().position(|(name, _)| *name == "threads").unwrap_or(pairs.len());
         pairs.splice(at..at, self.machine.iter().cloned());
         pairs

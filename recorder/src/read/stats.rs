@@ -1,9 +1,9 @@
 //! `llmtrace stats`: where the time went.
 
 use super::backends::{self, Rows};
-use super::machine;
 use super::text::{Columns, clean, count, duration, known, percent, plural};
 use super::{Input, open, print_json, warn_of_new};
+use super::{around, machine};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use llmtrace_analysis::stats::{By, Counted, Query, Row, Stats, stats};
@@ -34,7 +34,11 @@ enum What {
     Executions(By),
     Offload(Rows),
     Machine(machine::Rows),
+    Around(around::Rows),
 }
+
+const AROUND: [(&str, around::Rows); 2] =
+    [("call", around::Rows::Calls), ("request", around::Rows::Requests)];
 
 const OFFLOAD: [(&str, Rows); 2] = [("backend", Rows::Backends), ("copy", Rows::Copies)];
 
@@ -43,14 +47,16 @@ const MACHINE: [(&str, machine::Rows); 2] =
 
 fn by_parser() -> impl TypedValueParser<Value = What> {
     let names = By::ALL.map(By::name).into_iter().chain(OFFLOAD.map(|(name, _)| name));
-    let names = names.chain(MACHINE.map(|(name, _)| name));
+    let names = names.chain(MACHINE.map(|(name, _)| name)).chain(AROUND.map(|(name, _)| name));
     PossibleValuesParser::new(names).map(|name| {
         let offload = OFFLOAD.into_iter().find(|(known, _)| *known == name);
         let by = By::ALL.into_iter().find(|by| by.name() == name).unwrap_or(By::Op);
         let machine = MACHINE.into_iter().find(|(known, _)| *known == name);
-        match (offload, machine) {
-            (Some((_, rows)), _) => What::Offload(rows),
-            (_, Some((_, rows))) => What::Machine(rows),
+        let around = AROUND.into_iter().find(|(known, _)| *known == name);
+        match (offload, machine, around) {
+            (Some((_, rows)), ..) => What::Offload(rows),
+            (_, Some((_, rows)), _) => What::Machine(rows),
+            (.., Some((_, rows))) => What::Around(rows),
             _ => What::Executions(by),
         }
     })
@@ -74,6 +80,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         What::Machine(rows) => {
             warn_of_new(&trace, &args.input.file);
             return machine::print(&trace, rows, args.phase, args.limit, args.input.json, out);
+        }
+        What::Around(rows) => {
+            warn_of_new(&trace, &args.input.file);
+            return around::stats(&trace, rows, args.limit, args.input.json, out);
         }
     };
     let query = Query { by, range: None, phase: args.phase };

@@ -266,6 +266,36 @@ fn a_damaged_file_is_repaired_beside_itself() {
     assert!(!kinds["problems"].as_array().unwrap().iter().any(|problem| problem["kind"] == "no_footer"));
 }
 
+/// What a command prints of a sample.
+fn of_sample(name: &str, args: &[&str]) -> String {
+    let path = format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"));
+    run(&[&args[..1], &[&path], &args[1..]].concat()).unwrap()
+}
+
+#[test]
+fn every_source_has_a_line_and_calls_and_requests_tables() {
+    let info = of_sample("gemma3-270m-server-1t", &["info"]);
+    for line in ["sequences ", "KV operations ", "calls ", "offloading "] {
+        assert!(info.lines().any(|found| found.starts_with(line)), "{line}: {info}");
+    }
+    assert!(of_sample("gemma3-270m-vulkan9-2t", &["info"]).contains(" copies of "));
+    assert!(of_sample("qwen3moe-synthetic-2t", &["info"]).contains(" selections, "));
+    let table = of_sample("gemma3-270m-server-1t", &["stats", "--by", "call"]);
+    let json = of_sample("gemma3-270m-server-1t", &["stats", "--by", "call", "--json"]);
+    let calls: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let calls = calls.as_array().unwrap();
+    assert!(calls.iter().any(|call| call["kind"] == "sample" && call["count"].as_u64() > Some(1)), "{json}");
+    assert!(calls.iter().all(|call| table.contains(call["kind"].as_str().unwrap())), "{table}");
+    let requests =
+        of_sample("gemma3-270m-server-1t", &["stats", "--by", "request", "--json", "--limit", "2"]);
+    let requests: serde_json::Value = serde_json::from_str(&requests).unwrap();
+    assert_eq!(requests.as_array().unwrap().len(), 2);
+    let (folder, path) = file(100, 1);
+    assert!(run(&["stats", &path, "--by", "call"]).unwrap().starts_with("no calls"));
+    assert!(run(&["stats", &path, "--by", "request"]).unwrap().starts_with("no requests"));
+    drop(folder);
+}
+
 #[test]
 fn csv_is_a_folder_with_a_file_for_each_table() {
     let (folder, path) = file(5_000, 2);

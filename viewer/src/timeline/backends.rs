@@ -196,13 +196,9 @@ pub(crate) fn paint(canvas: &Canvas<'_>, open: &Open, backend: u32) {
         quads.rect(bar, color);
         labels.push((bar, split));
     });
-    canvas.each_in_sight(
-        &lane.syncs,
-        |row| TimeRange::new(row.begin, row.end),
-        |bar, _| {
-            quads.stripes(at_height(bar, splits), canvas.colors.lane.lerp_to_gamma(color, 0.75));
-        },
-    );
+    for range in merged(&lane.syncs, canvas.view.range(), canvas.view.nanos_from_pixels(1.0)) {
+        quads.stripes(at_height(canvas.bar(range), splits), canvas.colors.lane.lerp_to_gamma(color, 0.75));
+    }
     canvas.each_in_sight(
         &lane.copies,
         |row| TimeRange::new(row.begin, row.end),
@@ -251,6 +247,21 @@ pub(crate) fn paint_lines(canvas: &Canvas<'_>, open: &Open, rows: &[Row], top: f
     }
 }
 
+/// The waits in a window, those less than `pixel` apart as one: a long wait is seen, too, where it
+/// begins within the pixel of a short one.
+fn merged(waits: &[Sync], window: TimeRange, pixel: Nanos) -> Vec<TimeRange> {
+    // The one before may reach into the window.
+    let first = waits.partition_point(|wait| wait.begin < window.begin).saturating_sub(1);
+    let mut merged: Vec<TimeRange> = Vec::new();
+    for wait in waits.iter().skip(first).take_while(|wait| wait.begin < window.end) {
+        match merged.last_mut() {
+            Some(last) if wait.begin < last.end.saturating_add(pixel) => last.end = last.end.max(wait.end),
+            _ => merged.push(TimeRange::new(wait.begin, wait.end.max(wait.begin))),
+        }
+    }
+    merged
+}
+
 fn arrow(canvas: &Canvas<'_>, from: Pos2, to: Pos2, stroke: Stroke) {
     let along = (to - from).normalized();
     let across = along.rot90();
@@ -277,4 +288,23 @@ fn at_height(bar: Rect, strip: Rect) -> Rect {
 fn color(canvas: &Canvas<'_>, open: &Open, backend: u32) -> Color32 {
     let waits = backend_of(&open.trace, backend).is_some_and(|backend| backend.synchronizes);
     if waits { canvas.colors.op(OpClass::Position) } else { canvas.colors.decode[1] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_after_a_short_one_is_seen() {
+        let wait = |begin, end| Sync { begin, end, ..Sync::default() };
+        let waits = [wait(0, 90), wait(100, 101), wait(102, 900), wait(905, 906), wait(950, 990)];
+        let ranges = |window, pixel| -> Vec<(Nanos, Nanos)> {
+            merged(&waits, window, pixel).into_iter().map(|range| (range.begin, range.end)).collect()
+        };
+        let window = TimeRange::new(95, 940);
+        assert_eq!(ranges(window, 10), [(0, 90), (100, 906)]);
+        assert_eq!(ranges(window, 1), [(0, 90), (100, 101), (102, 900), (905, 906)]);
+        assert_eq!(ranges(TimeRange::new(940, 2000), 10), [(905, 906), (950, 990)]);
+        assert_eq!(merged(&[], window, 10), []);
+    }
 }
