@@ -61,7 +61,7 @@ pub(super) fn tracks(trace: &Trace, range: TimeRange) -> Vec<Track> {
     for row in &trace.offload.runs {
         let mut args = ids(&[("run", row.id), ("ubatch", row.ubatch)]);
         lost(row.touched_by_loss, &mut args);
-        let name = "ggml_backend_sched_graph_compute_async".to_owned();
+        let name = "scheduler run".to_owned();
         let slice = Slice { begin: row.begin, end: row.end, name, args };
         add((1, 0, row.tid), "scheduler runs", "scheduler", slice);
     }

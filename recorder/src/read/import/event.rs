@@ -126,6 +126,8 @@ pub(super) fn classify(name: &str, category: &str) -> Option<Class> {
         "decode" => return Some(if encode { Class::Encode } else { Class::Decode }),
         "ubatch" => return Some(Class::Ubatch),
         "graph" => return Some(Class::Graph),
+        // Of our own exports, named after tensors and the like.
+        "scheduler" | "split" | "copy" | "wait" => return None,
         _ => {}
     }
     let (head, _) = operator(name);
@@ -159,6 +161,8 @@ mod tests {
         assert_eq!(classify("MUL_MAT-ffn_up-7", ""), Some(Class::Op));
         assert_eq!(classify("RMS_NORM+MUL-attn_norm-7", ""), Some(Class::Op));
         assert_eq!(classify("unknown", "op"), Some(Class::Op));
+        assert_eq!(classify("KQ", "copy"), None);
+        assert_eq!(classify("KQ", ""), Some(Class::Op));
         assert_eq!(classify("graph_comp_cpu", "x"), Some(Class::Graph));
         assert_eq!(classify("llama_decode", ""), Some(Class::Decode));
         assert_eq!(classify("llama_context::decode", ""), Some(Class::Decode));
