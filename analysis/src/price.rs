@@ -6,6 +6,7 @@
 
 use crate::{Phase, Trace};
 use llmtrace_format::inference::CallKind;
+use llmtrace_format::machine::{State, ThreadState};
 use llmtrace_format::meta::{Level, Recording};
 use llmtrace_format::tables::Selections;
 use std::collections::HashMap;
@@ -45,7 +46,38 @@ pub fn probe_nanos(trace: &Trace, phase: Phase) -> Option<u64> {
     // The begin of a micro-batch also tells its sequences.
     let ubatch = price(recording, "ubatch begin").unwrap_or(call);
     let each = (HITS_OF_A_CALL - 1).saturating_mul(call).saturating_add(ubatch);
-    Some(in_graphs.saturating_add(offload).saturating_add(calls.saturating_mul(each)))
+    let machine = machine_nanos(trace, phase, recording);
+    let around = offload.saturating_add(machine).saturating_add(calls.saturating_mul(each));
+    Some(in_graphs.saturating_add(around))
+}
+
+/// Nanoseconds that programs at switches, page faults and reads added, on the thread with the
+/// most of them.
+fn machine_nanos(trace: &Trace, phase: Phase, recording: &Recording) -> u64 {
+    let [switch, fault, read] =
+        ["thread switch", "page fault", "block read"].map(|purpose| price(recording, purpose).unwrap_or(0));
+    let of_phase = |begin| trace.token_at(begin).is_some_and(|token| token.phase == phase);
+    let machine = &trace.machine;
+    let mut threads: HashMap<(u32, u32), u64> = HashMap::new();
+    let mut add = |process, tid, nanos: u64| {
+        let sum = threads.entry((process, tid)).or_default();
+        *sum = sum.saturating_add(nanos);
+    };
+    for (&(process, tid), states) in &machine.threads {
+        // Once it comes back, it has left before.
+        let back = |row: &&ThreadState| row.state == State::Running as u8 && row.continues == 0;
+        let back = states.rows().iter().filter(back).filter(|row| of_phase(row.begin)).count();
+        add(process, tid, (back as u64).saturating_mul(switch));
+    }
+    for row in machine.faults.iter().filter(|row| of_phase(row.begin)) {
+        // Those of system calls are not seen one by one.
+        let seen = u64::from(row.count.saturating_sub(row.unaddressed));
+        add(row.process, row.tid, seen.saturating_mul(fault));
+    }
+    for row in machine.reads.iter().filter(|row| of_phase(row.begin)) {
+        add(row.process, row.tid, read);
+    }
+    threads.into_values().max().unwrap_or(0)
 }
 
 /// Nanoseconds that probes of schedulers and backends added. The begins of splits and copies

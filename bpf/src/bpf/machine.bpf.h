@@ -167,22 +167,16 @@ int BPF_PROG(machine_fault_kernel, unsigned long address)
 	return address & KERNEL_ADDRESS ? 0 : fault(address);
 }
 
-/* A file system asks for pages, in the thread that wants them or one that reads ahead for it. */
-SEC("tp_btf/block_bio_queue")
-int BPF_PROG(machine_read_asked, struct bio *bio)
+static __always_inline void read_asked(__u64 key, __u64 id, __u32 process, __u32 bytes, __u32 device)
 {
-	__u64 id = bpf_get_current_pid_tgid();
-	__u32 *process = watched_as(id >> 32);
-	__u64 key = (__u64)bio;
-	struct read read = {};
+	struct read read = {
+		.begin = bpf_ktime_get_ns(),
+		.tid = id,
+		.process = process,
+		.bytes = bytes,
+		.device = device,
+	};
 
-	if (!process || bio->bi_opf & REQ_OP_MASK)
-		return 0;
-	read.begin = bpf_ktime_get_ns();
-	read.tid = id;
-	read.process = *process;
-	read.bytes = bio->bi_iter.bi_size;
-	read.device = bio->bi_bdev->bd_dev;
 	if (bpf_map_update_elem(&reads, &key, &read, BPF_ANY)) {
 		__u32 cpu = bpf_get_smp_processor_id();
 		struct shard *shard = bpf_map_lookup_elem(&shards, &cpu);
@@ -190,12 +184,23 @@ int BPF_PROG(machine_read_asked, struct bio *bio)
 		if (shard)
 			__sync_fetch_and_add(&shard->lost[EVENT_BLOCK_READ], 1);
 	}
+}
+
+/* A file system asks for pages, in the thread that wants them or one that reads ahead for it. */
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(machine_read_asked, struct bio *bio)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 *process = watched_as(id >> 32);
+
+	if (!process || bio->bi_opf & REQ_OP_MASK)
+		return 0;
+	read_asked((__u64)bio, id, *process, bio->bi_iter.bi_size, bio->bi_bdev->bd_dev);
 	return 0;
 }
 
-static __always_inline int read_done(struct bio *bio)
+static __always_inline int read_done(__u64 key)
 {
-	__u64 key = (__u64)bio;
 	struct read *found = bpf_map_lookup_elem(&reads, &key);
 	struct read read;
 
@@ -226,7 +231,7 @@ int BPF_PROG(machine_request_done, struct request *request, int error, unsigned 
 		done += bio->bi_iter.bi_size;
 		if (done > bytes)
 			break;
-		read_done(bio);
+		read_done((__u64)bio);
 		bio = bio->bi_next;
 	}
 	return 0;
@@ -236,7 +241,24 @@ int BPF_PROG(machine_request_done, struct request *request, int error, unsigned 
 SEC("tp_btf/block_bio_complete")
 int BPF_PROG(machine_read_done, struct request_queue *queue, struct bio *bio)
 {
-	return read_done(bio);
+	return read_done((__u64)bio);
+}
+
+/*
+ * What the two programs of a read do, without one; for calibration. A disk takes so long, and
+ * so differently long, that what they add to it cannot be told.
+ */
+SEC("uprobe.multi")
+int read_rehearsed(struct pt_regs *ctx)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 *process = watched_as(id >> 32);
+	__u64 key = PT_REGS_SP(ctx);
+
+	if (!process)
+		return 0;
+	read_asked(key, id, *process, 4096, 0);
+	return read_done(key);
 }
 
 struct machine_event_types {

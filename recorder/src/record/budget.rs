@@ -41,6 +41,10 @@ pub(super) struct Prices {
     /// Of an operator's probe on an instruction that is single-stepped.
     stepped: f64,
     call: f64,
+    /// Of what the kernel's own programs see.
+    switch: f64,
+    fault: f64,
+    read: f64,
 }
 
 impl Prices {
@@ -51,7 +55,14 @@ impl Prices {
         };
         let op = price(Program::Barrier.purpose()) + price(super::calibrate::COUNTERS);
         let more = (price("empty, single-stepped") - price(Program::Nothing.purpose())).max(0.0);
-        Self { op, stepped: op + more, call: price(Program::DecodeBegin.purpose()) }
+        Self {
+            op,
+            stepped: op + more,
+            call: price(Program::DecodeBegin.purpose()),
+            switch: price(super::calibrate::SWITCHED),
+            fault: price(super::calibrate::FAULTED),
+            read: price(Program::ReadRehearsed.purpose()),
+        }
     }
 }
 
@@ -73,6 +84,14 @@ pub(super) struct Budget {
     hits: f64,
 }
 
+/// What the kernel's own programs saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seldom {
+    pub(super) switches: u64,
+    pub(super) faults: u64,
+    pub(super) reads: u64,
+}
+
 /// Graphs since the last decision.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -81,6 +100,8 @@ struct Seen {
     nanos: f64,
     with_ops: u64,
     hits: u64,
+    /// What the kernel's own programs took of one thread.
+    machine: f64,
 }
 
 impl Budget {
@@ -126,6 +147,15 @@ impl Budget {
         }
     }
 
+    /// Takes switches, page faults and reads of all threads of a pool of `threads`, since the
+    /// last time. They cannot be had for less: what they take is not there for others.
+    pub(super) fn observe_machine(&mut self, seen: Seldom, threads: usize) {
+        let Prices { switch, fault, read, .. } = self.prices;
+        let Seldom { switches, faults, reads } = seen;
+        let nanos = switches as f64 * switch + faults as f64 * fault + reads as f64 * read;
+        self.seen.machine += nanos / threads.max(1) as f64;
+    }
+
     /// Called often; a new setting, and why, when one is due.
     pub(super) fn decide(&mut self, now: Nanos) -> Option<(Setting, String)> {
         let max = self.max?;
@@ -149,7 +179,7 @@ impl Budget {
             self.hits = seen.hits as f64 / seen.with_ops as f64;
         }
         let graph_nanos = seen.nanos / seen.graphs as f64;
-        let calls = HITS_OF_CALLS * self.prices.call / graph_nanos;
+        let calls = HITS_OF_CALLS * self.prices.call / graph_nanos + seen.machine / seen.nanos;
         let ops = self.hits * self.op_nanos() / graph_nanos;
         let (mut setting, cost) = self.affordable(max, calls, ops);
         let rises =
@@ -250,7 +280,8 @@ mod tests {
     use super::*;
 
     const THREAD: Setting = Setting { level: Level::Thread, window: 1 };
-    const PRICES: Prices = Prices { op: 1000.0, stepped: 4000.0, call: 2000.0 };
+    const PRICES: Prices =
+        Prices { op: 1000.0, stepped: 4000.0, call: 2000.0, switch: 500.0, fault: 200.0, read: 1000.0 };
 
     /// A second of graphs that take `nanos` without probes and hit `hits` of them.
     fn second(budget: &mut Budget, at: u64, nanos: Nanos, hits: u32) -> Option<Setting> {
@@ -303,6 +334,19 @@ mod tests {
         }
         let (setting, _) = budget.decide(1_000_000_000).expect("8 % are too much");
         assert_eq!(setting, Setting { level: Level::Thread, window: 2 });
+    }
+
+    #[test]
+    fn what_the_kernels_programs_take_is_not_there_for_operators() {
+        let mut budget = Budget::new(Some(0.05), THREAD, PRICES);
+        // Of two threads 600 µs each token, 3 %; 4 ms of probes are 20 %.
+        let seldom = Seldom { switches: 200_000, faults: 50_000, reads: 10_000 };
+        budget.observe_machine(seldom, 2);
+        let eleven = Setting { level: Level::Thread, window: 11 };
+        assert_eq!(second(&mut budget, 1, 20_000_000, 4000), Some(eleven));
+        // Once they are over, more is left for operators.
+        let six = Setting { level: Level::Thread, window: 6 };
+        assert_eq!(second(&mut budget, 2, 20_000_000, 4000), Some(six));
     }
 
     #[test]

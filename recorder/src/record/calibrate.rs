@@ -8,12 +8,16 @@
 //! something to read.
 
 use super::kernel::{Attachment, Kernel};
+use super::machine::Machine;
 use super::plan::{Point, Program, cookie};
 use super::rings::Rings;
 use super::{host, maps};
 use crate::binary::{Arg, Site, probe_site, return_instructions};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use llmtrace_bpf::Event;
 use llmtrace_format::meta::ProbeCost;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,6 +25,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::Thread;
 use std::time::Instant;
 
 /// What counting adds to a hit of an operator's probe.
@@ -28,6 +34,14 @@ pub(super) const COUNTERS: &str = "counters";
 /// Few enough to begin recording at once, enough for a median to settle.
 const ROUNDS: usize = 7;
 const CALLS: u32 = 400;
+/// What the prices of the kernel's own programs are called. A switch is a thread's leaving and coming
+/// back, and what wakes it.
+pub(super) const SWITCHED: &str = "thread switch";
+pub(super) const FAULTED: &str = "page fault";
+/// What the measuring process is asked to do.
+const SWITCH: &str = "switches";
+const FAULT: &str = "faults";
+const PAGE: usize = 4096;
 const CODE_BYTES: usize = 512;
 /// Tokens of an ubatch: those of a decode call, and more, to know the price of one more.
 const ONE: u32 = 1;
@@ -103,6 +117,49 @@ pub(super) fn run_around(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<P
     Ok(costs)
 }
 
+/// What the kernel's own programs add to a switch of threads, a page fault and a read from a
+/// disk; attaches them.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_machine(kernel: &mut Kernel, rings: &mut Rings) -> Result<Vec<ProbeCost>> {
+    let mut costs = Vec::new();
+    if !kernel.machine().0.any() {
+        return Ok(costs);
+    }
+    let mut hammer = Hammer::start()?;
+    let (switching, faulting) = (
+        hammer.measure_counting(rings, SWITCH, |_| false)?,
+        hammer.measure_counting(rings, FAULT, |_| false)?,
+    );
+    let plain = hammer.measure(rings, 0)?;
+    let to = Attachment { pid: hammer.child.id(), index: 0, same_ids: host::initial_pids() };
+    kernel.watch(to);
+    if kernel.machine().0.faults && hammer.site.emulated {
+        let nothing = hammer.price(kernel, rings, &Hit::of(Program::Nothing), plain)?;
+        let read = hammer.price(kernel, rings, &Hit::of(Program::ReadRehearsed), plain)?;
+        costs.push(cost(Program::ReadRehearsed.purpose(), read.saturating_sub(nothing)));
+    }
+    kernel.attach_machine();
+    let Machine { sched, faults } = kernel.machine().0;
+    kernel.set_recording(true);
+    let mut price = |mode, without: Measured, is_one: fn(&Event) -> bool| {
+        let with = hammer.measure_counting(rings, mode, is_one)?;
+        anyhow::Ok(with.over(&without))
+    };
+    let mut add = |purpose, price: Option<u64>| costs.extend(price.map(|nanos| cost(purpose, nanos)));
+    if sched {
+        add(SWITCHED, price(SWITCH, switching, |event| matches!(event, Event::OnCpu(_)))?);
+    }
+    if faults {
+        add(FAULTED, price(FAULT, faulting, |event| matches!(event, Event::Fault(_)))?);
+    }
+    kernel.set_recording(false);
+    kernel.unwatch(to.pid);
+    rings.drain_all(|_| ());
+    Ok(costs)
+}
+
 fn cost(purpose: &str, nanos: u64) -> ProbeCost {
     ProbeCost { purpose: purpose.to_owned(), nanos }
 }
@@ -122,6 +179,25 @@ struct Hit {
 impl Hit {
     fn of(program: Program) -> Self {
         Self { program, cookie: 0, at_entry: false, at_return: false, tokens: 0 }
+    }
+}
+
+/// Some calls.
+struct Measured {
+    /// Median.
+    nanos: u64,
+    /// Of the round that was least disturbed by others on its CPU.
+    least: u64,
+    /// That came of them.
+    events: u64,
+}
+
+impl Measured {
+    /// What each event adds to the same without; `None` when there were few, or when the
+    /// difference drowns in what else goes on.
+    fn over(&self, without: &Self) -> Option<u64> {
+        let more = self.least.saturating_sub(without.least) / self.events.max(1);
+        Some(more).filter(|&more| more > 0 && self.events >= u64::from(CALLS) / 2)
     }
 }
 
@@ -161,16 +237,28 @@ impl Hammer {
 
     /// Median nanoseconds a call.
     fn measure(&mut self, rings: &mut Rings, tokens: u32) -> Result<u64> {
-        let mut rounds = Vec::with_capacity(ROUNDS);
+        Ok(self.measure_counting(rings, &tokens.to_string(), |_| false)?.nanos / u64::from(CALLS))
+    }
+
+    /// As many calls, of which events that `is_one` knows come.
+    fn measure_counting(
+        &mut self,
+        rings: &mut Rings,
+        mode: &str,
+        is_one: fn(&Event) -> bool,
+    ) -> Result<Measured> {
+        let (mut rounds, mut events) = (Vec::with_capacity(ROUNDS), 0);
         for _ in 0..ROUNDS {
             let input = self.child.stdin.as_mut().context("no input")?;
-            writeln!(input, "{CALLS} {tokens}")?;
-            rounds.push(read_number(&mut self.answers)? / u64::from(CALLS));
+            writeln!(input, "{CALLS} {mode}")?;
+            rounds.push(read_number(&mut self.answers)?);
             // A full ring would be cheaper.
-            rings.drain_all(|_| ());
+            rings.drain_all(|event| events += u64::from(is_one(event)));
         }
         rounds.sort_unstable();
-        Ok(rounds.get(ROUNDS / 2).copied().unwrap_or(0))
+        let nanos = rounds.get(ROUNDS / 2).copied().unwrap_or(0);
+        let least = rounds.first().copied().unwrap_or(0);
+        Ok(Measured { nanos, least, events: events / ROUNDS as u64 })
     }
 
     /// Nanoseconds that a hit adds to a call, which takes `plain` without.
@@ -217,6 +305,17 @@ pub(crate) fn hammer() -> Result<()> {
     for line in std::io::stdin().lines() {
         let line = line?;
         let (calls, tokens) = line.trim().split_once(' ').context("how many calls?")?;
+        match tokens {
+            SWITCH => {
+                println!("{}", switches(calls.parse()?)?);
+                continue;
+            }
+            FAULT => {
+                println!("{}", page_faults(calls.parse()?));
+                continue;
+            }
+            _ => (),
+        }
         let (calls, tokens): (u32, u32) = (calls.parse()?, tokens.parse()?);
         let params = [0u32, 1, 0, 0];
         let values: [u32; 8] = std::array::from_fn(|expert| expert as u32);
@@ -245,6 +344,56 @@ pub(crate) fn hammer() -> Result<()> {
         println!("{}", begin.elapsed().as_nanos());
     }
     Ok(())
+}
+
+/// Nanoseconds that two threads on one CPU take to hand over to each other.
+fn switches(calls: u32) -> Result<u128> {
+    stay_on_a_cpu();
+    let main = std::thread::current();
+    let turn = AtomicU32::new(0);
+    let take = |other: &Thread, mine: u32| {
+        for round in 0..calls {
+            while turn.load(Ordering::Acquire) != 2 * round + mine {
+                std::thread::park();
+            }
+            turn.store(2 * round + mine + 1, Ordering::Release);
+            other.unpark();
+        }
+    };
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| take(&main, 1));
+        take(other.thread(), 0);
+        other.join().map_err(|_| anyhow!("a thread of the measuring process ended"))
+    })?;
+    Ok(begin.elapsed().as_nanos())
+}
+
+/// Nanoseconds that it takes to touch so many pages for the first time.
+fn page_faults(calls: u32) -> u128 {
+    // More than what an allocator keeps.
+    static MORE: AtomicU32 = AtomicU32::new(0);
+    let pages = (calls + MORE.fetch_add(1, Ordering::Relaxed)) as usize;
+    let mut memory = vec![0u8; pages * PAGE];
+    let begin = Instant::now();
+    for page in memory.chunks_mut(PAGE).take(calls as usize) {
+        page.iter_mut().take(1).for_each(|byte| *black_box(byte) = 1);
+    }
+    let nanos = begin.elapsed().as_nanos();
+    black_box(&memory);
+    nanos
+}
+
+/// One CPU for this thread and those that it starts.
+fn stay_on_a_cpu() {
+    let me = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(me) else { return };
+    let first = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    let mut one = CpuSet::new();
+    if first.is_some_and(|cpu| one.set(cpu).is_ok()) {
+        // Measured anyway; then the threads sleep on CPUs of their own.
+        let _ = sched_setaffinity(me, &one);
+    }
 }
 
 /// What the programs read of a tensor that gathers by a selection of eight experts of one token

@@ -3,6 +3,7 @@
 use super::checks::{Check, Status, host_checks};
 use super::counters::Counters;
 use super::kernel::{Kernel, Room, Wanted};
+use super::machine::Machine;
 use super::memory::ProcessMemory;
 use super::objects::Objects;
 use super::plan::{self, Point, Program};
@@ -141,10 +142,12 @@ pub(crate) fn run(question: &Question) -> Result<i32> {
 
 fn measured() -> Vec<ProbeCost> {
     let measure = || {
-        let mut kernel = Kernel::load(Room::default(), Wanted::default(), &Counters::default())?;
+        let wanted = Wanted { machine: Machine { sched: true, faults: true }, ..Wanted::default() };
+        let mut kernel = Kernel::load(Room::default(), wanted, &Counters::default())?;
         let mut ring = kernel.rings()?;
         let mut costs = calibrate::run(&mut kernel, &mut ring)?;
         costs.extend(calibrate::run_around(&mut kernel, &mut ring)?);
+        costs.extend(calibrate::run_machine(&mut kernel, &mut ring)?);
         Ok(costs)
     };
     measure().unwrap_or_else(|error: anyhow::Error| {

@@ -136,9 +136,9 @@ impl Kernel {
     }
 
     /// Attaches the programs that see what the kernel does with threads and memory; nothing is
-    /// recorded yet. What cannot be had is left out, and said.
+    /// recorded yet. What cannot be had is left out, and said. Once they are attached it does nothing.
     pub(super) fn attach_machine(&mut self) {
-        if !self.machine_given.any() {
+        if !self.machine_given.any() || !self.machine.is_empty() {
             return;
         }
         if !host::initial_pids() {
@@ -346,6 +346,7 @@ impl Kernel {
             Program::CopyEnd => &mut programs.copy_end,
             Program::WaitBegin => &mut programs.wait_begin,
             Program::WaitEnd => &mut programs.wait_end,
+            Program::ReadRehearsed => &mut programs.read_rehearsed,
             Program::Nothing => &mut programs.nothing,
         }
     }
@@ -414,6 +415,7 @@ fn skeleton(sizes: &Sizes<'_>, way: Way) -> Result<LlmtraceSkel<'static>> {
     programs.machine_read_asked.set_autoload(faults);
     programs.machine_read_done.set_autoload(faults);
     programs.machine_request_done.set_autoload(faults);
+    programs.read_rehearsed.set_autoload(faults);
     if let Some(rodata) = open.maps.rodata_data.as_mut() {
         rodata.slots_shift = shift;
         rodata.expert_weights = wanted.expert_weights.into();

@@ -63,6 +63,8 @@ pub(super) enum Program {
     CopyEnd,
     WaitBegin,
     WaitEnd,
+    /// What a read from a disk takes of our programs; for calibration.
+    ReadRehearsed,
     /// Records nothing; for calibration.
     Nothing,
 }
@@ -96,6 +98,7 @@ impl Program {
             Self::CopyEnd => "copy end",
             Self::WaitBegin => "wait begin",
             Self::WaitEnd => "wait end",
+            Self::ReadRehearsed => "block read",
             Self::Nothing => "empty",
         }
     }

@@ -561,6 +561,11 @@ impl Process {
         let inference = &mut self.assembler.inference;
         self.assembler.counts.orphans += std::mem::take(&mut inference.orphans);
         std::mem::take(&mut inference.rows).into_iter().try_for_each(|row| writer.push_inference(row))?;
+        // Of no graph in particular, and of one that runs for long there is none yet.
+        let threads = rows.graphs.iter().map(|graph| graph.span.threads).max();
+        if let Some(threads) = threads {
+            self.budget.observe_machine(self.machine.take_seldom(), threads as usize);
+        }
         for FinishedGraph { span, lanes, counters } in rows.graphs {
             let with_ops = lanes.iter().any(|(_, spans)| !spans.is_empty());
             // While begins are seen to learn the order, hits are twice what they will be.

@@ -108,10 +108,14 @@ impl Session {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
         let mut rings = kernel.rings()?;
         let mut bulk = kernel.bulk()?;
-        let costs = calibrate::run(&mut kernel, &mut rings).unwrap_or_else(|error| {
+        let mut costs = calibrate::run(&mut kernel, &mut rings).unwrap_or_else(|error| {
             log::warn!("the price of a probe is not known, so that --max-overhead cannot be held: {error:#}");
             Vec::new()
         });
+        costs.extend(calibrate::run_machine(&mut kernel, &mut rings).unwrap_or_else(|error| {
+            log::warn!("the price of thread switches and page faults is not known: {error:#}");
+            Vec::new()
+        }));
         // What calibration lost is not the target's.
         rings.forget_losses();
         bulk.drain(u64::MAX, |_| ());

@@ -60,6 +60,12 @@ fn threads_are_somewhere_at_all_times() {
     assert!(
         source(&trace, "thread states").recorded && source(&trace, "page faults and block reads").recorded
     );
+    // What they cost is known, and counted.
+    let costs = &trace.file.recording.as_ref().expect("described").costs;
+    let price = |purpose: &str| costs.iter().find(|cost| cost.purpose == purpose).map(|cost| cost.nanos);
+    let prices = ["thread switch", "page fault", "block read"].map(price);
+    assert!(prices.iter().flatten().all(|nanos| (1..20_000).contains(nanos)), "{prices:?}");
+    assert!(prices[2].is_some(), "{prices:?}");
     // A context's memory is touched for the first time.
     let totals = fault_totals(&trace, None, None);
     assert!(totals.count > 1000, "{totals:?}");

@@ -15,6 +15,7 @@ mod states;
 
 pub(super) use frequency::Frequencies;
 
+use super::budget::Seldom;
 use faults::{Counts, Faults};
 use files::Files;
 use llmtrace_bpf::Event;
@@ -77,6 +78,8 @@ pub(super) struct MachineEvents {
     files: Files,
     reads: Vec<BlockRead>,
     losses: VecDeque<(TimeRange, Lost)>,
+    /// Events that cost something, since they were last asked for.
+    seldom: Seldom,
 }
 
 /// Which kinds were lost.
@@ -101,6 +104,7 @@ impl MachineEvents {
             files: Files::new(pid),
             reads: Vec::new(),
             losses: VecDeque::new(),
+            seldom: Seldom::default(),
         }
     }
 
@@ -129,6 +133,7 @@ impl MachineEvents {
             Event::ThreadName(event) => self.states.name(time, tid, event.text()),
             Event::Woken(_) => self.states.woken(time, tid),
             Event::OnCpu(_) => {
+                self.seldom.switches += 1;
                 self.states.on(time, tid, cpu);
                 self.faults.runs(time, tid);
             }
@@ -136,11 +141,13 @@ impl MachineEvents {
                 self.faults.ended(time, tid, Counts::new(event.minor as u32, event.major as u32));
             }
             Event::Fault(event) => {
+                self.seldom.faults += 1;
                 let mapping = self.files.find(event.address);
                 let counts = Counts::new(event.minor, event.major);
                 self.faults.fault(time, tid, event.address, counts, mapping);
             }
             Event::BlockRead(event) => {
+                self.seldom.reads += 1;
                 let begin = time.saturating_sub(u64::from(event.micros) * 1000);
                 let (bytes, device) = (event.bytes, event.device);
                 let process = self.process;
@@ -163,6 +170,11 @@ impl MachineEvents {
             }
         }
         true
+    }
+
+    /// How many events that cost something there were since the last call.
+    pub(super) fn take_seldom(&mut self) -> Seldom {
+        std::mem::take(&mut self.seldom)
     }
 
     /// Events were lost, by kind.
