@@ -39,6 +39,7 @@ fn host_is_described_whole_and_what_is_wrong_comes_with_advice() {
         "CAP_CHECKPOINT_RESTORE",
         "BPF programs",
         "uprobe_multi",
+        "counters",
         "lockdown",
         "seccomp",
         "perf_event_paranoid",
