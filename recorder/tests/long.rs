@@ -10,6 +10,7 @@ mod workload;
 use llmtrace_analysis::Trace;
 use llmtrace_format::Source;
 use llmtrace_format::check::check;
+use llmtrace_format::constants::NONE;
 use llmtrace_format::tables::{Experts, Selection, SelectionStatus, Selections};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -161,6 +162,15 @@ fn rows_belong_together(trace: &Trace) -> HashSet<u32> {
     selections.into_keys().collect()
 }
 
+/// Runs of graphs whose nodes are known. Each has selections of four layers, of which the last one
+/// computes no more than outputs. This engine builds graphs anew, and a recorder built for debugging
+/// may not read them all in time.
+fn graphs_read(trace: &Trace) -> usize {
+    let read = trace.graph_spans.iter().filter(|span| span.graph != NONE).count();
+    assert!(read > 10, "{read} of {}", trace.graph_spans.len());
+    read
+}
+
 #[test]
 #[ignore = "needs root, BTF and a real llama.cpp"]
 fn experts_and_sequences_are_in_the_file_of_their_call() {
@@ -177,8 +187,7 @@ fn experts_and_sequences_are_in_the_file_of_their_call() {
     for path in &files {
         let trace = whole(path);
         let ids = rows_belong_together(&trace);
-        // Four layers, of which the last one computes no more than outputs.
-        assert!(ids.len() >= 3 * trace.graph_spans.len(), "{} of {}", ids.len(), trace.graph_spans.len());
+        assert!(ids.len() >= 3 * graphs_read(&trace), "{} of {}", ids.len(), graphs_read(&trace));
         assert!(ids.iter().all(|id| seen.insert(*id)), "a selection is in two files");
     }
     let last = seen.iter().max().expect("some were recorded");
@@ -195,7 +204,7 @@ fn a_ring_keeps_experts_and_sequences_of_its_calls() {
     let trace = whole(&run.trace);
     assert_eq!(reason(&trace), "duration reached; ring of 1 s");
     let ids = rows_belong_together(&trace);
-    assert!(ids.len() > 3 * trace.graph_spans.len(), "{} of {}", ids.len(), trace.graph_spans.len());
+    assert!(ids.len() >= 3 * graphs_read(&trace), "{} of {}", ids.len(), graphs_read(&trace));
     assert!(ids.iter().min().unwrap() > &0, "old ones were dropped");
 }
 

@@ -18,8 +18,11 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-/// Graphs that run or have just ended, at most.
-const MAX_GRAPHS: usize = 64;
+/// Graphs that run or have just ended, at most: far more than one pass of the rings can bring.
+/// Pieces come after all events of a pass.
+const MAX_GRAPHS: usize = 4096;
+/// Ranges in which pieces were lost, the last few.
+const MAX_LOSSES: usize = 64;
 /// Values that wait for the end of their graph, at most: 16 MB.
 const MAX_VALUES: usize = 4 << 20;
 /// A piece may come so much later than the end of its graph.
@@ -90,8 +93,10 @@ impl Experts {
         if known.gates.is_empty() || !self.wanted {
             return;
         }
-        if self.graphs.len() >= MAX_GRAPHS {
-            self.graphs.pop_front();
+        if self.graphs.len() >= MAX_GRAPHS
+            && let Some(oldest) = self.graphs.pop_front()
+        {
+            self.close(&oldest, true);
         }
         let gathered = known.gates.iter().map(|_| Gathered::default()).collect();
         self.graphs.push_back(OpenGraph { span, tid, begin, end: None, known: known.clone(), gathered });
@@ -129,7 +134,7 @@ impl Experts {
 
     /// Pieces were lost.
     pub(super) fn lost(&mut self, range: TimeRange) {
-        if self.losses.len() >= MAX_GRAPHS {
+        if self.losses.len() >= MAX_LOSSES {
             self.losses.pop_front();
         }
         self.losses.push_back(range);
@@ -165,21 +170,25 @@ impl Experts {
             };
             graph.end.is_some_and(|end| end.saturating_add(GRACE) < until || end < until && whole())
         };
-        while let Some(graph) = self.graphs.front().filter(|graph| ready(graph)) {
-            let range = TimeRange::new(graph.begin, graph.end.unwrap_or(graph.begin) + 1);
-            let lost = self.losses.iter().any(|loss| loss.overlaps(range));
-            for (gate, gathered) in graph.known.gates.iter().zip(&graph.gathered) {
-                // Of no tokens: the last layer of a micro-batch without outputs.
-                if gate.tokens == 0 && gathered.time == 0 {
-                    continue;
-                }
-                let id = self.next_id.get();
-                self.next_id.set(id.wrapping_add(1));
-                let selected = gathered.rows(id, gate, graph.span, range.end - 1, lost);
-                self.values = self.values.saturating_sub(gathered.values());
-                self.rows.push(selected);
+        while let Some(graph) = self.graphs.pop_front_if(|graph| ready(graph)) {
+            self.close(&graph, false);
+        }
+    }
+
+    /// Makes rows of what a graph chose; `lost` when not all of its pieces could come.
+    fn close(&mut self, graph: &OpenGraph, lost: bool) {
+        let range = TimeRange::new(graph.begin, graph.end.unwrap_or(graph.begin) + 1);
+        let lost = lost || self.losses.iter().any(|loss| loss.overlaps(range));
+        for (gate, gathered) in graph.known.gates.iter().zip(&graph.gathered) {
+            // Of no tokens: the last layer of a micro-batch without outputs.
+            if gate.tokens == 0 && gathered.time == 0 {
+                continue;
             }
-            self.graphs.pop_front();
+            let id = self.next_id.get();
+            self.next_id.set(id.wrapping_add(1));
+            let selected = gathered.rows(id, gate, graph.span, range.end - 1, lost);
+            self.values = self.values.saturating_sub(gathered.values());
+            self.rows.push(selected);
         }
     }
 }
@@ -277,6 +286,18 @@ mod tests {
     fn status(selected: &Selected) -> (SelectionStatus, u32, Vec<(u32, u32)>) {
         let experts = selected.experts.iter().map(|row| (row.token, row.expert)).collect();
         (SelectionStatus::from_u8(selected.selection.status), selected.selection.recorded, experts)
+    }
+
+    #[test]
+    fn graphs_that_are_too_many_are_lost_and_said_to_be() {
+        let mut experts = Experts::new(Rc::default());
+        for span in 0..=MAX_GRAPHS as u32 {
+            let begin = u64::from(span) * 100;
+            experts.graph_begin(span, 5, begin, &graph());
+            experts.graph_end(span, begin + 50);
+        }
+        let rows: Vec<_> = experts.rows.iter().map(status).collect();
+        assert_eq!(rows, [(SelectionStatus::Lost, 0, Vec::new())]);
     }
 
     #[test]
