@@ -170,7 +170,9 @@ impl Experts {
             };
             graph.end.is_some_and(|end| end.saturating_add(GRACE) < until || end < until && whole())
         };
-        while let Some(graph) = self.graphs.pop_front_if(|graph| ready(graph)) {
+        while self.graphs.front().is_some_and(ready)
+            && let Some(graph) = self.graphs.pop_front()
+        {
             self.close(&graph, false);
         }
     }
