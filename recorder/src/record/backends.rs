@@ -201,11 +201,7 @@ impl Backends {
         let object = objects.at(compute).and_then(|(at, _)| objects.loaded.get(at));
         let object = object.map(|loaded| loaded.mapping.base_name()).unwrap_or_default();
         let told = self.text(address, Some(get_name), objects);
-        let (name, name_source) = match (told.is_empty(), object.is_empty()) {
-            (false, _) => (told, NameSource::Target),
-            (true, false) => (object.clone(), NameSource::File),
-            (true, true) => (String::new(), NameSource::Unknown),
-        };
+        let (name, name_source) = named(told, &object);
         let of_device = |function: usize| {
             let offset = layout.device.and_then(|offsets| offsets.get(function).copied());
             let function = offset.filter(|_| device != 0).and_then(|offset| self.word(device, offset));
@@ -264,4 +260,25 @@ fn points(name: &str, [_, copy, wait, compute]: [u64; 4], objects: &Objects) -> 
         }
     }
     points
+}
+
+/// The name of a backend: what the target says, else the file with its code.
+fn named(told: String, object: &str) -> (String, NameSource) {
+    match (told.is_empty(), object.is_empty()) {
+        (false, _) => (told, NameSource::Target),
+        (true, false) => (object.to_owned(), NameSource::File),
+        (true, true) => (String::new(), NameSource::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_without_a_name_has_that_of_its_file_or_none() {
+        assert_eq!(named("CUDA0".into(), "libggml-cuda.so"), ("CUDA0".into(), NameSource::Target));
+        assert_eq!(named(String::new(), "libggml-x.so"), ("libggml-x.so".into(), NameSource::File));
+        assert_eq!(named(String::new(), ""), (String::new(), NameSource::Unknown));
+    }
 }
