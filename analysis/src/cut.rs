@@ -326,6 +326,11 @@ impl<W: Write> Cutter<'_, W> {
         // Opening has reported what cannot be read of the small tables.
         let Ok(table) = self.trace.file.read::<T>(info, ColumnSet::ALL) else { return Ok(()) };
         let rows = push(&mut self.writer, table);
+        self.pushed(rows)
+    }
+
+    /// Counts rows of small tables, and makes blocks of them.
+    fn pushed(&mut self, rows: usize) -> Result<()> {
         self.report.rows += rows as u64;
         self.pending += rows;
         if self.pending > ROWS_PER_BLOCK {
@@ -351,18 +356,13 @@ impl<W: Write> Cutter<'_, W> {
                 written += 1;
             }
         }
-        self.report.rows += written as u64;
-        self.pending += written;
-        if self.pending > ROWS_PER_BLOCK {
-            self.pending = 0;
-            self.writer.flush()?;
-        }
-        Ok(())
+        self.pushed(written)
     }
 
     fn offload(&mut self, info: &BlockInfo) -> Result<()> {
         let Some(Ok(rows)) = offload::read_rows(&self.trace.file, info) else { return Ok(()) };
         let file = &self.trace.file;
+        let mut written = 0;
         for mut row in rows {
             let range = row.range();
             if !touches(range.begin, range.end, self.range) {
@@ -375,19 +375,15 @@ impl<W: Write> Cutter<'_, W> {
                 copy.tensor = again(copy.tensor);
             }
             self.writer.push_offload(row);
-            self.report.rows += 1;
-            self.pending += 1;
+            written += 1;
         }
-        if self.pending > ROWS_PER_BLOCK {
-            self.pending = 0;
-            self.writer.flush()?;
-        }
-        Ok(())
+        self.pushed(written)
     }
 
     fn machine(&mut self, info: &BlockInfo) -> Result<()> {
         let Some(Ok(rows)) = machine::read_rows(&self.trace.file, info) else { return Ok(()) };
         let file = &self.trace.file;
+        let mut written = 0;
         for mut row in rows {
             let range = row.range();
             if !touches(range.begin, range.end, self.range) {
@@ -397,14 +393,9 @@ impl<W: Write> Cutter<'_, W> {
                 state.other = self.writer.string(file.string(StrId(state.other))).0;
             }
             self.writer.push_machine(row);
-            self.report.rows += 1;
-            self.pending += 1;
-            if self.pending > ROWS_PER_BLOCK {
-                self.pending = 0;
-                self.writer.flush()?;
-            }
+            written += 1;
         }
-        Ok(())
+        self.pushed(written)
     }
 
     fn op_spans(&mut self, info: &BlockInfo) -> Result<()> {
