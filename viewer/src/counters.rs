@@ -4,11 +4,12 @@
 use crate::command::Command;
 use crate::memo::Memo;
 use crate::panel::{Cx, swatch_ui};
+use crate::plot;
 use crate::state::Open;
 use crate::text;
 use crate::theme::{Colors, OpClass};
 use egui::{Color32, Frame, Grid, RichText, ScrollArea, Ui};
-use egui_plot::{Legend, Line, Plot, PlotPoints};
+use egui_plot::{Legend, Line, PlotPoints};
 use llmtrace_analysis::counters::{Drawn, Series};
 use llmtrace_analysis::stats::{Counted, counts_by_operator};
 use llmtrace_analysis::{Nanos, Trace};
@@ -245,13 +246,8 @@ impl CountersPage {
             let formatted = unit.clone();
             // Marks at round numbers of MiB.
             let scale = if unit.starts_with("bytes") { f64::from(1 << 20) } else { 1.0 };
-            let mut plot = Plot::new(("counters", place))
+            let mut plot = plot::still(("counters", place))
                 .height(height)
-                .allow_zoom(false)
-                .allow_drag(false)
-                .allow_scroll(false)
-                .allow_boxed_zoom(false)
-                .allow_double_click_reset(false)
                 .include_y(0.0)
                 .include_x(range.begin as f64 / 1e9)
                 .include_x(range.end as f64 / 1e9)

@@ -4,13 +4,14 @@
 use crate::command::Command;
 use crate::memo::Memo;
 use crate::panel::Cx;
+use crate::plot;
 use crate::state::Page;
 use crate::text;
 use crate::theme::{Colors, OpClass};
 use egui::{
     Align2, Color32, FontId, Frame, Pos2, Rect, RichText, ScrollArea, Sense, Stroke, Ui, WidgetInfo, vec2,
 };
-use egui_plot::{Legend, Line, Plot, PlotPoints};
+use egui_plot::{Legend, Line, PlotPoints};
 use llmtrace_analysis::experts::{DISTANCES, Experts, Layer, Query, experts, has_experts};
 use llmtrace_analysis::{Phase, TimeRange};
 use std::sync::Arc;
@@ -252,16 +253,14 @@ fn balance_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Experts) {
     let line = |value: fn(&llmtrace_analysis::experts::Balance) -> f64| -> PlotPoints<'static> {
         found.over_time.iter().map(|part| [part.begin_nanos as f64 / 1e9, value(part)]).collect()
     };
+    let highest = found.over_time.iter().map(|part| part.variation.max(part.top_share)).fold(0.0, f64::max);
     let [variation, top] = [line(|part| part.variation), line(|part| part.top_share)];
     let colors = cx.colors;
-    let plot = Plot::new("balance")
+    let plot = plot::still("balance")
         .height(PLOT_HEIGHT)
-        .allow_zoom(false)
-        .allow_drag(false)
-        .allow_scroll(false)
-        .allow_boxed_zoom(false)
-        .allow_double_click_reset(false)
         .include_y(0.0)
+        // Room for the legend, above the lines.
+        .include_y(highest * 1.6)
         .legend(Legend::default())
         .x_axis_formatter(|mark, _| format!("{} s", text::trim(mark.value)))
         .grid_color(colors.line)
@@ -319,13 +318,8 @@ fn distances_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
         egui_plot::Bar::new(f64::from(distance), count as f64 / all.max(1) as f64).width(0.9)
     });
     let bars: Vec<_> = bars.collect();
-    Plot::new("distances")
+    plot::still("distances")
         .height(PLOT_HEIGHT)
-        .allow_zoom(false)
-        .allow_drag(false)
-        .allow_scroll(false)
-        .allow_boxed_zoom(false)
-        .allow_double_click_reset(false)
         .y_axis_formatter(|mark, _| text::percent(mark.value))
         .grid_color(colors.line)
         .show(ui, |plot| {

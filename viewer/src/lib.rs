@@ -31,6 +31,7 @@ pub mod overview;
 mod pages;
 pub mod palette;
 pub mod panel;
+mod plot;
 pub mod raster;
 pub mod recent;
 pub mod roofline;

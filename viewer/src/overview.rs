@@ -8,11 +8,12 @@ mod recording;
 use crate::answers::Answers;
 use crate::command::Command;
 use crate::panel::Cx;
+use crate::plot;
 use crate::state::Page;
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Frame, RichText, ScrollArea, Stroke, Ui, vec2};
-use egui_plot::{HLine, HoverPosition, Line, Plot, PlotPoints};
+use egui_plot::{HLine, HoverPosition, Line, PlotPoints};
 use llmtrace_analysis::{Phase, Token};
 use operators::Sort;
 
@@ -118,13 +119,8 @@ fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
         tokens.iter().map(|token| [f64::from(token.number), token.range.nanos() as f64 / 1e6]).collect();
     let median = cx.open.summary.decode.tpot_ms.map(|spread| spread.p50);
     let top = points.iter().map(|point| point[1]).fold(0.0, f64::max);
-    let plot = Plot::new("time per token")
+    let plot = plot::still("time per token")
         .height(PLOT_HEIGHT)
-        .allow_zoom(false)
-        .allow_drag(false)
-        .allow_scroll(false)
-        .allow_boxed_zoom(false)
-        .allow_double_click_reset(false)
         .include_y(0.0)
         .include_y(top * 1.1)
         .y_axis_formatter(|mark, _| format!("{} ms", text::trim(mark.value)))

@@ -3,12 +3,13 @@
 use crate::answers::Answers;
 use crate::command::Command;
 use crate::panel::Cx;
+use crate::plot;
 use crate::state::Page;
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, ComboBox, Layout, RichText, ScrollArea, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
-use egui_plot::{HoverPosition, Line, Plot, PlotPoint, PlotPoints, Points, Text};
+use egui_plot::{HoverPosition, Line, PlotPoint, PlotPoints, Points, Text};
 use llmtrace_analysis::Phase;
 use llmtrace_analysis::ceilings::Roofs;
 use llmtrace_analysis::explain::Explanation;
@@ -111,13 +112,8 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
         (distance(&nearest.1) < NEAR).then_some(nearest.0)
     };
     let labels: Vec<(String, [f64; 2])> = points.iter().map(|(row, place)| (label(row), *place)).collect();
-    let response = Plot::new("roofline")
+    let response = plot::still("roofline")
         .height(PLOT_HEIGHT)
-        .allow_scroll(false)
-        .allow_drag(false)
-        .allow_zoom(false)
-        .allow_boxed_zoom(false)
-        .allow_double_click_reset(false)
         .include_x(left)
         .include_x(right)
         .include_y(edge(f64::min, 1, 8.0) - 0.3)

@@ -54,6 +54,9 @@ impl InSight {
         ui.weak(
             "Solid is computing; striped is waiting for the other threads at the barrier that ends a node.",
         );
+        if !cx.open.trace.offload.is_empty() {
+            ui.weak("In lanes of backends, solid is a split, striped is waiting for the device, and marks are copies.");
+        }
     }
 
     fn rows_ui(&self, ui: &mut Ui, cx: &mut Cx<'_>, now: f64, totals: &mut Totals) {

@@ -4,12 +4,13 @@
 use crate::command::Command;
 use crate::memo::Memo;
 use crate::panel::{Cx, swatch_ui};
+use crate::plot;
 use crate::text;
 use egui::accesskit::Role;
 use egui::{
     Align2, CollapsingHeader, CornerRadius, FontId, Grid, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2,
 };
-use egui_plot::{Bar, BarChart, Plot, VLine};
+use egui_plot::{Bar, BarChart, VLine};
 use llmtrace_analysis::format::meta::{Graph, Tensor};
 use llmtrace_analysis::stats::{Distribution, distribution_in};
 use llmtrace_analysis::{Found, NodeKey, OpSpan, Phase, Place, node};
@@ -226,15 +227,10 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
         })
         .collect();
     let last = found.bins.last().map_or(1.0, |bin| bin.from_nanos as f64 + step);
-    Plot::new("histogram")
+    plot::still("histogram")
         .width(ui.available_width() - 14.0)
         .height(110.0)
         .show_grid([false, true])
-        .allow_zoom(false)
-        .allow_drag(false)
-        .allow_scroll(false)
-        .allow_boxed_zoom(false)
-        .allow_double_click_reset(false)
         .show_axes([true, false])
         .grid_color(cx.colors.line)
         .show_y(false)

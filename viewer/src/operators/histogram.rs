@@ -4,11 +4,12 @@
 use super::{Behind, Brush, ranges};
 use crate::command::Command;
 use crate::panel::Cx;
+use crate::plot;
 use crate::state::{Highlight, Page};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Color32, Grid, Ui, vec2};
-use egui_plot::{Bar, BarChart, HoverPosition, Line, Plot, PlotPoint, PlotPoints, Polygon, VLine};
+use egui_plot::{Bar, BarChart, HoverPosition, Line, PlotPoint, PlotPoints, Polygon, VLine};
 use llmtrace_analysis::stats::percentile;
 use std::ops::Range;
 use std::sync::Arc;
@@ -125,14 +126,9 @@ impl HistogramView {
         for percent in [50, 99] {
             median.extend(percentile(&behind.walls, percent).map(|wall| self.x(wall as f64)));
         }
-        let response = Plot::new("durations")
+        let response = plot::still("durations")
             .width(ui.available_width())
             .height(HEIGHT)
-            .allow_zoom(false)
-            .allow_drag(false)
-            .allow_scroll(false)
-            .allow_boxed_zoom(false)
-            .allow_double_click_reset(false)
             .show_grid([false, true])
             .grid_color(colors.line)
             .include_y(0.0)

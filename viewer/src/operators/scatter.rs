@@ -3,11 +3,12 @@
 use super::Brush;
 use crate::command::Command;
 use crate::panel::Cx;
+use crate::plot;
 use crate::seek::Seek;
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Ui, vec2};
-use egui_plot::{HoverPosition, Plot, PlotPoint, PlotPoints, Points};
+use egui_plot::{HoverPosition, PlotPoint, PlotPoints, Points};
 use llmtrace_analysis::format::constants::NONE;
 use llmtrace_analysis::operators::{Occurrence, Occurrences};
 
@@ -105,14 +106,9 @@ impl Scatter {
         let (bright, pale): (Vec<_>, Vec<_>) = points.iter().partition(|(_, [_, wall])| inside(*wall));
         let place =
             |of: &[(usize, [f64; 2])]| PlotPoints::from(of.iter().map(|(_, at)| *at).collect::<Vec<_>>());
-        let response = Plot::new("scatter")
+        let response = plot::still("scatter")
             .width(ui.available_width())
             .height(HEIGHT)
-            .allow_zoom(false)
-            .allow_drag(false)
-            .allow_scroll(false)
-            .allow_boxed_zoom(false)
-            .allow_double_click_reset(false)
             .include_y(0.0)
             .grid_color(cx.colors.line)
             .set_margin_fraction(vec2(0.02, 0.06))

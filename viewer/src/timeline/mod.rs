@@ -127,7 +127,7 @@ impl Timeline {
     /// Left of minimap and ruler: what the one shows, and which lanes there are.
     fn gutter_ui(&mut self, ui: &mut Ui, (minimap, ruler, lanes): (Rect, Rect, Rect), cx: &mut Cx<'_>) {
         let at = |strip: Rect| {
-            Rect::from_min_max(pos2(strip.left() - GUTTER_WIDTH, strip.top()), strip.left_bottom())
+            Rect::from_min_max(pos2(strip.left() - GUTTER_WIDTH + 8.0, strip.top()), strip.left_bottom())
         };
         let stays = || MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
         let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(minimap)));
