@@ -24,12 +24,30 @@ for reason in "$CACHE"/builds/*/skipped; do
     left_out+=(--skip "${name//[-.]/_}::")
 done
 
+# Runs a test program. What fails is run once more, by itself: these tests record other programs on
+# a machine that others share. A test that passes then is reported as flaky and counted as such.
+run_tests() {
+    local log failed name
+    log=$(mktemp)
+    as_root "$@" --ignored --test-threads=1 "${left_out[@]}" 2>&1 | tee "$log" && { rm "$log"; return 0; }
+    # The names below the last "failures:", or none if it crashed.
+    mapfile -t failed < <(awk '/^failures:$/ { names = ""; next } /^    [^ ]+$/ { names = names $1 "\n" }
+                               END { printf "%s", names }' "$log")
+    rm "$log"
+    [[ ${#failed[@]} -gt 0 && ${#failed[@]} -le $MOST_FLAKY ]] || return 1
+    for name in "${failed[@]}"; do
+        as_root "$@" --ignored --exact "$name" || return 1
+        echo "FLAKY $name: failed, then passed"
+    done
+}
+
+# More than these failing together is no accident.
+MOST_FLAKY=2
 code=0
 cd recorder # where cargo would run them
 for tests in "$record" "$long"; do
-    as_root env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
-        LLMTRACE_TEST_GENERATE="$GENERATE" "$tests" --ignored --test-threads=1 || code=1
+    run_tests env LLMTRACE_TEST_PYTHON="$PYTHON" LLMTRACE_TEST_MODEL="$MODEL" \
+        LLMTRACE_TEST_GENERATE="$GENERATE" "$tests" || code=1
 done
-as_root env LLMTRACE_TEST_BUILDS="$CACHE/builds" \
-    "$builds" --ignored --test-threads=1 "${left_out[@]}" || code=1
+run_tests env LLMTRACE_TEST_BUILDS="$CACHE/builds" "$builds" || code=1
 exit "$code"

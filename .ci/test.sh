@@ -10,6 +10,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 logs=target/test-logs
 passed=0 failed=0 skipped=0
 failed_steps=()
+flaky=()
 
 # Runs a command under a name; shows how long it took. Its output also goes to the log.
 run_step() {
@@ -38,10 +39,14 @@ sum_results() {
 }
 
 # A step that runs Rust tests. Ignored ones count as skipped until something runs them.
+# A flaky one, which passed when it was run again, stands in the log as failed and as passed.
 tests() {
-    local name=$1 code=0 p f i
+    local name=$1 code=0 p f i again
     run_step "$@" || code=$?
     read -r p f i < <(sum_results "$logs/$name.log")
+    mapfile -t again < <(sed -n 's/^FLAKY \([^ ]*\):.*/\1/p' "$logs/$name.log")
+    flaky+=("${again[@]}")
+    f=$((f - ${#again[@]}))
     # One that did not compile or crashed has no line that says so.
     if [[ $code -ne 0 && $f -eq 0 ]]; then f=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + i))
@@ -100,6 +105,7 @@ fi
 
 echo
 [[ ${#failed_steps[@]} -eq 0 ]] || echo "failed: ${failed_steps[*]}"
+[[ ${#flaky[@]} -eq 0 ]] || echo "flaky, passed at the second try: ${flaky[*]}"
 echo "all steps took $((SECONDS - total)) s"
 echo "$passed passed, $failed failed, $skipped skipped"
 [[ $failed -eq 0 && ${#failed_steps[@]} -eq 0 ]]

@@ -71,10 +71,10 @@ tests! {
         ggml_version: true,
         barrier: "call",
     });
-    // No llama, and OpenMP's threads.
+    // No llama, and OpenMP's threads. Each graph is made anew, too, and takes a millisecond.
     whisper: thread_level(Build {
         name: "whisper",
-        workload: 12,
+        workload: 48,
         decodes: None,
         operators: &["MUL_MAT", "IM2COL", "NORM", "ADD", "GET_ROWS"],
         ggml_version: true,
