@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
 
-version=0.13.1
+version=0.13.2
 time=${TIME:-60}
 sanitizer=${SANITIZER:-none}
 

@@ -52,13 +52,22 @@ impl LaneSummary {
     /// Of buckets from time 0 on.
     pub(crate) fn of(lane: u32, spans: u64, builder: &BucketBuilder) -> Self {
         let mut summary = Self { lane, spans, bucket_nanos: builder.nanos(), ..Self::default() };
-        for (_, bucket) in builder.buckets() {
+        for (index, bucket) in builder.buckets() {
+            summary.skip_to(index as usize);
             summary.compute.push(bucket.compute);
             summary.wait.push(bucket.wait);
             summary.count.push(bucket.count);
             summary.op.push(bucket.op());
         }
         summary
+    }
+
+    /// Buckets of before are empty.
+    fn skip_to(&mut self, index: usize) {
+        self.compute.resize(index, 0);
+        self.wait.resize(index, 0);
+        self.count.resize(index, 0);
+        self.op.resize(index, StrId(0));
     }
 
     /// Whether the buckets of a lane with so many spans, built from time 0 on,
@@ -74,7 +83,7 @@ impl LaneSummary {
             let absent = sums.0.is_none() && bucket.is_empty();
             absent || sums == (Some(&bucket.compute), Some(&bucket.wait), Some(&bucket.count)) && is_longest
         });
-        let built = builder.buckets().count();
+        let built = builder.count_from_zero();
         let rest_is_empty = self.compute.iter().zip(&self.wait).skip(built).all(|sums| sums == (&0, &0));
         self.spans == spans && self.bucket_nanos == builder.nanos() && equally_long && same && rest_is_empty
     }

@@ -62,11 +62,15 @@ impl Summaries {
         };
         let replaced = file.blocks.iter().filter(stray).map(|block| block.offset).collect();
         let footer = file.read_footer().map_or_else(Vec::new, |footer| footer.summaries);
-        let nanos_of: HashMap<u32, Nanos> =
-            footer.iter().rev().map(|summary| (summary.lane, summary.bucket_nanos)).collect();
+        let known: HashMap<u32, (Nanos, usize)> = footer
+            .iter()
+            .rev()
+            .map(|summary| (summary.lane, (summary.bucket_nanos, summary.compute.len())))
+            .collect();
         let lane = |(id, segments): (u32, Vec<SegmentBlocks>)| {
-            let nanos = nanos_of.get(&id).copied();
-            let shift = nanos.filter(|nanos| nanos.is_power_of_two()).map_or(0, u64::trailing_zeros);
+            // As many buckets as are compared, and one that may be empty.
+            let (nanos, buckets) = known.get(&id).copied().unwrap_or((1 << 63, 1));
+            let shift = if nanos.is_power_of_two() { nanos.trailing_zeros() } else { 63 };
             let lane = Lane {
                 segments: segments.into_iter(),
                 current: None,
@@ -74,7 +78,7 @@ impl Summaries {
                 last: 0,
                 summary: LaneBuilder::new(id),
                 spans: 0,
-                footer: BucketBuilder::from_zero(shift, MAX_BUCKETS),
+                footer: BucketBuilder::from_zero(shift, (buckets + 1).min(MAX_BUCKETS)),
             };
             (id, lane)
         };
