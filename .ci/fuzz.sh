@@ -12,7 +12,7 @@ time=${TIME:-60}
 sanitizer=${SANITIZER:-none}
 
 if [[ ${1:-} == --check ]]; then
-    exec cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
+    exec cargo check --manifest-path fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 fi
 
 targets=("$@")
