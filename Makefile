@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny samples setup lint clean
+.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny dist samples setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -31,6 +31,9 @@ unharmed: ## attach to a server under load 100 times (CYCLES=N); it must not not
 
 deny: ## licences, duplicates, sources and advisories of dependencies
 	@.ci/deny.sh --prepare && .ci/deny.sh
+
+dist: ## build archives, debs, checksums and the bill of materials in target/dist
+	@.ci/dist.sh
 
 samples: ## record sample-traces/*.llmtrace again
 	@sample-traces/tools/record-samples.sh

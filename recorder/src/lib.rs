@@ -13,8 +13,14 @@ mod read;
 #[cfg(target_os = "linux")]
 mod record;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use std::process::ExitCode;
+
+/// The command line, for what is made from it: man pages, completions.
+#[doc(hidden)]
+pub fn command() -> clap::Command {
+    cli::Cli::command()
+}
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
