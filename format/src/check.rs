@@ -5,6 +5,7 @@
 //! the blocks, and every summary with the rows. [`Checked::repair`] writes what
 //! is left as a whole file.
 
+mod references;
 mod summaries;
 
 use crate::constants::{NONE, kind};
@@ -66,6 +67,9 @@ pub fn check(source: Source, progress: ScanProgress<'_>) -> Result<Checked> {
     // Rows refer to rows of other tables, and blocks of tables interleave.
     for info in blocks.iter().filter(|info| info.kind != kind::OP_SPANS) {
         checker.small(info);
+        for (kind, count) in references::dangling(&file, info) {
+            checker.problems.add(kind, info, name(info.kind), count);
+        }
     }
     checker.references();
     for (done, info) in blocks.iter().enumerate() {

@@ -40,6 +40,10 @@ pub enum ProblemKind {
     NoUbatch,
     /// Decode calls that do not exist.
     NoDecode,
+    /// Processes that are not listed.
+    NoProcess,
+    /// Mapped files that are not listed.
+    NoFile,
 }
 
 impl ProblemKind {
@@ -64,6 +68,8 @@ impl ProblemKind {
             Self::NoGraphSpan => ("no_graph_span", "references to graph spans that do not exist"),
             Self::NoUbatch => ("no_ubatch", "references to micro-batches that do not exist"),
             Self::NoDecode => ("no_decode", "references to decode calls that do not exist"),
+            Self::NoProcess => ("no_process", "references to processes that are not listed"),
+            Self::NoFile => ("no_file", "references to mapped files that are not listed"),
         }
     }
 }

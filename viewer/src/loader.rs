@@ -107,7 +107,10 @@ fn open(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<Trace, Err
     if file.metadata()?.is_dir() {
         return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
     }
-    Trace::open(Source::from_file(file), progress)
+    let mut trace = Trace::open(Source::from_file(file), progress)?;
+    // They are shown in a hundred places.
+    trace.clean_texts();
+    Ok(trace)
 }
 
 /// What to do about an error.
