@@ -4,7 +4,7 @@ mod sample;
 
 use llmtrace_testing::hostile;
 use llmtrace_viewer::state::Page;
-use sample::{harness_of, texts};
+use sample::{harness, harness_of, texts};
 
 #[test]
 fn hostile_files_are_drawn_or_refused() {
@@ -26,4 +26,11 @@ fn hostile_files_are_drawn_or_refused() {
             assert_eq!(odd, None, "{} {page:?}: {}", file.name, all.escape_debug());
         }
     }
+}
+
+#[test]
+fn real_names_are_shown_as_they_are() {
+    let harness = harness("gemma3-270m-1t.llmtrace", Page::Overview, 720.0);
+    let all = texts(&harness);
+    assert!(all.contains("gemma-3-270m") && !all.contains("\\u{"), "{all}");
 }

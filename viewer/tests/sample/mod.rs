@@ -26,7 +26,6 @@ pub(crate) fn texts(harness: &Harness<'_, ViewerApp>) -> String {
 }
 
 /// A page of a sample.
-#[allow(dead_code, reason = "not every test begins with a sample")]
 pub(crate) fn harness(sample: &str, page: Page, height: f32) -> Harness<'static, ViewerApp> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces").join(sample);
     harness_of(&path, page, height)
