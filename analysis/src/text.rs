@@ -40,8 +40,8 @@ impl Trace {
         for text in self.file.strings.iter_mut().filter(|text| text.contains(hides)) {
             *text = clean(text);
         }
-        self.file.recording = self.file.recording.take().map(|recording| cleaned(recording));
-        self.file.ending = self.file.ending.take().map(|ending| cleaned(ending));
+        self.file.recording = self.file.recording.take().map(cleaned);
+        self.file.ending = self.file.ending.take().map(cleaned);
     }
 }
 
