@@ -1,5 +1,6 @@
 //! Files that end anywhere, and files with flipped bits: what was whole before is read, what is
 //! wrong is said, and repairing makes a whole file of it.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_format::check::{Checked, check};
 use llmtrace_format::constants::{HEADER_LEN, kind};

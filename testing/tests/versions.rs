@@ -1,5 +1,6 @@
 //! Files of versions to come: a newer minor version is read as far as it is known, a newer major
 //! version is refused by name. Files of earlier versions are `format/tests/pinned.rs`.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_analysis::{TimeRange, Trace, cut};
 use llmtrace_format::check::check;
