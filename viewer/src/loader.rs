@@ -2,6 +2,7 @@
 //! enough for every picture to begin with. Then, for a file without sums of its
 //! nodes (one that was not closed), goes through its op spans to count them.
 
+use crate::clean::clean_texts;
 use crate::memo::Jobs;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use llmtrace_analysis::Trace;
@@ -108,8 +109,7 @@ fn open(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<Trace, Err
         return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
     }
     let mut trace = Trace::open(Source::from_file(file), progress)?;
-    // They are shown in a hundred places.
-    trace.clean_texts();
+    clean_texts(&mut trace);
     Ok(trace)
 }
 
