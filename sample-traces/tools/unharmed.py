@@ -38,7 +38,7 @@ class Client(threading.Thread):
                 f"{self.address}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
             )
             try:
-                with urllib.request.urlopen(ask, timeout=120) as reply:
+                with urllib.request.urlopen(ask, timeout=600) as reply:
                     tokens = json.load(reply)["tokens_predicted"]
                     if tokens != body["n_predict"]:
                         self.failures.append(f"{tokens} tokens")
@@ -65,7 +65,7 @@ def serve(model, port):
     import xllamacpp
     from generate import engine_params, publish
 
-    params = engine_params(model, 2)
+    params = engine_params(model, 1)
     params.n_parallel = 2
     params.n_threads_http = 4
     server = xllamacpp.Server(params)
