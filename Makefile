@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-viewers samples setup lint clean
+.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny dist samples setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -19,6 +19,21 @@ bench-record: ## print what recording costs, against our goals; ARGS="--only dec
 
 bench-viewers: ## open a trace beside the Perfetto UI; ARGS="OP_SPANS ROUNDS"
 	@.ci/bench-viewers.sh $(ARGS)
+
+fuzz: ## fuzz what reads strangers' bytes; TIME=SECONDS a target, ARGS="open tables"
+	@TIME=$(TIME) .ci/fuzz.sh $(ARGS)
+
+torn: ## kill the recorder of a real llama.cpp 200 times (KILLS=N); every file must open
+	@.ci/torn.sh
+
+unharmed: ## attach to a server under load 100 times (CYCLES=N); it must not notice
+	@.ci/unharmed.sh
+
+deny: ## licences, duplicates, sources and advisories of dependencies
+	@.ci/deny.sh --prepare && .ci/deny.sh
+
+dist: ## build archives, debs, checksums and the bill of materials in target/dist
+	@.ci/dist.sh
 
 samples: ## record sample-traces/*.llmtrace again
 	@sample-traces/tools/record-samples.sh

@@ -25,7 +25,7 @@ forbid() {
 
 forbid llmtrace-format "llmtrace.*|libbpf.*|$gui"
 forbid llmtrace-bpf "llmtrace.*|$gui"
-forbid llmtrace-analysis "llmtrace|llmtrace-(bpf|viewer)|libbpf.*|$gui"
-forbid llmtrace-viewer 'llmtrace|llmtrace-bpf|libbpf.*'
-forbid llmtrace "llmtrace-viewer|$gui"
+forbid llmtrace-analysis "llmtrace|llmtrace-(bpf|viewer|testing)|libbpf.*|$gui"
+forbid llmtrace-viewer 'llmtrace|llmtrace-(bpf|testing)|libbpf.*'
+forbid llmtrace "llmtrace-(viewer|testing)|$gui"
 exit $failed

@@ -86,6 +86,7 @@ run_step setup .ci/setup.sh test || {
 }
 check fmt cargo fmt --all --check
 check dependencies .ci/dependencies.sh
+check unsafe .ci/unsafe.sh
 check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 tests tests cargo test --workspace --locked --no-fail-fast
 check_privileged
@@ -97,11 +98,8 @@ else
     skip "real window" "no viewer/tests/xvfb.sh"
 fi
 check doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-if cargo deny --version >/dev/null 2>&1; then
-    check deny cargo deny check licenses bans sources
-else
-    skip "cargo deny" "not installed"
-fi
+check_prepared deny .ci/deny.sh
+check fuzz-targets .ci/fuzz.sh --check
 
 echo
 [[ ${#failed_steps[@]} -eq 0 ]] || echo "failed: ${failed_steps[*]}"

@@ -57,6 +57,7 @@ pub mod stats;
 pub mod summary;
 #[doc(hidden)]
 pub mod synth;
+pub mod text;
 pub mod totals;
 mod trace;
 pub mod verdict;

@@ -10,6 +10,7 @@ use crate::offload::Offload;
 use crate::totals::Node;
 use llmtrace_format::meta::{Graph, Level, Tensor};
 use llmtrace_format::segment::segments;
+use llmtrace_format::summary::LaneSummary;
 use llmtrace_format::tables::{
     Decode, Decodes, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses, Mark, Marks, Phase,
     Table, Thread, Ubatch, Ubatches,
@@ -122,9 +123,11 @@ impl Trace {
         let unreadable =
             |block: &BlockInfo| Warning::Unreadable { what: OpSpans::NAME, offset: block.offset };
         warnings.extend(misplaced.iter().map(unreadable));
-        let summary = |id| file.summaries.iter().find(|summary| summary.lane == id);
+        let summaries: HashMap<u32, &LaneSummary> =
+            file.summaries.iter().rev().map(|summary| (summary.lane, summary)).collect();
         let lanes = segments.into_iter().filter(|(_, segments)| !segments.is_empty());
-        let lanes: Vec<Lane> = lanes.map(|(id, segments)| Lane::new(id, segments, summary(id))).collect();
+        let lanes: Vec<Lane> =
+            lanes.map(|(id, segments)| Lane::new(id, segments, summaries.get(&id).copied())).collect();
         let lane_ids: Vec<u32> = lanes.iter().map(|lane| lane.id).collect();
         let machine = Machine::read(&file, &lane_ids, &mut warnings);
         Ok(Self {

@@ -70,17 +70,26 @@ pub(crate) struct BucketBuilder {
     base: u64,
     buckets: Vec<Bucket>,
     limit: usize,
+    /// Whether the limit is of buckets from time 0 on. Those before the first that is not empty
+    /// are not kept: there may be many lanes.
+    from_zero: bool,
 }
 
 impl BucketBuilder {
     /// At most `limit` buckets, none shorter than 2^`shift` nanoseconds.
     pub(crate) fn new(shift: u32, limit: usize) -> Self {
-        Self { shift: shift.min(MAX_SHIFT), base: 0, buckets: Vec::new(), limit: limit.max(1) }
+        Self {
+            shift: shift.min(MAX_SHIFT),
+            base: 0,
+            buckets: Vec::new(),
+            limit: limit.max(1),
+            from_zero: false,
+        }
     }
 
     /// Like [`BucketBuilder::new`], with all buckets from time 0 on.
     pub(crate) fn from_zero(shift: u32, limit: usize) -> Self {
-        Self { buckets: vec![Bucket::default()], ..Self::new(shift, limit) }
+        Self { from_zero: true, ..Self::new(shift, limit) }
     }
 
     /// Length of each bucket.
@@ -91,6 +100,11 @@ impl BucketBuilder {
     /// The buckets by index, from the first with something in it.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, &Bucket)> {
         (self.base..).zip(&self.buckets)
+    }
+
+    /// How many buckets there are from time 0 on.
+    pub(crate) fn count_from_zero(&self) -> usize {
+        (self.base as usize).saturating_add(self.buckets.len())
     }
 
     /// Buckets with something in them.
@@ -147,14 +161,25 @@ impl BucketBuilder {
         if self.buckets.is_empty() {
             self.base = begin >> self.shift;
         }
-        while (end >> self.shift).saturating_sub(self.base) >= self.limit as u64 && self.shift < MAX_SHIFT {
+        while (end >> self.shift).saturating_sub(self.first()) >= self.limit as u64 && self.shift < MAX_SHIFT
+        {
             self.halve();
         }
+    }
+
+    /// Index of the bucket from which the limit counts.
+    fn first(&self) -> u64 {
+        if self.from_zero { 0 } else { self.base }
     }
 
     /// The bucket with this index. What comes before the first one, in a lane
     /// that runs backwards, counts there.
     fn at(&mut self, index: u64) -> Option<&mut Bucket> {
+        if self.from_zero && index < self.base {
+            let earlier = (self.base - index) as usize;
+            self.buckets.splice(0..0, std::iter::repeat_n(Bucket::default(), earlier));
+            self.base = index;
+        }
         let offset = index.saturating_sub(self.base) as usize;
         if offset >= self.buckets.len() {
             self.buckets.resize(offset + 1, Bucket::default());
@@ -228,6 +253,22 @@ mod tests {
             assert_eq!(compute, spans.iter().map(|span| span.compute).sum::<u64>());
             assert_eq!(whole.buckets.iter().map(|bucket| bucket.count).sum::<u32>(), 20_000);
         }
+    }
+
+    #[test]
+    fn what_is_empty_before_a_lane_begins_takes_no_memory_and_counts_all_the_same() {
+        let span = |begin| OpSpan { begin, compute: 3, ..OpSpan::default() };
+        let mut late = BucketBuilder::from_zero(0, 2048);
+        late.add(&span(2000), StrId(1));
+        assert_eq!((late.buckets.len(), late.count_from_zero(), late.nanos()), (3, 2003, 1));
+        // Backwards, and beyond the limit.
+        late.add(&span(1000), StrId(1));
+        assert_eq!((late.buckets.len(), late.count_from_zero()), (1003, 2003));
+        late.add(&span(2500), StrId(1));
+        assert_eq!(late.nanos(), 2);
+        let said: Vec<(u64, u32)> =
+            late.buckets().map(|(i, b)| (i, b.count)).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(said, [(500, 1), (1000, 1), (1250, 1)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the blocks, and every summary with the rows. [`Checked::repair`] writes what
 //! is left as a whole file.
 
+mod references;
 mod summaries;
 
 use crate::constants::{NONE, kind};
@@ -66,6 +67,9 @@ pub fn check(source: Source, progress: ScanProgress<'_>) -> Result<Checked> {
     // Rows refer to rows of other tables, and blocks of tables interleave.
     for info in blocks.iter().filter(|info| info.kind != kind::OP_SPANS) {
         checker.small(info);
+        for (kind, count) in references::dangling(&file, info) {
+            checker.problems.add(kind, info, name(info.kind), count);
+        }
     }
     checker.references();
     for (done, info) in blocks.iter().enumerate() {
@@ -158,6 +162,10 @@ impl<'a> Checker<'a> {
                 Warning::Skipped { offset, bytes } => {
                     self.problems.of_file(ProblemKind::NoBlock, offset, bytes);
                 }
+                Warning::TooLarge { offset } => self.problems.of_file(ProblemKind::TooLarge, offset, 1),
+                Warning::TooManyRows { offset, blocks } => {
+                    self.problems.of_file(ProblemKind::TooLarge, offset, blocks);
+                }
                 _ => {}
             }
         }
@@ -169,8 +177,11 @@ impl<'a> Checker<'a> {
         for info in self.file.blocks.iter().filter(|info| listed.get(&info.offset) != Some(info)) {
             self.problems.add(ProblemKind::Index, info, name(info.kind), 1);
         }
-        // Damaged blocks were reported as bytes that are no block.
-        let gone = footer.blocks().filter(|info| !found.contains(&info.offset));
+        // Damaged blocks were reported as bytes that are no block, and those left out as too large.
+        let left_out =
+            |warning: &Warning| matches!(warning, Warning::TooLarge { .. } | Warning::TooManyRows { .. });
+        let left_out = self.file.warnings.iter().any(left_out);
+        let gone = footer.blocks().filter(|info| !left_out && !found.contains(&info.offset));
         for info in gone {
             self.problems.add(ProblemKind::Index, &info, name(info.kind), 1);
         }
@@ -179,9 +190,13 @@ impl<'a> Checker<'a> {
     fn graphs(&mut self) {
         // Graphs that could be read are in `file.graphs`, in the order of their blocks.
         let types = self.file.recording.as_ref().map(|recording| recording.types.len());
+        let mut first: HashMap<u32, &Graph> = HashMap::new();
+        for graph in &self.file.graphs {
+            first.entry(graph.id).or_insert(graph);
+        }
         for info in self.file.blocks.iter().filter(|info| info.kind == kind::GRAPH) {
             let Ok(read) = self.file.read_structured::<Graph>(info) else { continue };
-            let Some(graph) = self.file.graphs.iter().find(|graph| graph.id == read.id) else { continue };
+            let Some(&graph) = first.get(&read.id) else { continue };
             let (mut strings, mut tensors) = (0, 0);
             for tensor in &read.tensors {
                 let texts = [tensor.name, tensor.op, tensor.variant];

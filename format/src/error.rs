@@ -106,6 +106,16 @@ pub enum Warning {
         /// Where the first block that was left out begins.
         offset: u64,
     },
+    /// Rows out of all proportion to the file.
+    #[error(
+        "{blocks} blocks from byte {offset} on claim more rows than a file of this length can need and were left out"
+    )]
+    TooManyRows {
+        /// Where the first block that was left out begins.
+        offset: u64,
+        /// How many were left out.
+        blocks: u64,
+    },
     /// The file has tables of a later minor version.
     #[error("the file has format version {major}.{minor}; what this build does not know was skipped")]
     NewerMinor {

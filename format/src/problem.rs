@@ -12,6 +12,8 @@ pub enum ProblemKind {
     NoBlock,
     /// A block with a damaged column.
     Damaged,
+    /// Descriptions or rows out of all proportion to the file, which are not read.
+    TooLarge,
     /// Blocks that the footer's index lacks, or that are not what it says.
     Index,
     /// A summary that its rows contradict.
@@ -38,6 +40,10 @@ pub enum ProblemKind {
     NoUbatch,
     /// Decode calls that do not exist.
     NoDecode,
+    /// Processes that are not listed.
+    NoProcess,
+    /// Mapped files that are not listed.
+    NoFile,
 }
 
 impl ProblemKind {
@@ -48,6 +54,7 @@ impl ProblemKind {
             Self::CutOff => ("cut_off", "bytes at the end are not a whole block"),
             Self::NoBlock => ("no_block", "bytes between blocks are no block"),
             Self::Damaged => ("damaged", "block cannot be read"),
+            Self::TooLarge => ("too_large", "larger than a file of this length can need, and not read"),
             Self::Index => ("index", "blocks are not as the footer's index says"),
             Self::Summary => ("summary", "summary contradicts its rows"),
             Self::Range => ("range", "rows run backwards, or lie outside their block's time range"),
@@ -61,6 +68,8 @@ impl ProblemKind {
             Self::NoGraphSpan => ("no_graph_span", "references to graph spans that do not exist"),
             Self::NoUbatch => ("no_ubatch", "references to micro-batches that do not exist"),
             Self::NoDecode => ("no_decode", "references to decode calls that do not exist"),
+            Self::NoProcess => ("no_process", "references to processes that are not listed"),
+            Self::NoFile => ("no_file", "references to mapped files that are not listed"),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::offload::{OffloadRow, OffloadTables};
 use crate::raw::{Content, RawBlock, node_ops};
 use crate::segment::{LaneBuilder, NodeOf, ROWS_PER_SEGMENT, SegmentBuilder};
 use crate::small::Siblings;
-use crate::summary::MAX_SUMMARY_BYTES;
+use crate::summary::{MAX_SUMMARIES_BYTES, MAX_SUMMARY_BYTES, fitting};
 use crate::tables::{
     self, Decode, Decodes, Expert, Experts, GraphSpan, GraphSpans, LevelChange, LevelChanges, Loss, Losses,
     Mark, Marks, OpSpan, OpSpans, Selection, Selections, Table, Thread, Threads, Ubatch, Ubatches,
@@ -431,7 +431,7 @@ impl<W: Write> Writer<W> {
     /// Most bytes that footer and trailer take, however long the lanes that there
     /// are become, if no more blocks are written and sums are left out.
     pub fn closing_bytes(&self) -> u64 {
-        let summaries = MAX_SUMMARY_BYTES * self.lanes.len() as u64;
+        let summaries = (MAX_SUMMARY_BYTES * self.lanes.len() as u64).min(MAX_SUMMARIES_BYTES);
         Footer::encoded_len(self.blocks.len() + 1) + summaries + TRAILER_LEN as u64
     }
 
@@ -460,7 +460,8 @@ impl<W: Write> Writer<W> {
         self.write_structured(kind::ENDING, ending)?;
         let ids = self.lane_ids();
         let summaries = ids.iter().filter_map(|id| Some(self.lanes.get(id)?.summary.finish())).collect();
-        let (kind, columns) = Footer::new(&self.blocks, summaries).encode().ok_or(self.too_large())?;
+        let footer = Footer::new(&self.blocks, fitting(summaries));
+        let (kind, columns) = footer.encode().ok_or(self.too_large())?;
         let footer_offset = self.offset;
         let head = BlockHead { kind, lane: NO_LANE, rows: 1, range: TimeRange::default() };
         self.write(&head, &columns)?;

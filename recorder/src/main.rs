@@ -1,32 +1,7 @@
-//! `llmtrace`: records a running llama.cpp, and reads what it recorded.
-//!
-//! `record` is for Linux; the commands that read work anywhere.
+//! `llmtrace`, the command line.
 
-#[cfg(target_os = "linux")]
-mod binary;
-mod ceilings;
-mod cli;
-mod read;
-#[cfg(target_os = "linux")]
-mod record;
-
-use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
-        .format(|out, record| {
-            use std::io::Write as _;
-            let text = read::clean(&record.args().to_string());
-            writeln!(out, "{}: {text}", record.level().as_str().to_lowercase())
-        })
-        .init();
-    match cli::Cli::parse().run() {
-        Ok(code) => ExitCode::from(code.clamp(0, 255) as u8),
-        Err(error) => {
-            // A process chooses its own name, and the names of its files.
-            eprintln!("llmtrace: {}", read::clean(&format!("{error:#}")));
-            ExitCode::from(2)
-        }
-    }
+    llmtrace_cli::main()
 }

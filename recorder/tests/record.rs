@@ -30,6 +30,10 @@ mod privileges;
 mod sequences;
 #[path = "record/several.rs"]
 mod several;
+#[path = "record/torn.rs"]
+mod torn;
+#[path = "record/unharmed.rs"]
+mod unharmed;
 #[path = "record/workload.rs"]
 mod workload;
 

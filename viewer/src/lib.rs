@@ -15,6 +15,7 @@
 
 pub mod answers;
 pub mod app;
+mod clean;
 pub mod command;
 pub mod counters;
 pub mod details;

@@ -2,6 +2,7 @@
 //! enough for every picture to begin with. Then, for a file without sums of its
 //! nodes (one that was not closed), goes through its op spans to count them.
 
+use crate::clean::clean_texts;
 use crate::memo::Jobs;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use llmtrace_analysis::Trace;
@@ -107,7 +108,9 @@ fn open(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<Trace, Err
     if file.metadata()?.is_dir() {
         return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
     }
-    Trace::open(Source::from_file(file), progress)
+    let mut trace = Trace::open(Source::from_file(file), progress)?;
+    clean_texts(&mut trace);
+    Ok(trace)
 }
 
 /// What to do about an error.

@@ -107,6 +107,14 @@ pub enum Change {
 }
 
 impl Session {
+    /// A session from the bytes of its file; an empty one when they are none.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut session: Self = serde_json::from_slice(bytes).unwrap_or_default();
+        session.notes.sort_by_key(|note| note.time);
+        session.notes.truncate(MOST_MARKS);
+        session
+    }
+
     /// Carries a change out.
     pub fn apply(&mut self, change: Change) {
         let set = |list: &mut Vec<String>, name: String, on: bool| {
@@ -162,11 +170,7 @@ pub(crate) fn load(folder: &Path, trace: &Path) -> Session {
     let path = file(folder, trace);
     let small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_BYTES);
     let bytes = small.then(|| std::fs::read(&path).ok()).flatten();
-    let mut session: Session =
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    session.notes.sort_by_key(|note| note.time);
-    session.notes.truncate(MOST_MARKS);
-    session
+    bytes.map_or_else(Session::default, |bytes| Session::parse(&bytes))
 }
 
 /// Keeps the session of a trace; forgets it when it is empty.

@@ -6,10 +6,10 @@ use crate::constants::{HEADER_LEN, kind};
 use crate::nodes::Joiner;
 use crate::problem::{Problem, ProblemKind};
 use crate::segment::{LaneBuilder, NodeOf, Segment, SegmentBlocks, SegmentBuilder, segments};
-use crate::summary::{LaneSummary, MAX_BUCKETS};
+use crate::summary::{LaneSummary, MAX_BUCKETS, fitting};
 use crate::tables::{Buckets, ExecutionTotals, NodeTotals, Table as _};
 use crate::writer::MANY_OPEN_NODES;
-use crate::{BlockInfo, ColumnSet, OpSpan, TraceFile};
+use crate::{BlockInfo, ColumnSet, Nanos, OpSpan, TraceFile};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Minor version since which files have the summaries of segments and executions.
@@ -62,9 +62,15 @@ impl Summaries {
         };
         let replaced = file.blocks.iter().filter(stray).map(|block| block.offset).collect();
         let footer = file.read_footer().map_or_else(Vec::new, |footer| footer.summaries);
+        let known: HashMap<u32, (Nanos, usize)> = footer
+            .iter()
+            .rev()
+            .map(|summary| (summary.lane, (summary.bucket_nanos, summary.compute.len())))
+            .collect();
         let lane = |(id, segments): (u32, Vec<SegmentBlocks>)| {
-            let nanos = footer.iter().find(|summary| summary.lane == id).map(|it| it.bucket_nanos);
-            let shift = nanos.filter(|nanos| nanos.is_power_of_two()).map_or(0, u64::trailing_zeros);
+            // As many buckets as are compared, and one that may be empty.
+            let (nanos, buckets) = known.get(&id).copied().unwrap_or((1 << 63, 1));
+            let shift = if nanos.is_power_of_two() { nanos.trailing_zeros() } else { 63 };
             let lane = Lane {
                 segments: segments.into_iter(),
                 current: None,
@@ -72,7 +78,7 @@ impl Summaries {
                 last: 0,
                 summary: LaneBuilder::new(id),
                 spans: 0,
-                footer: BucketBuilder::from_zero(shift, MAX_BUCKETS),
+                footer: BucketBuilder::from_zero(shift, (buckets + 1).min(MAX_BUCKETS)),
             };
             (id, lane)
         };
@@ -138,6 +144,9 @@ impl Summaries {
 
     pub(super) fn finish(mut self, file: &TraceFile, problems: &mut Problems) -> Rebuilt {
         let footer = file.read_footer();
+        let summaries = self.lanes.values().filter(|lane| lane.spans > 0);
+        let summaries = fitting(summaries.map(|lane| lane.summary.finish()).collect());
+        let has_room: HashSet<u32> = summaries.iter().map(|summary| summary.lane).collect();
         let mut add = |offset, table, lane| {
             problems.list.push(Problem { kind: ProblemKind::Summary, offset, count: 1, table, lane });
         };
@@ -147,12 +156,14 @@ impl Summaries {
             lanes.extend(footer.summaries.iter().map(|summary| summary.lane));
             lanes.sort_unstable();
             lanes.dedup();
+            let known: HashMap<u32, &LaneSummary> =
+                footer.summaries.iter().rev().map(|summary| (summary.lane, summary)).collect();
             for id in lanes {
                 let lane = self.lanes.get(&id);
-                let summary = footer.summaries.iter().find(|summary| summary.lane == id);
+                let summary = known.get(&id).copied();
                 let same = match (lane, summary) {
                     (Some(lane), Some(summary)) => summary.agrees(lane.spans, &lane.footer),
-                    (Some(lane), None) => lane.spans == 0,
+                    (Some(lane), None) => lane.spans == 0 || !has_room.contains(&id),
                     _ => false,
                 };
                 if !same {
@@ -174,12 +185,6 @@ impl Summaries {
             }
         }
         let executions = built.filter(|_| !found && file.header.minor >= SINCE);
-        let summaries = self.lanes.values().filter(|lane| lane.spans > 0);
-        Rebuilt {
-            summaries: summaries.map(|lane| lane.summary.finish()).collect(),
-            fresh: self.fresh,
-            executions,
-            replaced: self.replaced,
-        }
+        Rebuilt { summaries, fresh: self.fresh, executions, replaced: self.replaced }
     }
 }

@@ -42,7 +42,7 @@ struct Segment {
 #[derive(Debug)]
 enum Source {
     File(File),
-    #[cfg(test)]
+    /// In memory: for tests and the fuzzer.
     Bytes(Vec<u8>),
 }
 
@@ -67,7 +67,6 @@ impl Object {
     }
 
     /// The same for a file in memory.
-    #[cfg(test)]
     pub(crate) fn parse(bytes: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Self, BinaryError> {
         Self::from_source(Source::Bytes(bytes.to_vec()), bytes.len() as u64, keep)
     }
@@ -94,7 +93,6 @@ impl Object {
     pub(crate) fn path(&self) -> PathBuf {
         match &self.source {
             Source::File(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-            #[cfg(test)]
             Source::Bytes(_) => PathBuf::new(),
         }
     }
@@ -221,7 +219,6 @@ impl Object {
                 file.read_exact_at(&mut bytes, offset)?;
                 Ok(bytes)
             }
-            #[cfg(test)]
             Source::Bytes(bytes) => {
                 bytes.get(offset as usize..(offset + len) as usize).map(<[u8]>::to_vec).ok_or(malformed)
             }

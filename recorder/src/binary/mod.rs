@@ -17,6 +17,7 @@ mod elf;
 #[cfg(test)]
 mod fixtures;
 mod frames;
+mod fuzzing;
 mod image;
 mod learn;
 mod node_loop;
@@ -30,6 +31,7 @@ mod tables;
 mod target;
 
 pub(crate) use elf::Object;
+pub use fuzzing::fuzz_binary;
 pub(crate) use image::FileImage;
 pub(crate) use learn::{BackendLayout, Learned, MemoryLayout, TensorLayout, learn};
 pub(crate) use node_loop::{LoopSite, barrier_sites};

@@ -83,3 +83,15 @@ fn warnings(report: &Report) -> Vec<String> {
     let met = all.into_iter().filter(|(count, _)| *count > 0);
     met.map(|(count, what)| format!("{} {what}", super::text::count(count))).collect()
 }
+
+/// Imports JSON of anybody; what is written opens and is whole.
+pub fn fuzz_chrome_json(json: &[u8]) {
+    let mut names = Names::default();
+    let mut spool = Vec::new();
+    let Ok(plan) = Plan::read(json, &mut names, &mut spool, &mut |_| true) else { return };
+    let Ok((trace, _)) = write(spool.as_slice(), &plan, &names, Vec::new(), || true) else { return };
+    match llmtrace_format::check::check(llmtrace_format::Source::Bytes(trace), &mut |_| true) {
+        Ok(checked) => assert!(checked.is_whole(), "{:?}", checked.problems),
+        Err(error) => panic!("what was imported does not open: {error}"),
+    }
+}

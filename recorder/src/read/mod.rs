@@ -33,6 +33,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+pub use import::fuzz_chrome_json;
 pub(crate) use summary::print_short_summary;
 pub(crate) use text::{clean, pairs as print_pairs};
 

@@ -1,5 +1,7 @@
 //! Text for people: numbers, tables, and strings from files.
 
+pub(crate) use llmtrace_analysis::text::clean;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -58,21 +60,6 @@ pub(super) fn known<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> Stri
 /// `1 event`, `2 events`.
 pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
-}
-
-/// A string from a file, safe to print: a terminal obeys control characters,
-/// and direction marks can make one name look like another.
-pub(crate) fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
-            clean.extend(c.escape_unicode());
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
 }
 
 /// What the operating system refused, in words a user knows.

@@ -155,7 +155,7 @@ fn is_newline(byte: &u8) -> bool {
 }
 
 /// A line such as `7f00-7f10 r-xp 00001000 08:01 1234  /usr/lib/libx.so`.
-fn parse(line: &[u8], wanted: impl Fn(&str) -> bool) -> Option<Mapping> {
+pub(super) fn parse(line: &[u8], wanted: impl Fn(&str) -> bool) -> Option<Mapping> {
     let mut rest = line;
     let mut field = || {
         let (field, after) = rest

@@ -22,7 +22,7 @@ const ALIGNMENT_KEY: &[u8] = b"general.alignment";
 ///
 /// # Errors
 /// When it is one, and damaged or too large.
-pub(super) fn tensors(file: impl Read + Seek, bytes: u64) -> Result<Vec<FileTensor>> {
+pub(in crate::record) fn tensors(file: impl Read + Seek, bytes: u64) -> Result<Vec<FileTensor>> {
     let mut header = Header { file: BufReader::with_capacity(1 << 16, file), at: 0, bytes, items: 0 };
     if bytes < 4 || header.u32()? != MAGIC {
         return Ok(Vec::new());

@@ -14,6 +14,7 @@ mod gguf;
 mod states;
 
 pub(super) use frequency::Frequencies;
+pub(super) use gguf::tensors as model_tensors;
 
 use super::budget::Seldom;
 use faults::{Counts, Faults};

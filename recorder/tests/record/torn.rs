@@ -1,0 +1,73 @@
+//! Recorders that are killed at any moment leave files that open.
+
+use crate::workload::{Engine, Run, recorder, wait_until};
+use llmtrace_analysis::Trace;
+use llmtrace_format::Source;
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Longest time before the kill of which nothing need be in the file. The recorder writes each
+/// second; the machine may be busy with other things.
+const MOST_MISSING_NANOS: u64 = 10_000_000_000;
+
+fn check(path: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmtrace"));
+    let output = command.args(["check", "--json"]).arg(path).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn op_spans(path: &Path) -> (Trace, u64) {
+    let trace = Trace::open(Source::from_file(File::open(path).unwrap()), &mut |_| true).unwrap();
+    let count = trace.op_span_count();
+    (trace, count)
+}
+
+/// `LLMTRACE_TEST_KILLS` of them; `make torn` asks for 200.
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn recorders_killed_at_random_moments_leave_files_that_open() {
+    let kills: u64 = std::env::var("LLMTRACE_TEST_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let first = Run::new();
+    let mut engine = Engine::start(&first, 2);
+    let mut random = llmtrace_testing::Random::new(41);
+    let (mut longest, mut empty) = (0, 0);
+    for kill in 0..kills {
+        let run = Run::new();
+        let mut command = recorder(&run, &["-q", "-p", &engine.pid().to_string()]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        // From the first bytes on, in the middle of whatever it does.
+        let bytes = random.below(200_000) as u64;
+        wait_until("it writes", || run.trace_bytes() > bytes);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let killed = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+        let killed = killed.tv_sec() as u64 * 1_000_000_000 + killed.tv_nsec() as u64;
+
+        let (code, said) = check(&run.trace, &[]);
+        assert_eq!(code, Some(1), "kill {kill}: {said}");
+        assert!(said.contains("no_footer"), "kill {kill}: {said}");
+        let (trace, count) = op_spans(&run.trace);
+        if count == 0 {
+            empty += 1;
+        } else {
+            let missing = killed.saturating_sub(trace.file.header.start_monotonic_nanos + trace.range().end);
+            longest = missing.max(longest);
+            assert!(missing < MOST_MISSING_NANOS, "kill {kill}: {missing} ns are missing");
+        }
+        let whole = run.trace.with_extension("whole.llmtrace");
+        let (_, said) = check(&run.trace, &["--repair", "-o", whole.to_str().unwrap()]);
+        let (_, after) = check(&whole, &[]);
+        for problem in ["no_footer", "cut_off", "no_block", "damaged", "index", "summary"] {
+            assert!(!after.contains(&format!("\"{problem}\"")), "kill {kill}: {said}\n{after}");
+        }
+        assert_eq!(op_spans(&whole).1, count, "kill {kill}: repairing loses nothing");
+    }
+    engine.generates_on();
+    println!(
+        "{kills} of {kills} killed recordings open and are repaired; {empty} without op spans yet; of the others \
+         at most the last {} ms are missing",
+        longest / 1_000_000
+    );
+}

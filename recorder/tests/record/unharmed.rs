@@ -1,0 +1,90 @@
+//! What happens to a target that is recorded, attached to again and again, or that ends badly.
+
+use crate::workload::{Engine, Run, open, record_some, recorder, signal, var, wait_until_it_writes};
+use std::fs;
+use std::process::{Command, Stdio};
+
+/// `LLMTRACE_TEST_CYCLES` of them; `make unharmed` asks for 100.
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn attaching_again_and_again_leaves_nothing_behind() {
+    let cycles: u32 = std::env::var("LLMTRACE_TEST_CYCLES").map_or(5, |cycles| cycles.parse().unwrap());
+    let first = Run::new();
+    let mut engine = Engine::start(&first, 2);
+    let maps = || fs::read_to_string(format!("/proc/{}/maps", engine.pid())).unwrap();
+    let before = code_pages(&maps());
+    for _ in 0..cycles {
+        let run = Run::new();
+        record_some(&run, &mut recorder(&run, &["-q", "-p", &engine.pid().to_string()]));
+        assert!(open(&run).op_span_count() > 0);
+    }
+    // The kernel adds one mapping for what it single-steps, once, and never takes it away.
+    let after = code_pages(&maps());
+    assert!(after <= before + 1, "{before} executable mappings, {after} after {cycles} recordings");
+    engine.generates_on();
+}
+
+fn code_pages(maps: &str) -> usize {
+    maps.lines().filter(|line| line.contains("r-xp") || line.contains("--xp")).count()
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn a_target_that_becomes_another_program_ends_the_recording() {
+    let run = Run::new();
+    let generate = run.generate(1, 8);
+    let script = format!("'{}' && exec true", generate.join("' '"));
+    let output =
+        recorder(&run, &["-q"]).args(["--", "sh", "-c", &script]).stdout(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // And one that was recorded itself, and is gone by `exec`.
+    let run = Run::new();
+    let code = "import os, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); \
+                os.execv('/bin/true', ['true'])";
+    let (python, rest) = generate.split_first().unwrap();
+    let mut command = recorder(&run, &["-q", "--", python, "-c", code]);
+    let output = command.args(rest).stdout(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trace = open(&run);
+    assert!(trace.op_span_count() > 0);
+    assert_eq!(trace.file.ending.as_ref().unwrap().reason, "target exited");
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn a_target_that_crashes_ends_the_recording_with_its_signal() {
+    for name in ["SEGV", "ABRT", "KILL"] {
+        let run = Run::new();
+        let engine = Engine::start(&run, 1);
+        let mut child = recorder(&run, &["-q", "-p", &engine.pid().to_string()]).spawn().unwrap();
+        wait_until_it_writes(&run, &mut child, 20_000);
+        signal(engine.pid(), name);
+        assert!(child.wait().unwrap().success());
+        let trace = open(&run);
+        assert!(trace.op_span_count() > 0);
+        assert_eq!(trace.file.ending.as_ref().unwrap().reason, "target exited", "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, BTF and a real llama.cpp"]
+fn a_library_that_is_unloaded_while_probed_takes_nobody_with_it() {
+    // Loads a copy of ggml's library by itself, lets it be probed, and unloads it, three times.
+    let run = Run::new();
+    let found = Command::new(var("LLMTRACE_TEST_PYTHON"))
+        .args(["-c", "import xllamacpp, glob, os; d = os.path.dirname(xllamacpp.__file__); print(glob.glob(d + '/*.so')[0])"])
+        .output()
+        .unwrap();
+    let library = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    let code = "import ctypes, _ctypes, sys, time\n\
+                for _ in range(3):\n    \
+                    h = ctypes.PyDLL(sys.argv[1])._handle\n    \
+                    print('loaded', flush=True)\n    \
+                    time.sleep(1)\n    \
+                    _ctypes.dlclose(h)\n\
+                print('survived', flush=True)";
+    let mut command = recorder(&run, &["-q", "--", &var("LLMTRACE_TEST_PYTHON"), "-c", code, &library]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.ends_with("survived\n"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
