@@ -63,6 +63,17 @@ check_privileged() {
     skipped=$((skipped > tests_run ? skipped - tests_run : 0))
 }
 
+# Reports in a browser; their tests were counted as ignored, too.
+check_browser() {
+    local reason
+    if reason=$(.ci/browser.sh --prepare); then
+        tests browser .ci/browser.sh
+        skipped=$((skipped > tests_run ? skipped - tests_run : 0))
+    else
+        echo "SKIPPED reports in a browser: $reason"
+    fi
+}
+
 # A check of exports with another program, if that can be had.
 check_prepared() {
     local name=$1 script=$2 reason
@@ -84,6 +95,7 @@ check dependencies .ci/dependencies.sh
 check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 tests tests cargo test --workspace --locked --no-fail-fast
 check_privileged
+check_browser
 check_prepared duckdb sample-traces/tools/duckdb-check.sh
 check_prepared perfetto sample-traces/tools/perfetto-check.sh
 if [[ -x viewer/tests/xvfb.sh ]]; then
