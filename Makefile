@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-viewers samples setup lint clean
+.PHONY: help demo test bench bench-record bench-viewers samples docs-pictures deb icons setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -22,6 +22,15 @@ bench-viewers: ## open a trace beside the Perfetto UI; ARGS="OP_SPANS ROUNDS"
 
 samples: ## record sample-traces/*.llmtrace again
 	@sample-traces/tools/record-samples.sh
+
+docs-pictures: ## draw the pictures of the documentation anew
+	@.ci/docs-pictures.sh
+
+deb: ## build the Debian packages into target/debian
+	@.ci/deb.sh
+
+icons: ## draw the icon's PNGs anew from its SVG
+	@.ci/icons.sh
 
 setup: ## install the system packages for building and testing
 	@.ci/setup.sh test

@@ -103,6 +103,7 @@ if [[ -x viewer/tests/xvfb.sh ]]; then
 else
     skip "real window" "no viewer/tests/xvfb.sh"
 fi
+check_prepared packages .ci/deb-test.sh
 check doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 if cargo deny --version >/dev/null 2>&1; then
     check deny cargo deny check licenses bans sources
