@@ -39,6 +39,7 @@ pub mod fetch;
 pub mod findings;
 pub mod fold;
 pub mod glossary;
+mod growing;
 pub mod inference;
 mod known;
 mod lane;

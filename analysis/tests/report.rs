@@ -20,16 +20,19 @@ fn dom(folder: &Path, page: &str) -> String {
     let mut command = Command::new(chromium);
     // A sandbox needs privileges of its own, and what is opened is ours.
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
-    let output =
-        command.arg(format!("--user-data-dir={}", folder.join("profile").display())).arg(&file).output().unwrap();
+    let output = command
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(&file)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn elements(dom: &str, name: &str) -> usize {
-    dom.match_indices(&format!("<{name}")).filter(|(at, found)| {
-        dom[at + found.len()..].starts_with([' ', '>', '/'])
-    }).count()
+    dom.match_indices(&format!("<{name}"))
+        .filter(|(at, found)| dom[at + found.len()..].starts_with([' ', '>', '/']))
+        .count()
 }
 
 #[test]

@@ -15,7 +15,9 @@
 
 pub mod answers;
 pub mod app;
+mod bars;
 pub mod command;
+pub mod copy;
 pub mod counters;
 pub mod details;
 mod dialog;
@@ -23,6 +25,7 @@ pub mod experts;
 pub mod find;
 pub mod graph;
 pub mod history;
+mod live;
 pub mod loader;
 pub mod memo;
 mod menu;
@@ -35,6 +38,7 @@ mod plot;
 pub mod raster;
 pub mod recent;
 pub mod roofline;
+pub mod samples;
 pub mod save;
 pub mod screenshot;
 pub mod seek;

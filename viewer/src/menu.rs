@@ -2,8 +2,8 @@
 //! commands.
 
 use crate::command::{Command, Entry, Menu, TABLE, key_name};
-use crate::state::{Page, State, file_name};
-use crate::theme::ThemeChoice;
+use crate::state::{Live, Page, State, file_name};
+use crate::theme::{Colors, ThemeChoice};
 use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
 
 /// Draws the bar at the top.
@@ -52,6 +52,9 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             if ui.button("Find…").on_hover_text("Find nodes by name or operator").clicked() {
                 commands.push(Command::Find);
             }
+            if open.live == Live::Growing {
+                live_ui(ui, commands);
+            }
             if let Some(progress) = open.loading {
                 ui.add(egui::ProgressBar::new(progress).desired_width(120.0).text("counting nodes"));
             }
@@ -59,6 +62,17 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                 .on_hover_text(open.path.display().to_string());
         });
     });
+}
+
+/// Says that the file grows.
+fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
+    let colors = Colors::of(ui.visuals());
+    let mark = Button::new(RichText::new("⏺ live").color(colors.loss).strong());
+    let hint = "Still being recorded. The timeline and the overview's figures follow; if the end is in sight, it stays \
+        in sight. Tables and answers are of when they were first shown: click, or F5, to compute them anew.";
+    if ui.add(mark).on_hover_text(hint).clicked() {
+        commands.push(Command::Refresh);
+    }
 }
 
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {

@@ -38,6 +38,21 @@ impl Default for Roofline {
 }
 
 impl Roofline {
+    /// The rows that are shown; `None` before they are known.
+    pub(crate) fn shown(&self) -> Option<&[Row]> {
+        self.known.as_ref().map(|(.., rows)| rows.as_slice())
+    }
+
+    /// Forgets the rows, but not what was chosen.
+    pub(crate) fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// What they stand for.
+    pub(crate) fn of(&self) -> Of {
+        self.of
+    }
+
     /// Draws the page.
     pub fn roofline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
