@@ -2,7 +2,7 @@
 
 use crate::answers::Answers;
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::state::Page;
 use crate::text;
@@ -193,7 +193,17 @@ fn show(cx: &mut Cx<'_>, row: &Row) {
 }
 
 fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
-    let headers = ["", "wall", "each", "op/byte", "Gop/s", "GB/s", "of roof", "limit", "confidence"];
+    let headers: [(&str, &[&'static str]); 9] = [
+        ("", &[]),
+        ("wall", &["wall"]),
+        ("each", &["each"]),
+        ("op/byte", &["intensity"]),
+        ("Gop/s", &["op/s"]),
+        ("GB/s", &["bytes/s"]),
+        ("of roof", &["of roof", "roof", "ceiling"]),
+        ("limit", &["verdict", "memory-bound", "compute-bound"]),
+        ("confidence", &["confidence"]),
+    ];
     let rows = rows.get(..MOST_ROWS).unwrap_or(rows);
     TableBuilder::new(ui)
         .striped(true)
@@ -205,9 +215,9 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         .column(Column::exact(170.0))
         .column(Column::exact(90.0))
         .header(ROW, |mut header| {
-            for name in headers {
+            for (name, terms) in headers {
                 header.col(|ui| {
-                    ui.label(RichText::new(name).small().color(cx.colors.weak));
+                    ui.label(RichText::new(name).small().color(cx.colors.weak)).explained(terms);
                 });
             }
         })
