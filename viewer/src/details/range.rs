@@ -87,7 +87,9 @@ pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, by: By, rows: &[Total]) {
         .column(Column::exact(50.0))
         .columns(Column::exact(60.0), 2)
         .header(ROW, |mut header| {
-            for (name, term) in [(what, "operator"), ("share", "share"), ("compute", "time"), ("wait", "wait")] {
+            for (name, term) in
+                [(what, "operator"), ("share", "share"), ("compute", "time"), ("wait", "wait")]
+            {
                 header.col(|ui| {
                     let layout = match name {
                         _ if name == what => Layout::left_to_right(Align::Center),
