@@ -1,4 +1,5 @@
 //! Reports as a browser sees them. Needs a Chromium: `.ci/browser.sh` looks for one.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
 use llmtrace_analysis::Trace;
 use llmtrace_analysis::format::Source;

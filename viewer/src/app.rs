@@ -240,7 +240,8 @@ impl ViewerApp {
         }
     }
 
-    /// What was computed of a trace that has grown since. What the user chose on a page stays.
+    /// What was computed of a trace that has grown since. What the user chose on the pages of
+    /// operators and of the roofline stays.
     fn forget_answers(&mut self) {
         self.answers = Answers::default();
         self.roofline.forget();

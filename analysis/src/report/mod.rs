@@ -12,7 +12,7 @@ use crate::summary::{PhaseSummary, Summary, summary};
 use crate::text::{bytes, count, duration, known, percent, plural, three};
 use crate::trace::LoadProgress;
 use crate::verdict::Verdict;
-use crate::{Phase, Trace, glossary};
+use crate::{Trace, glossary};
 use html::Html;
 use llmtrace_format::Result;
 
@@ -113,7 +113,9 @@ fn caveats(page: &mut Html, lines: &[String]) {
         return;
     }
     page.markup("<section id=caveats class=caveats><h2>Caveats</h2><ul>\n");
-    lines.iter().for_each(|line| drop(page.around("<li>", line, "</li>\n")));
+    for line in lines {
+        page.around("<li>", line, "</li>\n");
+    }
     page.markup("</ul></section>\n");
 }
 
@@ -172,7 +174,9 @@ fn findings(page: &mut Html, findings: &[Finding]) {
         page.around("<div class=finding><h3>", &finding.title, "</h3>\n");
         page.around("<p><span class=cost>", &duration(finding.ms_per_token * 1e6), " a token</span>, ");
         page.text(&percent(finding.share)).markup("</p><ul>\n");
-        finding.evidence.iter().for_each(|line| drop(page.around("<li>", line, "</li>\n")));
+        for line in &finding.evidence {
+            page.around("<li>", line, "</li>\n");
+        }
         page.around("</ul><p class=advice><b>Try:</b> ", &finding.advice, "</p></div>\n");
     }
     page.markup("</section>\n");

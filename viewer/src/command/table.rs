@@ -59,6 +59,15 @@ macro_rules! entry {
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
     entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
+    // A key without Shift also takes the one with it, so that this one comes first.
+    entry!(
+        File,
+        Command::SavePicture,
+        "Save picture as…",
+        "Save what the window shows as PNG",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::S)],
+        true
+    ),
     entry!(
         File,
         Command::SaveSelection,
@@ -77,10 +86,10 @@ pub static TABLE: &[Entry] = &[
     ),
     entry!(
         File,
-        Command::SavePicture,
-        "Save picture as…",
-        "Save what the window shows as PNG",
-        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::S)],
+        Command::Copy(What::Table),
+        "Copy table as CSV",
+        "Copy the page's table; on the timeline the totals of the range, else of what is in sight",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::C)],
         true
     ),
     entry!(
@@ -89,14 +98,6 @@ pub static TABLE: &[Entry] = &[
         "Copy selection",
         "Copy what is selected, or what is in sight, in words",
         [with_command(Key::C)],
-        true
-    ),
-    entry!(
-        File,
-        Command::Copy(What::Table),
-        "Copy table as CSV",
-        "Copy the page's table; on the timeline the totals of the range, else of what is in sight",
-        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::C)],
         true
     ),
     entry!(
@@ -340,7 +341,9 @@ fn wants_copy(context: &egui::Context) -> bool {
 pub fn pressed(context: &egui::Context) -> Option<Command> {
     let typing = context.egui_wants_keyboard_input();
     if !typing && wants_copy(context) {
-        return Some(Command::Copy(What::Selection));
+        // The system's event is the same with Shift.
+        let table = context.input(|input| input.modifiers.shift);
+        return Some(Command::Copy(if table { What::Table } else { What::Selection }));
     }
     if egui::Popup::is_any_open(context) && context.input(|input| input.key_pressed(Key::Escape)) {
         return None;

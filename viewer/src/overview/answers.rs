@@ -92,7 +92,7 @@ fn parts_ui(ui: &mut Ui, cx: &Cx<'_>, answer: &PhaseAnswer) {
             ui.horizontal(|ui| {
                 ui.spacing_mut().item_spacing.x = 6.0;
                 swatch_ui(ui, part_color(cx, place));
-                ui.label(*name).explained(&[name]);
+                ui.label(*name).explained(&[*name]);
             });
             match nanos {
                 Some(nanos) => {
