@@ -452,6 +452,9 @@ impl ViewerApp {
         if self.state.palette_visible {
             self.palette.palette_ui(ui, &self.state, &mut commands);
         }
+        if self.state.glossary_visible {
+            menu::glossary_ui(ui, &mut commands);
+        }
         if self.state.keys_visible {
             menu::keys_ui(ui, &mut commands);
         }

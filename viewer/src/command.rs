@@ -73,6 +73,8 @@ pub enum Command {
     CloseFind,
     /// Show or hide the list of keys.
     Keys,
+    /// Show or hide the glossary.
+    Glossary,
     /// Show less of the trace.
     ZoomIn,
     /// Show more of it.
@@ -292,6 +294,7 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
             return Some(Effect::ExpandGraph(command == Command::ExpandGraph));
         }
         Command::Refresh => return state.open().map(|_| Effect::Refresh),
+        Command::Glossary => state.glossary_visible = !state.glossary_visible,
         Command::Keys => state.keys_visible = !state.keys_visible,
         Command::Show(page) => state.page = page,
         Command::Find => find(state, None),
@@ -338,6 +341,7 @@ fn find(state: &mut State, query: Option<String>) {
 fn clear(state: &mut State) {
     if std::mem::take(&mut state.palette_visible)
         || std::mem::take(&mut state.keys_visible)
+        || std::mem::take(&mut state.glossary_visible)
         || std::mem::take(&mut state.find.visible)
     {
         return;

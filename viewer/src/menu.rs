@@ -5,6 +5,7 @@ use crate::command::{Command, Entry, Menu, TABLE, key_name};
 use crate::state::{Live, Page, State, file_name};
 use crate::theme::{Colors, ThemeChoice};
 use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
+use llmtrace_analysis::glossary::{TERMS, Topic};
 
 /// Draws the bar at the top.
 pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
@@ -160,6 +161,8 @@ pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         .collapsible(false)
         .resizable(false)
         .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+        .vscroll(true)
+        .max_height(ui.ctx().viewport_rect().height() * 0.85)
         .show(ui.ctx(), |ui| {
             Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
                 for (keys, what) in MOUSE {
@@ -177,5 +180,36 @@ pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         });
     if !visible {
         commands.push(Command::Keys);
+    }
+}
+
+/// The glossary: what words and numbers mean.
+pub(crate) fn glossary_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
+    let mut visible = true;
+    let height = ui.ctx().viewport_rect().height() * 0.85;
+    Window::new("What the words mean")
+        .open(&mut visible)
+        .collapsible(false)
+        .resizable(false)
+        .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+        .vscroll(true)
+        .max_height(height)
+        .show(ui.ctx(), |ui| {
+            ui.set_width(620.0);
+            for (topic, heading) in Topic::ALL {
+                ui.add_space(6.0);
+                ui.label(RichText::new(heading).heading());
+                for term in TERMS.iter().filter(|term| term.topic == topic) {
+                    ui.add_space(4.0);
+                    ui.strong(term.name);
+                    ui.label(term.is);
+                    if !term.formula.is_empty() {
+                        ui.label(RichText::new(format!("= {}", term.formula)).italics().weak());
+                    }
+                }
+            }
+        });
+    if !visible {
+        commands.push(Command::Glossary);
     }
 }

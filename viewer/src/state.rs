@@ -31,6 +31,8 @@ pub struct State {
     pub palette_visible: bool,
     /// Whether the list of keys is shown.
     pub keys_visible: bool,
+    /// Whether the glossary is shown.
+    pub glossary_visible: bool,
     /// Traces that come with the app.
     pub samples: Vec<Sample>,
     /// The range being saved, or how saving it went.

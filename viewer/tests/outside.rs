@@ -176,6 +176,19 @@ fn a_picture_of_the_window_is_saved() {
 }
 
 #[test]
+fn the_glossary_is_a_command_and_escape_closes_it() {
+    let mut harness = sample::harness(TWO, Page::Overview, 2000.0);
+    apply(&mut harness, Command::Glossary);
+    harness.run_steps(3);
+    for topic in llmtrace_analysis::glossary::Topic::ALL {
+        assert!(texts(&harness).contains(topic.1), "{}", topic.1);
+    }
+    harness.key_press(Key::Escape);
+    harness.run_steps(3);
+    assert!(!harness.state().state.glossary_visible);
+}
+
+#[test]
 fn an_empty_window_offers_samples() {
     let mut harness = Harness::builder()
         .with_size(egui::vec2(1280.0, 720.0))

@@ -305,6 +305,14 @@ pub static TABLE: &[Entry] = &[
     entry!(Go, Command::ClearSelection, "Clear selection", "Select nothing", [key(Key::Escape)], true),
     entry!(
         Help,
+        Command::Glossary,
+        "What the words mean",
+        "The glossary: every word and number, and how it is computed",
+        [],
+        false
+    ),
+    entry!(
+        Help,
         Command::Keys,
         "Keys and mouse",
         "How to move about",
