@@ -113,12 +113,11 @@ pub(crate) struct Pages<'a> {
     pub(crate) roofline: &'a Roofline,
 }
 
+/// Makes a text, until nobody wants it any more.
+pub(crate) type Make = Box<dyn FnOnce(&Going) -> Option<String> + Send>;
+
 /// Makes the table of a page as CSV; it may take a way through all op spans.
-pub(crate) fn table(
-    open: &Open,
-    page: Page,
-    pages: &Pages<'_>,
-) -> Box<dyn FnOnce(&Going) -> Option<String> + Send> {
+pub(crate) fn table(open: &Open, page: Page, pages: &Pages<'_>) -> Make {
     let trace = Arc::clone(&open.trace);
     match page {
         Page::Timeline => {

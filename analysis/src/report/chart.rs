@@ -47,18 +47,17 @@ fn columns(nanos: &[f64]) -> (usize, Vec<Column>) {
     (each, nanos.chunks(each).map(column).collect())
 }
 
-/// How long each generated token took, one after the other; says so when there is none.
-pub(super) fn tokens(html: &mut Html, trace: &Trace) {
-    let decoded = trace.tokens.iter().filter(|token| token.phase == Phase::Decode);
-    let nanos: Vec<f64> = decoded.map(|token| token.range.nanos() as f64).collect();
-    if nanos.is_empty() {
+/// How long each generated token took, one after the other, and the median in nanoseconds; says so
+/// when there is none.
+pub(super) fn tokens(html: &mut Html, trace: &Trace, median: Option<f64>) {
+    let decoded = || trace.tokens.iter().filter(|token| token.phase == Phase::Decode);
+    let nanos: Vec<f64> = decoded().map(|token| token.range.nanos() as f64).collect();
+    let numbers = || decoded().map(|token| token.number);
+    let (Some(first), Some(last)) = (numbers().min(), numbers().max()) else {
         html.markup("<p class=weak>No token was generated during the recording.</p>\n");
         return;
-    }
+    };
     let (each, columns) = columns(&nanos);
-    let mut sorted = nanos.clone();
-    sorted.sort_by(f64::total_cmp);
-    let median = sorted.get((sorted.len() - 1) / 2).copied().unwrap_or(0.0);
     let top = columns.iter().map(|column| column.longest).fold(1.0, f64::max) * 1.08;
     let [left, above, width, height] = PLOT;
     let x = |at: usize| left + (at as f64 + 0.5) * width / columns.len() as f64;
@@ -72,8 +71,10 @@ pub(super) fn tokens(html: &mut Html, trace: &Trace) {
         html.markup("<text class=end x=\"58\" y=\"").number(y(mark) + 4.0);
         html.around("\">", &duration(mark), "</text>");
     }
-    html.markup("<line class=median x1=\"64\" x2=\"944\" y1=\"").number(y(median));
-    html.markup("\" y2=\"").number(y(median)).markup("\"/>");
+    if let Some(median) = median {
+        html.markup("<line class=median x1=\"64\" x2=\"944\" y1=\"").number(y(median));
+        html.markup("\" y2=\"").number(y(median)).markup("\"/>");
+    }
     for (at, column) in columns.iter().enumerate().filter(|_| each > 1) {
         html.markup("<line class=spread x1=\"").number(x(at)).markup("\" x2=\"").number(x(at));
         html.markup("\" y1=\"").number(y(column.shortest)).markup("\" y2=\"").number(y(column.longest));
@@ -83,9 +84,10 @@ pub(super) fn tokens(html: &mut Html, trace: &Trace) {
     for (at, column) in columns.iter().enumerate() {
         html.number(x(at)).markup(",").number(y(column.mean)).markup(" ");
     }
-    html.markup("\"/><text x=\"64\" y=\"200\">d1</text><text class=end x=\"944\" y=\"200\">d");
-    html.text(&nanos.len().to_string()).markup("</text></svg>\n");
-    html.markup("<p class=weak>The level line is the median, ").text(&duration(median));
+    html.markup("\"/><text x=\"64\" y=\"200\">d").text(&first.to_string());
+    html.markup("</text><text class=end x=\"944\" y=\"200\">d").text(&last.to_string());
+    html.markup("</text></svg>\n<p class=weak>The level line is the median of the calls, ");
+    html.text(&crate::text::known(median, duration));
     if each > 1 {
         html.markup("; each column is ").text(&each.to_string());
         html.markup(" tokens, from the shortest to the longest, and the line is their mean");

@@ -44,7 +44,8 @@ pub fn html(trace: &Trace, name: &str, progress: LoadProgress<'_>) -> Result<Str
     limits(&mut page, &found);
     parts(&mut page, &found);
     page.markup("<section id=tokens><h2>Time per token</h2>\n");
-    chart::tokens(&mut page, trace);
+    let median = summary.decode.tpot_ms.map(|tpot| tpot.p50 * 1e6);
+    chart::tokens(&mut page, trace, median);
     page.markup("</section>\n");
     findings(&mut page, &found.findings);
     operators(&mut page, &summary);

@@ -178,7 +178,7 @@ fn row_ui(
     cx: &Cx<'_>,
     (row, group): (&Row, Group),
     top: f64,
-    columns: &[(By, &str, &str)],
+    columns: &[(By, &str, &[&str])],
 ) -> bool {
     let color = row.op.as_deref().map_or(cx.colors.weak, |op| cx.colors.op(OpClass::of(op)));
     let mut into = false;
