@@ -1,5 +1,4 @@
 //! What leaves the app: copies, reports, pictures; and what it offers when nothing is open.
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod sample;
 
