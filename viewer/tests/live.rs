@@ -122,7 +122,9 @@ fn a_growing_file_is_followed_until_it_is_closed() {
     file.written(0.9);
     harness.run_steps(3);
     let now = opened(&harness).trace.range().end;
-    assert!(now > end && opened(&harness).view.range().end >= now);
+    assert!(now > end, "{now} {end}");
+    let sight = opened(&harness).view.range();
+    assert!(sight.end >= now, "{sight:?} {now}");
     file.bytes_written(file.bytes.len());
     harness.run_steps(3);
     assert_eq!(opened(&harness).live, Live::Closed);
