@@ -88,7 +88,7 @@ fn apply(harness: &mut App, command: Command) {
 #[test]
 fn a_growing_file_is_followed_until_it_is_closed() {
     let file = Recorded::new();
-    file.written(0.3);
+    file.written(0.1);
     let mut harness = open(&file.path);
     apply(&mut harness, Command::Show(Page::Timeline));
     assert_eq!(opened(&harness).live, Live::Watched);
@@ -98,7 +98,7 @@ fn a_growing_file_is_followed_until_it_is_closed() {
     );
     let tokens = opened(&harness).trace.tokens.len();
     let whole = opened(&harness).view.range();
-    file.written(0.6);
+    file.written(0.25);
     harness.run_steps(3);
     assert_eq!(opened(&harness).live, Live::Growing);
     assert!(opened(&harness).trace.tokens.len() > tokens);
@@ -111,7 +111,7 @@ fn a_growing_file_is_followed_until_it_is_closed() {
     apply(&mut harness, Command::SelectRange(range));
     let view = opened(&harness).view.range();
     // A block that is only half written is waited for.
-    let half = file.blocks[(file.blocks.len() as f64 * 0.8) as usize] + 40;
+    let half = file.blocks[(file.blocks.len() as f64 * 0.35) as usize] + 40;
     file.bytes_written(half);
     harness.run_steps(3);
     assert_eq!((opened(&harness).view.range(), opened(&harness).range), (view, Some(range)));
@@ -119,7 +119,7 @@ fn a_growing_file_is_followed_until_it_is_closed() {
     // The end stays in sight.
     let end = opened(&harness).trace.range().end;
     apply(&mut harness, Command::ZoomTo(TimeRange::new(end - 50_000_000, end)));
-    file.written(0.9);
+    file.written(0.6);
     harness.run_steps(3);
     let now = opened(&harness).trace.range().end;
     assert!(now > end, "{now} {end}");
