@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-docs/pictures}
-cargo build --quiet --locked -p llmtrace-viewer
-viewer=${CARGO_TARGET_DIR:-target}/debug/llmtrace-viewer
+[[ -n ${VIEWER:-} ]] || cargo build --quiet --locked -p llmtrace-viewer
+viewer=${VIEWER:-${CARGO_TARGET_DIR:-target}/debug/llmtrace-viewer}
 samples=sample-traces
 
 # picture NAME SAMPLE VIEW ARGS…
