@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny dist samples setup lint clean
+.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny dist samples docs-pictures deb icons setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -37,6 +37,15 @@ dist: ## build archives, debs, checksums and the bill of materials in target/dis
 
 samples: ## record sample-traces/*.llmtrace again
 	@sample-traces/tools/record-samples.sh
+
+docs-pictures: ## draw the pictures of the documentation anew
+	@.ci/docs-pictures.sh
+
+deb: ## build the Debian packages into target/debian
+	@.ci/deb.sh
+
+icons: ## draw the icon's PNGs anew from its SVG
+	@.ci/icons.sh
 
 setup: ## install the system packages for building and testing
 	@.ci/setup.sh test

@@ -8,6 +8,7 @@ source .ci/lib.sh
 .ci/setup.sh demo
 cargo bench --workspace --exclude llmtrace --locked
 cargo bench -p llmtrace --bench convert --locked
+.ci/bench-start.sh
 reason=$(why_not_record)
 if [[ -n $reason ]]; then
     echo "SKIPPED slowdown of decoding: $reason"

@@ -68,6 +68,17 @@ check_privileged() {
     skipped=$((skipped > tests_run ? skipped - tests_run : 0))
 }
 
+# Reports in a browser; their tests were counted as ignored, too.
+check_browser() {
+    local reason
+    if reason=$(.ci/browser.sh --prepare); then
+        tests browser .ci/browser.sh
+        skipped=$((skipped > tests_run ? skipped - tests_run : 0))
+    else
+        echo "SKIPPED reports in a browser: $reason"
+    fi
+}
+
 # A check of exports with another program, if that can be had.
 check_prepared() {
     local name=$1 script=$2 reason
@@ -90,6 +101,7 @@ check unsafe .ci/unsafe.sh
 check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 tests tests cargo test --workspace --locked --no-fail-fast
 check_privileged
+check_browser
 check_prepared duckdb sample-traces/tools/duckdb-check.sh
 check_prepared perfetto sample-traces/tools/perfetto-check.sh
 if [[ -x viewer/tests/xvfb.sh ]]; then
@@ -97,6 +109,7 @@ if [[ -x viewer/tests/xvfb.sh ]]; then
 else
     skip "real window" "no viewer/tests/xvfb.sh"
 fi
+check_prepared packages .ci/deb-test.sh
 check doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 check_prepared deny .ci/deny.sh
 check fuzz-targets .ci/fuzz.sh --check

@@ -99,6 +99,11 @@ impl Cache {
         Some(entry.value.clone())
     }
 
+    /// What is known now.
+    pub(crate) fn known(&self) -> Vec<(Part, Value)> {
+        self.state().known.iter().map(|(part, entry)| (*part, entry.value.clone())).collect()
+    }
+
     pub(crate) fn put(&self, part: Part, value: Value) {
         let state = &mut *self.state();
         if matches!(value, Value::Damaged) {

@@ -12,6 +12,7 @@
 //!                                      ├─► experts  (of a mixture: which, how evenly)
 //!                                      ├─► inference (requests, KV cache, calls)
 //!                                      ├─► cut      (a time range as a trace of its own)
+//!                                      ├─► report   (a page of HTML)
 //!                                      └─► export   (Chrome JSON, Perfetto, CSV)
 //! ```
 //!
@@ -37,6 +38,8 @@ pub mod export;
 pub mod fetch;
 pub mod findings;
 pub mod fold;
+pub mod glossary;
+mod growing;
 pub mod inference;
 mod known;
 mod lane;
@@ -48,6 +51,7 @@ pub mod operators;
 mod picture;
 pub mod price;
 pub mod profile;
+pub mod report;
 pub mod rollup;
 pub mod roofline;
 mod rows;

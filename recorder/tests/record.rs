@@ -18,6 +18,8 @@ mod elsewhere;
 mod errors;
 #[path = "record/experts.rs"]
 mod experts;
+#[path = "record/following.rs"]
+mod following;
 #[path = "record/invariants.rs"]
 mod invariants;
 #[path = "record/machine.rs"]

@@ -1,13 +1,16 @@
 //! The app: receives, draws, applies.
 
 use crate::answers::Answers;
+use crate::bars::{banners_ui, bar_frame, drop_ui, hint_ui, saving_ui};
 use crate::command::{self, Command, Effect};
+use crate::copy::{self, Copying, Pages};
 use crate::counters::CountersPage;
 use crate::details::Details;
 use crate::dialog::{Dialog, Purpose};
 use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
 use crate::graph::GraphPage;
+use crate::live::{Follower, News};
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
 use crate::operators::OperatorsPage;
@@ -16,15 +19,16 @@ use crate::palette::Palette;
 use crate::panel::Cx;
 use crate::recent::{Settings, Store};
 use crate::roofline::Roofline;
-use crate::save::{Saver, Saving};
+use crate::save::{self, Saver, Saving};
 use crate::seek::Seeking;
-use crate::state::{Document, Open, Page, State, file_name};
+use crate::state::{Document, Live, Open, Page, State, file_name};
 use crate::theme::{self, Colors, DETAILS_WIDTH};
 use crate::timeline::Timeline;
 use crate::{menu, pages};
-use egui::{CentralPanel, Context, Frame, Margin, Panel, RichText, Ui};
+use crossbeam_channel::{Receiver, bounded};
+use egui::{CentralPanel, Context, Frame, Margin, Panel, Ui};
 use llmtrace_analysis::fetch::Fetcher;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +46,10 @@ pub struct ViewerApp {
     fetcher: Option<Fetcher>,
     seeking: Option<Seeking>,
     saver: Option<Saver>,
+    copying: Option<Copying>,
+    follower: Option<Follower>,
+    /// A picture that was asked for, and where to save it.
+    picture: Option<(PathBuf, Receiver<Arc<egui::ColorImage>>)>,
     commands: Vec<Command>,
     answers: Answers,
     overview: Overview,
@@ -72,6 +80,9 @@ impl ViewerApp {
             fetcher: None,
             seeking: None,
             saver: None,
+            copying: None,
+            follower: None,
+            picture: None,
             commands: Vec::new(),
             answers: Answers::default(),
             overview: Overview::default(),
@@ -101,16 +112,35 @@ impl ViewerApp {
                 self.dialog.get_or_insert_with(|| Dialog::ask(Purpose::Open, "", context.clone()));
             }
             Some(Effect::AskWhereToSave(range)) => {
-                let name = self.state.open().map(Open::file_name).unwrap_or_default();
-                let purpose = Purpose::Save(range);
-                self.dialog.get_or_insert_with(|| Dialog::ask(purpose, &name, context.clone()));
+                self.ask(context, Purpose::Save(range));
             }
             Some(Effect::Save(range, path)) => {
                 if let Some(open) = self.state.open() {
-                    let trace = Arc::clone(&open.trace);
-                    self.saver = Some(Saver::start(trace, range, path, self.jobs, context.clone()));
+                    let what = save::What::Range(Arc::clone(&open.trace), range);
+                    self.saver = Some(Saver::start(what, path, self.jobs, context.clone()));
                 }
             }
+            Some(Effect::AskWhereToReport) => self.ask(context, Purpose::Report),
+            Some(Effect::Report(path)) => {
+                if let Some(open) = self.state.open() {
+                    let what = save::What::Report(Arc::clone(&open.trace), open.file_name());
+                    self.saver = Some(Saver::start(what, path, self.jobs, context.clone()));
+                }
+            }
+            Some(Effect::AskWhereToPicture) => self.ask(context, Purpose::Picture),
+            Some(Effect::Picture(path)) => {
+                let (sender, picture) = bounded(1);
+                let again = context.clone();
+                let taken = egui::ScreenshotCallback::new(move |image| {
+                    // Nobody waits for it any more when this fails.
+                    let _ = sender.send(image);
+                    again.request_repaint();
+                });
+                context.send_viewport_cmd(egui::ViewportCommand::Screenshot(taken));
+                self.picture = Some((path, picture));
+            }
+            Some(Effect::Copy(what)) => self.copy(context, what),
+            Some(Effect::Refresh) => self.forget_answers(),
             Some(Effect::EndSaving) => self.saver = None,
             Some(Effect::Load(path)) => {
                 self.forget_panels();
@@ -135,9 +165,52 @@ impl ViewerApp {
             Some(Effect::ExpandGraph(expand)) => self.graph.expand_all(expand),
             Some(Effect::SaveSettings) => {
                 show_settings(context, &self.state.settings);
+                // None: the user has just had them forgotten.
+                if !self.state.settings.recent.is_empty() {
+                    self.store.refresh_recent(&mut self.state.settings);
+                }
                 self.store.save(&self.state.settings);
             }
             Some(Effect::Quit) => context.send_viewport_cmd(egui::ViewportCommand::Close),
+        }
+    }
+
+    fn ask(&mut self, context: &Context, purpose: Purpose) {
+        let name = self.state.open().map(Open::file_name).unwrap_or_default();
+        self.dialog.get_or_insert_with(|| Dialog::ask(purpose, &name, context.clone()));
+    }
+
+    fn copy(&mut self, context: &Context, what: copy::What) {
+        let Some(open) = self.state.open() else { return };
+        let pages = Pages { operators: &self.operators, roofline: &self.roofline };
+        match what {
+            copy::What::Selection => context.copy_text(copy::selection(open)),
+            copy::What::CommandLine => {
+                context.copy_text(copy::command_line(open, self.state.page, &pages));
+            }
+            copy::What::Table => {
+                let make = copy::table(open, self.state.page, &pages);
+                self.copying = Some(Copying::start(self.jobs, context.clone(), make));
+                self.receive_copied(context);
+            }
+        }
+    }
+
+    /// Puts a text that is there on the clipboard.
+    fn receive_copied(&mut self, context: &Context) {
+        if let Some(text) = self.copying.as_ref().and_then(Copying::text) {
+            self.copying = None;
+            context.copy_text(text);
+        }
+    }
+
+    /// Saves a picture that was taken.
+    fn receive_picture(&mut self, context: &Context) {
+        let Some(image) = self.picture.as_ref().and_then(|(_, image)| image.try_recv().ok()) else { return };
+        if let Some((path, _)) = self.picture.take() {
+            self.state.saving = Some((path.clone(), Saving::Progress(0.0)));
+            let what = save::What::Picture(image);
+            self.saver = Some(Saver::start(what, path, self.jobs, context.clone()));
         }
     }
 
@@ -167,10 +240,45 @@ impl ViewerApp {
         }
     }
 
+    /// What was computed of a trace that has grown since. What the user chose on the pages of
+    /// operators and of the roofline stays.
+    fn forget_answers(&mut self) {
+        self.answers = Answers::default();
+        self.roofline.forget();
+        self.experts = ExpertsPage::default();
+        self.counters = CountersPage::default();
+        self.operators.forget();
+        self.graph = GraphPage::default();
+        self.details = Details::default();
+    }
+
+    /// Shows how far the recording of the open file has come.
+    fn receive_news(&mut self, context: &Context) {
+        let Some(news) = self.follower.as_mut().and_then(Follower::news) else { return };
+        let Document::Open(open) = &mut self.state.document else { return };
+        let (News::Grown(trace, summary) | News::Closed(trace, summary)) = news else {
+            open.live = Live::Watched;
+            self.follower = None;
+            return;
+        };
+        // It may still be counting the nodes of the file as it was.
+        self.loader = None;
+        trace.set_cache_bytes(self.state.settings.cache_bytes());
+        open.grow(Arc::clone(&trace), summary);
+        let repaint = context.clone();
+        self.fetcher = Some(Fetcher::new(trace, move || repaint.request_repaint()));
+        if open.live == Live::Closed {
+            self.follower = None;
+            self.forget_answers();
+        }
+    }
+
     /// What panels remember belongs to the trace that they showed.
     fn forget_panels(&mut self) {
         self.fetcher = None;
+        self.follower = None;
         self.seeking = None;
+        self.copying = None;
         self.answers = Answers::default();
         self.overview = Overview::default();
         self.roofline = Roofline::default();
@@ -192,7 +300,10 @@ impl ViewerApp {
             let Some(message) = message else { break };
             self.receive_message(message, context);
         }
+        self.receive_news(context);
         self.receive_found(context);
+        self.receive_copied(context);
+        self.receive_picture(context);
         if let Some(news) = self.saver.as_ref().and_then(|saver| saver.news.try_iter().last()) {
             if !matches!(news, Saving::Progress(_)) {
                 self.saver = None;
@@ -209,6 +320,8 @@ impl ViewerApp {
                 (Some(path), Purpose::Save(range)) => {
                     self.apply(context, Command::SaveRange(range, path));
                 }
+                (Some(path), Purpose::Report) => self.apply(context, Command::SaveReportTo(path)),
+                (Some(path), Purpose::Picture) => self.apply(context, Command::SavePictureTo(path)),
                 (None, _) => {}
             }
         }
@@ -228,9 +341,14 @@ impl ViewerApp {
             }
             (Message::Opened(trace, summary), Document::Loading { path, .. }) => {
                 let path = std::mem::take(path);
+                self.store.refresh_recent(&mut self.state.settings);
                 self.state.settings.add_recent(&path);
                 self.store.save(&self.state.settings);
                 trace.set_cache_bytes(self.state.settings.cache_bytes());
+                if trace.is_open_ended() {
+                    let follower = Follower::start(path.clone(), &trace, self.jobs, context.clone());
+                    self.follower = Some(follower);
+                }
                 let context = context.clone();
                 self.fetcher = Some(Fetcher::new(Arc::clone(&trace), move || context.request_repaint()));
                 let mut open = Box::new(Open::new(path, trace, summary));
@@ -334,6 +452,9 @@ impl ViewerApp {
         if self.state.palette_visible {
             self.palette.palette_ui(ui, &self.state, &mut commands);
         }
+        if self.state.glossary_visible {
+            menu::glossary_ui(ui, &mut commands);
+        }
         if self.state.keys_visible {
             menu::keys_ui(ui, &mut commands);
         }
@@ -357,14 +478,19 @@ impl eframe::App for ViewerApp {
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.draw(ui);
-        let size =
-            ui.ctx().input(|input| input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]));
-        if size.is_some() {
+        let (size, maximized) = ui.ctx().input(|input| {
+            let viewport = input.viewport();
+            let size = viewport.inner_rect.map(|rect| [rect.width(), rect.height()]);
+            (size, viewport.maximized == Some(true) || viewport.fullscreen == Some(true))
+        });
+        self.state.settings.maximized = maximized;
+        if size.is_some() && !maximized {
             self.state.settings.window = size;
         }
     }
 
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
+        self.store.refresh_recent(&mut self.state.settings);
         self.store.save(&self.state.settings);
     }
 }
@@ -377,98 +503,4 @@ fn show_settings(context: &Context, settings: &Settings) {
     context.set_zoom_factor(settings.scale_percent.clamp(50, 300) as f32 / 100.0);
     let seconds = if settings.reduced_motion { 0.0 } else { ANIMATION_SECS };
     context.all_styles_mut(|style| style.animation_time = seconds);
-}
-
-fn bar_frame(colors: &Colors) -> Frame {
-    Frame::new().fill(colors.card).inner_margin(Margin::symmetric(8, 4))
-}
-
-/// Said as long as a file is open from which one can read what was said.
-const HAS_TOKENS: &str = "private: prompts and answers can be read from this file (recorded with --tokens)";
-
-/// What is wrong with the trace, if anything is.
-fn banners_ui(ui: &mut Ui, open: &Open, colors: &Colors) {
-    let mut lines: Vec<String> = open.trace.all_warnings().iter().map(ToString::to_string).collect();
-    let lost = open.summary.lost_events;
-    if lost > 0 {
-        lines.push(format!(
-            "{} events were lost while recording; times near the red marks may be wrong",
-            crate::text::count(lost)
-        ));
-    }
-    if open.summary.inference.has_tokens {
-        lines.push(HAS_TOKENS.to_owned());
-    }
-    if lines.is_empty() {
-        return;
-    }
-    let tint = colors.background.lerp_to_gamma(colors.warning, 0.16);
-    Panel::top("banner").frame(Frame::new().fill(tint).inner_margin(Margin::symmetric(12, 4))).show(
-        ui,
-        |ui| {
-            let more = lines.len().saturating_sub(2);
-            for line in lines.iter().take(2) {
-                ui.label(RichText::new(format!("⚠ {line}")).color(colors.text));
-            }
-            if more > 0 {
-                ui.weak(format!("and {more} more")).on_hover_text(lines.join("\n"));
-            }
-        },
-    );
-}
-
-/// How saving goes, until the user has seen it.
-fn saving_ui(ui: &mut Ui, path: &Path, saving: &Saving, colors: &Colors, commands: &mut Vec<Command>) {
-    let name = file_name(path);
-    Panel::bottom("saving").frame(bar_frame(colors)).show(ui, |ui| {
-        ui.horizontal(|ui| {
-            let button = match saving {
-                Saving::Progress(progress) => {
-                    ui.label(format!("Saving {name}"));
-                    ui.add(egui::ProgressBar::new(*progress).desired_width(200.0).show_percentage());
-                    "Cancel"
-                }
-                Saving::Done(len) => {
-                    ui.label(format!("Saved {name}, {}", crate::text::bytes(*len)));
-                    if ui.button("Open it").clicked() {
-                        commands.push(Command::EndSaving);
-                        commands.push(Command::OpenPath(path.to_owned()));
-                    }
-                    "Close"
-                }
-                Saving::Failed(why) => {
-                    ui.colored_label(colors.loss, format!("Cannot save {name}: {why}"));
-                    "Close"
-                }
-                Saving::Cancelled => {
-                    ui.label(format!("{name} was not saved"));
-                    "Close"
-                }
-            };
-            if ui.button(button).clicked() {
-                commands.push(Command::EndSaving);
-            }
-        });
-    });
-}
-
-fn hint_ui(ui: &mut Ui, colors: &Colors) {
-    let frame = Frame::new().fill(colors.background).inner_margin(Margin::symmetric(8, 2));
-    Panel::bottom("hint").frame(frame).show(ui, |ui| {
-        let hint = "wheel or W S zoom · Shift+wheel or A D move · drag selects a range · Shift or right drag moves · double click fills the window · [ ] same node · F frame · 0 all · ? keys";
-        ui.add(egui::Label::new(RichText::new(hint).size(11.5).color(colors.weak)).truncate());
-    });
-}
-
-/// While files hover over the window.
-fn drop_ui(ui: &Ui, colors: &Colors) {
-    if ui.ctx().input(|input| input.raw.hovered_files.is_empty()) {
-        return;
-    }
-    let layer = egui::LayerId::new(egui::Order::Foreground, egui::Id::unique("drop"));
-    let painter = ui.ctx().layer_painter(layer);
-    let rect = ui.ctx().viewport_rect();
-    painter.rect_filled(rect, 0.0, colors.background.gamma_multiply(0.85));
-    let font = egui::FontId::proportional(22.0);
-    painter.text(rect.center(), egui::Align2::CENTER_CENTER, "Drop to open", font, colors.text);
 }

@@ -7,6 +7,7 @@ mod table;
 pub use manual::manual;
 pub use table::{Entry, Menu, TABLE, key_name, pressed};
 
+use crate::copy::What;
 use crate::counters::CounterView;
 use crate::history::Visit;
 use crate::save::Saving;
@@ -17,7 +18,7 @@ use crate::theme::ThemeChoice;
 use crate::timeline::view::View;
 use llmtrace_analysis::search::Direction;
 use llmtrace_analysis::{Found, Place, TimeRange};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How much one press of a zoom key shows less.
@@ -36,6 +37,16 @@ pub enum Command {
     SaveSelection,
     /// Save a range as a trace.
     SaveRange(TimeRange, PathBuf),
+    /// Put something on the clipboard.
+    Copy(What),
+    /// Ask where to save a picture of the window.
+    SavePicture,
+    /// Save a picture of the window.
+    SavePictureTo(PathBuf),
+    /// Ask where to save a report of the trace.
+    SaveReport,
+    /// Save a report of the trace.
+    SaveReportTo(PathBuf),
     /// Cancel saving, or forget how it went.
     EndSaving,
     /// Stop loading.
@@ -46,6 +57,8 @@ pub enum Command {
     ForgetRecent,
     /// Close the app.
     Quit,
+    /// Compute tables and answers anew, of a trace that grows.
+    Refresh,
     /// Show a page.
     Show(Page),
     /// Show a theme.
@@ -60,6 +73,8 @@ pub enum Command {
     CloseFind,
     /// Show or hide the list of keys.
     Keys,
+    /// Show or hide the glossary.
+    Glossary,
     /// Show less of the trace.
     ZoomIn,
     /// Show more of it.
@@ -135,6 +150,18 @@ pub enum Effect {
     Save(TimeRange, PathBuf),
     /// Cancel saving, or forget how it went.
     EndSaving,
+    /// Put something on the clipboard.
+    Copy(What),
+    /// Show the system's dialog to save a picture.
+    AskWhereToPicture,
+    /// Take a picture of the window and save it.
+    Picture(PathBuf),
+    /// Compute tables and answers anew.
+    Refresh,
+    /// Show the system's dialog to save a report.
+    AskWhereToReport,
+    /// Save a report of the trace.
+    Report(PathBuf),
     /// Start the loader.
     Load(PathBuf),
     /// Stop the loader.
@@ -182,7 +209,8 @@ fn step_history(state: &mut State, back: bool) {
     let Some(open) = state.open_mut() else { return };
     let visit = if back { open.history.back(now) } else { open.history.forward(now) };
     let Some(visit) = visit else { return };
-    open.view = visit.view.with_width(now.view.width());
+    // The trace may have grown since.
+    open.view = visit.view.with_trace(open.trace.range()).with_width(now.view.width());
     open.selected = visit.selected;
     open.range = visit.range;
     state.page = visit.page;
@@ -202,15 +230,29 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
             return Some(Effect::AskWhereToSave(open.range.or(selected).unwrap_or(open.view.range())));
         }
         Command::SaveRange(range, path) => {
-            let open = state.open()?;
-            let same = matches!((open.path.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-            if same {
-                let why = "a trace cannot be saved onto itself; choose another name".to_owned();
-                state.saving = Some((path, Saving::Failed(why)));
+            if onto_itself(state, &path) {
                 return None;
             }
             state.saving = Some((path.clone(), Saving::Progress(0.0)));
             return Some(Effect::Save(range, path));
+        }
+        Command::Copy(what) => return state.open().map(|_| Effect::Copy(what)),
+        Command::SavePicture => return state.open().map(|_| Effect::AskWhereToPicture),
+        Command::SaveReport => return state.open().map(|_| Effect::AskWhereToReport),
+        Command::SaveReportTo(path) => {
+            if onto_itself(state, &path) {
+                return None;
+            }
+            state.saving = Some((path.clone(), Saving::Progress(0.0)));
+            return Some(Effect::Report(path));
+        }
+        Command::SavePictureTo(path) => {
+            if onto_itself(state, &path) {
+                return None;
+            }
+            // The window is shown without a word about saving first.
+            state.saving = None;
+            return Some(Effect::Picture(path));
         }
         Command::EndSaving => {
             state.saving = None;
@@ -251,6 +293,8 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
             state.page = Page::Graph;
             return Some(Effect::ExpandGraph(command == Command::ExpandGraph));
         }
+        Command::Refresh => return state.open().map(|_| Effect::Refresh),
+        Command::Glossary => state.glossary_visible = !state.glossary_visible,
         Command::Keys => state.keys_visible = !state.keys_visible,
         Command::Show(page) => state.page = page,
         Command::Find => find(state, None),
@@ -270,6 +314,17 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
     None
 }
 
+/// Whether something would be saved onto the open trace: says so, or nothing is open.
+fn onto_itself(state: &mut State, path: &Path) -> bool {
+    let Some(open) = state.open() else { return true };
+    let same = matches!((open.path.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same {
+        let why = "a trace cannot be saved onto itself; choose another name".to_owned();
+        state.saving = Some((path.to_owned(), Saving::Failed(why)));
+    }
+    same
+}
+
 fn find(state: &mut State, query: Option<String>) {
     if state.open().is_none() {
         return;
@@ -286,6 +341,7 @@ fn find(state: &mut State, query: Option<String>) {
 fn clear(state: &mut State) {
     if std::mem::take(&mut state.palette_visible)
         || std::mem::take(&mut state.keys_visible)
+        || std::mem::take(&mut state.glossary_visible)
         || std::mem::take(&mut state.find.visible)
     {
         return;
@@ -391,7 +447,6 @@ fn occurrence(open: &Open, direction: Direction) -> Option<Effect> {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::path::Path;
 
     #[test]
     fn keys_are_unique() {

@@ -17,6 +17,10 @@ pub(crate) enum Purpose {
     Open,
     /// Where to save a range.
     Save(TimeRange),
+    /// Where to save a report.
+    Report,
+    /// Where to save a picture.
+    Picture,
 }
 
 /// A dialog that is shown.
@@ -29,15 +33,24 @@ impl Dialog {
     /// Asks; `name` is that of the open trace, and `context` is asked to repaint
     /// on the answer.
     pub(crate) fn ask(purpose: Purpose, name: &str, context: egui::Context) -> Self {
-        let dialog = rfd::AsyncFileDialog::new().add_filter("llmtrace", &["llmtrace"]);
+        let dialog = rfd::AsyncFileDialog::new();
+        let traces = |dialog: rfd::AsyncFileDialog| dialog.add_filter("llmtrace", &["llmtrace"]);
+        let stem = name.strip_suffix(".llmtrace").unwrap_or(name).to_owned();
         let asked: Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match purpose {
             Purpose::Open => {
-                Box::pin(dialog.set_title("Open trace").add_filter("All files", &["*"]).pick_file())
+                Box::pin(traces(dialog).set_title("Open trace").add_filter("All files", &["*"]).pick_file())
             }
             Purpose::Save(_) => {
-                let stem = name.strip_suffix(".llmtrace").unwrap_or(name);
                 let name = format!("{stem}-part.llmtrace");
-                Box::pin(dialog.set_title("Save selection").set_file_name(name).save_file())
+                Box::pin(traces(dialog).set_title("Save selection").set_file_name(name).save_file())
+            }
+            Purpose::Report => {
+                let dialog = dialog.add_filter("HTML", &["html"]).set_title("Save report");
+                Box::pin(dialog.set_file_name(format!("{stem}.html")).save_file())
+            }
+            Purpose::Picture => {
+                let dialog = dialog.add_filter("PNG", &["png"]).set_title("Save picture");
+                Box::pin(dialog.set_file_name(format!("{stem}.png")).save_file())
             }
         };
         let (sender, answer) = bounded(1);

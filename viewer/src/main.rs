@@ -11,6 +11,9 @@ use llmtrace_viewer::theme::ThemeChoice;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// The icon of the window.
+const ICON: &[u8] = include_bytes!("../desktop/icons/128/llmtrace-viewer.png");
+
 /// Opens .llmtrace files.
 #[derive(Parser)]
 #[command(name = "llmtrace-viewer", version)]
@@ -38,6 +41,9 @@ struct Args {
     /// Print the manual: pages, mouse and keys
     #[arg(long)]
     manual: bool,
+    /// Print the glossary: what words and numbers mean
+    #[arg(long)]
+    glossary: bool,
     /// Node to select in the picture, by a piece of its name
     #[arg(long, value_name = "NAME")]
     select: Option<String>,
@@ -54,6 +60,10 @@ fn parse_scale(text: &str) -> Result<f32> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.glossary {
+        print!("{}", llmtrace_analysis::glossary::markdown());
+        return ExitCode::SUCCESS;
+    }
     if args.manual {
         print!("{}", llmtrace_viewer::command::manual());
         return ExitCode::SUCCESS;
@@ -90,16 +100,24 @@ fn write_screenshot(args: &Args, out: PathBuf) -> Result<()> {
 
 fn run(args: Args) -> Result<()> {
     let store = Store::of_user();
-    let size = store.load().window.unwrap_or([1360.0, 820.0]);
+    let settings = store.load();
+    let size = settings.window.unwrap_or([1360.0, 820.0]);
     let viewport = egui::ViewportBuilder::default()
         .with_title("llmtrace")
         .with_app_id("llmtrace-viewer")
         .with_inner_size(size)
+        .with_maximized(settings.maximized)
         .with_min_inner_size([640.0, 400.0])
         .with_drag_and_drop(true);
+    // Desktops without our menu entry take the icon from here.
+    let viewport = match eframe::icon_data::from_png_bytes(ICON) {
+        Ok(icon) => viewport.with_icon(icon),
+        Err(_) => viewport,
+    };
     let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
     let start = move |creation: &eframe::CreationContext<'_>| {
         let mut app = ViewerApp::new(&creation.egui_ctx, store, Jobs::Threads);
+        app.state.samples = llmtrace_viewer::samples::find();
         if let Some(page) = args.view {
             app.state.page = page;
         }

@@ -2,9 +2,10 @@
 //! commands.
 
 use crate::command::{Command, Entry, Menu, TABLE, key_name};
-use crate::state::{Page, State, file_name};
-use crate::theme::ThemeChoice;
+use crate::state::{Live, Page, State, file_name};
+use crate::theme::{Colors, ThemeChoice};
 use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
+use llmtrace_analysis::glossary::{TERMS, Topic};
 
 /// Draws the bar at the top.
 pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
@@ -52,6 +53,9 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             if ui.button("Find…").on_hover_text("Find nodes by name or operator").clicked() {
                 commands.push(Command::Find);
             }
+            if open.live == Live::Growing {
+                live_ui(ui, commands);
+            }
             if let Some(progress) = open.loading {
                 ui.add(egui::ProgressBar::new(progress).desired_width(120.0).text("counting nodes"));
             }
@@ -59,6 +63,17 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                 .on_hover_text(open.path.display().to_string());
         });
     });
+}
+
+/// Says that the file grows.
+fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
+    let colors = Colors::of(ui.visuals());
+    let mark = Button::new(RichText::new("⏺ live").color(colors.loss).strong());
+    let hint = "Still being recorded. The timeline and the overview's figures follow; if the end is in sight, it stays \
+        in sight. Tables and answers are of when they were first shown: click, or F5, to compute them anew.";
+    if ui.add(mark).on_hover_text(hint).clicked() {
+        commands.push(Command::Refresh);
+    }
 }
 
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
@@ -146,6 +161,8 @@ pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         .collapsible(false)
         .resizable(false)
         .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+        .vscroll(true)
+        .max_height(ui.ctx().viewport_rect().height() * 0.85)
         .show(ui.ctx(), |ui| {
             Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
                 for (keys, what) in MOUSE {
@@ -163,5 +180,36 @@ pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         });
     if !visible {
         commands.push(Command::Keys);
+    }
+}
+
+/// The glossary: what words and numbers mean.
+pub(crate) fn glossary_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
+    let mut visible = true;
+    let height = ui.ctx().viewport_rect().height() * 0.85;
+    Window::new("What the words mean")
+        .open(&mut visible)
+        .collapsible(false)
+        .resizable(false)
+        .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+        .vscroll(true)
+        .max_height(height)
+        .show(ui.ctx(), |ui| {
+            ui.set_width(620.0);
+            for (topic, heading) in Topic::ALL {
+                ui.add_space(6.0);
+                ui.label(RichText::new(heading).heading());
+                for term in TERMS.iter().filter(|term| term.topic == topic) {
+                    ui.add_space(4.0);
+                    ui.strong(term.name);
+                    ui.label(term.is);
+                    if !term.formula.is_empty() {
+                        ui.label(RichText::new(format!("= {}", term.formula)).italics().weak());
+                    }
+                }
+            }
+        });
+    if !visible {
+        commands.push(Command::Glossary);
     }
 }

@@ -11,7 +11,8 @@ const WIDTH: f32 = 520.0;
 
 /// Draws the page of a document that is not open.
 pub(crate) fn page_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-    let top = (ui.available_height() * 0.24).max(16.0);
+    let many = matches!(state.document, Document::Empty) && !state.samples.is_empty();
+    let top = (ui.available_height() * if many { 0.08 } else { 0.24 }).max(16.0);
     ui.vertical_centered(|ui| {
         ui.add_space(top);
         ui.set_max_width(WIDTH.min(ui.available_width() - 32.0));
@@ -46,6 +47,7 @@ fn empty_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.weak("or drop an .llmtrace file on this window");
     ui.add_space(26.0);
     recent_ui(ui, state, commands);
+    samples_ui(ui, state, commands);
     ui.add_space(18.0);
     ui.weak("No trace yet? Record one:");
     ui.add_space(2.0);
@@ -64,6 +66,21 @@ fn recent_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         let link = ui.link(file_name(path)).on_hover_text(path.display().to_string());
         if link.clicked() {
             commands.push(Command::OpenPath(path.clone()));
+        }
+    }
+}
+
+/// Traces that come with the app.
+fn samples_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    if state.samples.is_empty() {
+        return;
+    }
+    ui.add_space(18.0);
+    ui.strong("Look at a sample");
+    ui.add_space(2.0);
+    for sample in &state.samples {
+        if ui.link(&sample.shows).on_hover_text(file_name(&sample.path)).clicked() {
+            commands.push(Command::OpenPath(sample.path.clone()));
         }
     }
 }

@@ -21,8 +21,10 @@ pub struct Settings {
     pub theme: ThemeChoice,
     /// Files opened before, the last one first.
     pub recent: Vec<PathBuf>,
-    /// Size of the window in points.
+    /// Size of the window in points, when it does not fill the screen.
     pub window: Option<[f32; 2]>,
+    /// Whether the window fills the screen.
+    pub maximized: bool,
     /// MiB of decoded op spans to keep.
     pub cache_mib: u32,
     /// Size of everything, in percent.
@@ -33,9 +35,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let (theme, recent, window) = (ThemeChoice::default(), Vec::new(), None);
+        let (theme, recent) = (ThemeChoice::default(), Vec::new());
+        let (window, maximized) = (None, false);
         let (scale_percent, reduced_motion) = (100, false);
-        Self { theme, recent, window, cache_mib: CACHE_MIB, scale_percent, reduced_motion }
+        Self { theme, recent, window, maximized, cache_mib: CACHE_MIB, scale_percent, reduced_motion }
     }
 }
 
@@ -95,6 +98,14 @@ impl Store {
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
+    /// Takes over files that other windows have opened since; each window has its own copy of the
+    /// settings.
+    pub fn refresh_recent(&self, settings: &mut Settings) {
+        if self.path.as_ref().is_some_and(|path| path.exists()) {
+            settings.recent = self.load().recent;
+        }
+    }
+
     /// Writes them.
     pub fn save(&self, settings: &Settings) {
         let Some(path) = &self.path else { return };
@@ -124,6 +135,22 @@ mod tests {
         }
         assert_eq!(settings.recent.len(), MAX_RECENT);
         assert_eq!(settings.recent.first().unwrap(), Path::new("/traces/14"));
+    }
+
+    #[test]
+    fn two_windows_remember_each_others_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().join("viewer.json"));
+        let (mut one, mut other) = (store.load(), store.load());
+        for (window, name) in [(&mut one, "/a"), (&mut other, "/b")] {
+            store.refresh_recent(window);
+            window.add_recent(Path::new(name));
+            store.save(window);
+        }
+        // The first window is closed last.
+        store.refresh_recent(&mut one);
+        store.save(&one);
+        assert_eq!(store.load().recent, [Path::new("/b"), Path::new("/a")]);
     }
 
     #[test]

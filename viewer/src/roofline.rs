@@ -2,7 +2,7 @@
 
 use crate::answers::Answers;
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::state::Page;
 use crate::text;
@@ -38,6 +38,21 @@ impl Default for Roofline {
 }
 
 impl Roofline {
+    /// The rows that are shown; `None` before they are known.
+    pub(crate) fn shown(&self) -> Option<&[Row]> {
+        self.known.as_ref().map(|(.., rows)| rows.as_slice())
+    }
+
+    /// Forgets the rows, but not what was chosen.
+    pub(crate) fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// What they stand for.
+    pub(crate) fn of(&self) -> Of {
+        self.of
+    }
+
     /// Draws the page.
     pub fn roofline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
@@ -178,7 +193,17 @@ fn show(cx: &mut Cx<'_>, row: &Row) {
 }
 
 fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
-    let headers = ["", "wall", "each", "op/byte", "Gop/s", "GB/s", "of roof", "limit", "confidence"];
+    let headers: [(&str, &[&'static str]); 9] = [
+        ("", &[]),
+        ("wall", &["wall"]),
+        ("each", &["each"]),
+        ("op/byte", &["intensity"]),
+        ("Gop/s", &["op/s"]),
+        ("GB/s", &["bytes/s"]),
+        ("of roof", &["of roof", "roof", "ceiling"]),
+        ("limit", &["verdict", "memory-bound", "compute-bound"]),
+        ("confidence", &["confidence"]),
+    ];
     let rows = rows.get(..MOST_ROWS).unwrap_or(rows);
     TableBuilder::new(ui)
         .striped(true)
@@ -190,9 +215,9 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         .column(Column::exact(170.0))
         .column(Column::exact(90.0))
         .header(ROW, |mut header| {
-            for name in headers {
+            for (name, terms) in headers {
                 header.col(|ui| {
-                    ui.label(RichText::new(name).small().color(cx.colors.weak));
+                    ui.label(RichText::new(name).small().color(cx.colors.weak)).explained(terms);
                 });
             }
         })

@@ -4,6 +4,7 @@
 use crate::counters::CounterView;
 use crate::history::{History, Visit};
 use crate::recent::Settings;
+use crate::samples::Sample;
 use crate::save::Saving;
 use crate::session::Session;
 use crate::theme::OpClass;
@@ -30,6 +31,10 @@ pub struct State {
     pub palette_visible: bool,
     /// Whether the list of keys is shown.
     pub keys_visible: bool,
+    /// Whether the glossary is shown.
+    pub glossary_visible: bool,
+    /// Traces that come with the app.
+    pub samples: Vec<Sample>,
     /// The range being saved, or how saving it went.
     pub saving: Option<(PathBuf, Saving)>,
 }
@@ -115,6 +120,20 @@ pub struct Open {
     pub highlight: Option<Arc<Highlight>>,
     /// Which counters are shown.
     pub counters: CounterView,
+    /// Whether the file is still being recorded, as far as it is known.
+    pub live: Live,
+}
+
+/// Whether a file is still being recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Live {
+    /// It is closed.
+    #[default]
+    Closed,
+    /// It is not closed, and has not grown since it was opened: nobody may ever close it.
+    Watched,
+    /// It grows.
+    Growing,
 }
 
 /// Times that are marked on the timeline.
@@ -145,6 +164,7 @@ impl Open {
         let loading = trace.nodes().is_none().then_some(0.0);
         let wanted = RefCell::default();
         let counters = CounterView::of(&trace);
+        let live = if trace.is_open_ended() { Live::Watched } else { Live::Closed };
         Self {
             path,
             trace,
@@ -159,7 +179,22 @@ impl Open {
             history: History::default(),
             highlight: None,
             counters,
+            live,
         }
+    }
+
+    /// Shows the same file as it is now, which has grown; the end stays in sight if it was.
+    pub fn grow(&mut self, trace: Arc<Trace>, summary: Arc<Summary>) {
+        trace.adopt(&self.trace);
+        self.view = self.view.following(trace.range());
+        self.classes = trace.file.strings.iter().map(|text| OpClass::of(text)).collect();
+        if self.counters.shown.is_empty() {
+            self.counters = CounterView::of(&trace);
+        }
+        self.live = if trace.is_open_ended() { Live::Growing } else { Live::Closed };
+        self.loading = None;
+        self.wanted = RefCell::default();
+        (self.trace, self.summary) = (trace, summary);
     }
 
     /// The class of an operator.

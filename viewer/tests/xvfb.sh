@@ -113,6 +113,25 @@ sleep 0.5
 shows back 1200
 differs graph back
 kill -0 "$app" 2>/dev/null || fail "the app ended"
+# Ctrl+C puts what is selected on the clipboard; a picture is what the window shows.
+if command -v xclip >/dev/null; then
+	xdotool key ctrl+c; sleep 0.5
+	xclip -selection clipboard -o >"$work/copied" 2>/dev/null
+	grep -q "ffn_up-3" "$work/copied" || fail "the selection was not copied: $(cat "$work/copied")"
+fi
+# A second start opens a second window; files that it opened are remembered by both.
+first=$app
+cp "$trace" "$work/second.llmtrace"
+start "second.llmtrace" "$work/second.llmtrace"
+kill -0 "$first" 2>/dev/null || fail "a second start ended the first"
+[ "$(xdotool search --onlyvisible --name llmtrace | wc -l)" -ge 2 ] || fail "no second window"
+shows second 300
+xdotool key ctrl+q
+wait "$app" || fail "the second window did not close well"
+app=$first
+grep -q second.llmtrace "$work/data/llmtrace/viewer.json" || fail "the file is not remembered"
+window=$(xdotool search --onlyvisible --name "$(basename "$trace")" | head -n 1)
+xdotool windowfocus "$window"; sleep 0.3
 xdotool key ctrl+w
 sleep 0.5
 shows closed 100

@@ -19,6 +19,7 @@ mod export;
 mod import;
 mod info;
 mod machine;
+mod report;
 mod requests;
 mod stats;
 mod summary;
@@ -54,6 +55,8 @@ pub(crate) enum Read {
     Diff(diff::Args),
     /// Say how many threads to use, from runs with different numbers of them
     Advise(advise::Args),
+    /// Write what matters as a page of HTML, to send around
+    Report(report::Args),
     /// Say what is wrong with a file, and rescue what can be read
     Check(check::Args),
     /// Write a time range as a trace of its own
@@ -79,6 +82,7 @@ impl Read {
             Self::Explain(args) => explain::run(&args, &mut out)?,
             Self::Diff(args) => code = diff::run(&args, &mut out)?,
             Self::Advise(args) => advise::run(&args, &mut out)?,
+            Self::Report(args) => report::run(&args, &mut out)?,
             Self::Check(args) => code = check::run(&args, &mut out)?,
             Self::Cut(args) => cut::run(&args, &mut out)?,
             Self::Compact(args) => compact::run(&args, &mut out)?,

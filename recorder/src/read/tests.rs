@@ -2,7 +2,7 @@
 
 use super::{
     Read, advise, check, compact, cut, diff, experts, explain, export, import, info, print_short_summary,
-    stats, summary,
+    report, stats, summary,
 };
 use clap::Parser;
 use llmtrace_analysis::synth::{self, Options};
@@ -26,6 +26,7 @@ fn run(args: &[&str]) -> anyhow::Result<String> {
         Read::Explain(args) => explain::run(&args, &mut out)?,
         Read::Diff(args) => drop(diff::run(&args, &mut out)?),
         Read::Advise(args) => advise::run(&args, &mut out)?,
+        Read::Report(args) => report::run(&args, &mut out)?,
         Read::Check(args) => drop(check::run(&args, &mut out)?),
         Read::Cut(args) => cut::run(&args, &mut out)?,
         Read::Compact(args) => compact::run(&args, &mut out)?,
@@ -434,4 +435,21 @@ fn diff_prints_parts_that_add_up_and_fails_where_it_is_told_to() {
     assert!(run(&["diff", &a]).is_err() && run(&["diff", &a, &b, "--phase", "encode"]).is_err());
     let advice = run(&["advise", &a, &b]).unwrap();
     assert!(advice.starts_with("no advice"), "{advice}");
+}
+
+#[test]
+fn a_report_is_there_whole_and_never_on_a_trace() {
+    let (folder, path) = file(5_000, 2);
+    let page = folder.path().join("report.html");
+    let written = run(&["report", &path, "-o", page.to_str().unwrap()]).unwrap();
+    assert!(written.contains("report.html"));
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.starts_with("<!DOCTYPE html>") && text.ends_with("</html>\n"));
+    let onto = run(&["report", &path, "-o", &path]).unwrap_err().to_string();
+    assert!(onto.contains("onto its trace"), "{onto}");
+    let another = folder.path().join("another.llmtrace");
+    std::fs::copy(&path, &another).unwrap();
+    assert!(run(&["report", &path, "-o", another.to_str().unwrap()]).is_err());
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 3, "nothing else is left behind");
 }

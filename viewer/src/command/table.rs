@@ -1,6 +1,7 @@
 //! The commands with a name: menus, keys and the list of keys come from here.
 
 use super::Command;
+use crate::copy::What;
 use crate::session::{Change, ColorBy};
 use crate::state::Page;
 use egui::{Key, KeyboardShortcut, Modifiers};
@@ -58,12 +59,53 @@ macro_rules! entry {
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
     entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
+    // A key without Shift also takes the one with it, so that this one comes first.
+    entry!(
+        File,
+        Command::SavePicture,
+        "Save picture as…",
+        "Save what the window shows as PNG",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::S)],
+        true
+    ),
     entry!(
         File,
         Command::SaveSelection,
         "Save selection as…",
         "Save the selected range, or what is in sight, as a trace",
         [with_command(Key::S)],
+        true
+    ),
+    entry!(
+        File,
+        Command::SaveReport,
+        "Save report as…",
+        "Save overview, findings, operators and environment as a page of HTML to send around",
+        [],
+        true
+    ),
+    entry!(
+        File,
+        Command::Copy(What::Table),
+        "Copy table as CSV",
+        "Copy the page's table; on the timeline the totals of the range, else of what is in sight",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::C)],
+        true
+    ),
+    entry!(
+        File,
+        Command::Copy(What::Selection),
+        "Copy selection",
+        "Copy what is selected, or what is in sight, in words",
+        [with_command(Key::C)],
+        true
+    ),
+    entry!(
+        File,
+        Command::Copy(What::CommandLine),
+        "Copy as command",
+        "Copy the llmtrace command that prints what the page shows",
+        [],
         true
     ),
     entry!(
@@ -172,6 +214,14 @@ pub static TABLE: &[Entry] = &[
         [],
         true
     ),
+    entry!(
+        View,
+        Command::Refresh,
+        "Compute anew",
+        "Tables and answers of a trace that is still being recorded, as it is now; they do not change by themselves",
+        [key(Key::F5)],
+        true
+    ),
     entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),
     entry!(View, Command::FoldGraph, "Fold the graph", "Fold all parts of the compute graph", [], true),
     entry!(
@@ -255,6 +305,14 @@ pub static TABLE: &[Entry] = &[
     entry!(Go, Command::ClearSelection, "Clear selection", "Select nothing", [key(Key::Escape)], true),
     entry!(
         Help,
+        Command::Glossary,
+        "What the words mean",
+        "The glossary: every word and number, and how it is computed",
+        [],
+        false
+    ),
+    entry!(
+        Help,
         Command::Keys,
         "Keys and mouse",
         "How to move about",
@@ -279,10 +337,22 @@ pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String 
     symbol.to_owned()
 }
 
+/// Whether the system's keys for copying were pressed, and no text of a label is marked, which is
+/// what they copy then. The system tells of these keys by an event of its own.
+fn wants_copy(context: &egui::Context) -> bool {
+    let marked = context.plugin::<egui::text_selection::LabelSelectionState>().lock().has_selection();
+    !marked && context.input(|input| input.events.contains(&egui::Event::Copy))
+}
+
 /// The command of a key that was just pressed; consumes the key. An open menu
 /// keeps the keys that it knows.
 pub fn pressed(context: &egui::Context) -> Option<Command> {
     let typing = context.egui_wants_keyboard_input();
+    if !typing && wants_copy(context) {
+        // The system's event is the same with Shift.
+        let table = context.input(|input| input.modifiers.shift);
+        return Some(Command::Copy(if table { What::Table } else { What::Selection }));
+    }
     if egui::Popup::is_any_open(context) && context.input(|input| input.key_pressed(Key::Escape)) {
         return None;
     }

@@ -3,7 +3,7 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::plot;
 use crate::text;
 use egui::accesskit::Role;
@@ -187,18 +187,18 @@ fn distribution_ui(ui: &mut Ui, cx: &mut Cx<'_>, key: &NodeKey, span: &OpSpan, m
         }
         let d = &found.durations;
         Grid::new("distribution").num_columns(4).spacing([10.0, 3.0]).show(ui, |ui| {
-            let cell = |ui: &mut Ui, name: &str, value: String, hint: &str| {
-                ui.weak(name).on_hover_text(hint);
+            let cell = |ui: &mut Ui, name: &str, value: String, terms: &[&'static str]| {
+                ui.weak(name).explained(terms);
                 ui.label(value);
             };
-            cell(ui, "count", text::count(found.count), "How often it ran");
-            cell(ui, "median", text::nanos(d.median_nanos), "Half are at most this long");
+            cell(ui, "count", text::count(found.count), &["count"]);
+            cell(ui, "median", text::nanos(d.median_nanos), &["median", "wall"]);
             ui.end_row();
-            cell(ui, "5 %", text::nanos(d.p5_nanos), "One in twenty is at most this long");
-            cell(ui, "95 %", text::nanos(d.p95_nanos), "Nineteen in twenty are at most this long");
+            cell(ui, "5 %", text::nanos(d.p5_nanos), &["percentile", "wall"]);
+            cell(ui, "95 %", text::nanos(d.p95_nanos), &["percentile", "wall"]);
             ui.end_row();
-            cell(ui, "mean", text::nanos(d.mean_nanos), "Sum divided by number");
-            cell(ui, "max", text::nanos(d.max_nanos), "The longest");
+            cell(ui, "mean", text::nanos(d.mean_nanos), &["mean", "wall"]);
+            cell(ui, "max", text::nanos(d.max_nanos), &["wall"]);
             ui.end_row();
         });
         histogram_ui(ui, cx, found, wall(cx, span));

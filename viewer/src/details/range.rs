@@ -2,7 +2,7 @@
 
 use super::Totals;
 use crate::command::Command;
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, RichText, Ui};
@@ -87,19 +87,16 @@ pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, by: By, rows: &[Total]) {
         .column(Column::exact(50.0))
         .columns(Column::exact(60.0), 2)
         .header(ROW, |mut header| {
-            for (name, hint) in [
-                (what, "Operators: what nodes compute, fused ones together; names: of their result"),
-                ("share", "Part of all computing inside the range"),
-                ("compute", "Time computing inside the range, summed over threads"),
-                ("wait", "Time waiting at barriers inside the range, summed over threads"),
-            ] {
+            for (name, term) in
+                [(what, "operator"), ("share", "share"), ("compute", "time"), ("wait", "wait")]
+            {
                 header.col(|ui| {
                     let layout = match name {
                         _ if name == what => Layout::left_to_right(Align::Center),
                         _ => Layout::right_to_left(Align::Center),
                     };
                     ui.with_layout(layout, |ui| {
-                        ui.label(RichText::new(name).small().color(cx.colors.weak)).on_hover_text(hint);
+                        ui.label(RichText::new(name).small().color(cx.colors.weak)).explained(&[term]);
                     });
                 });
             }

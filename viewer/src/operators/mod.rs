@@ -118,6 +118,26 @@ impl OperatorsPage {
         });
     }
 
+    /// The rows that the table shows, and what each stands for.
+    pub(crate) fn shown(&self) -> Option<(&'static str, &[Row])> {
+        self.rows.as_ref().map(|((_, group, ..), rows)| (group.name(), rows.as_slice()))
+    }
+
+    /// Forgets what was computed, but not what was chosen.
+    pub(crate) fn forget(&mut self) {
+        (self.nodes, self.rows, self.behind, self.kept) = (Memo::default(), None, Memo::default(), None);
+    }
+
+    /// What `llmtrace stats` groups by to print the same, as near as it can, and the phase.
+    pub(crate) fn asked(&self) -> (&'static str, Option<Phase>) {
+        let by = match self.group {
+            Group::Name | Group::Node | Group::Shape => "name",
+            Group::Layer => "layer",
+            _ => "op",
+        };
+        (by, self.phase)
+    }
+
     fn query(&self, cx: &Cx<'_>) -> Query {
         let range = match self.scope {
             Scope::Trace => None,

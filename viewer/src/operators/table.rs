@@ -1,6 +1,6 @@
 //! The table: one row an operator, name, node, layer, module, shape or phase.
 
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, Rect, RichText, Sense, Ui, pos2, vec2};
@@ -37,22 +37,18 @@ enum By {
     Bytes,
 }
 
-/// Column, header, what it is.
-const HEADERS: [(By, &str, &str); 10] = [
-    (By::Key, "", "What the row stands for; double-click or ⏵ to see what it is made of"),
-    (By::Time, "share", "Part of the computing of all rows"),
-    (By::Time, "time", "Time computing, summed over threads"),
-    (By::Wait, "wait", "Waiting at the barrier after the node, part of computing and waiting"),
-    (By::Count, "count", "Executions"),
-    (By::Mean, "mean", "Wall time of an execution: from the first thread's begin until the last was done"),
-    (By::Median, "p50", "Half take at most this long; to within 1.6 %"),
-    (By::Tail, "p99", "All but one in a hundred take at most this long; to within 1.6 %"),
-    (By::Longest, "durations", "How wall times are spread, from the shortest to the longest, logarithmic"),
-    (
-        By::Bytes,
-        "GB/s",
-        "Bytes that the nodes need to read and write, by the time of an even load of all threads",
-    ),
+/// Column, header, terms of the glossary.
+const HEADERS: [(By, &str, &[&str]); 10] = [
+    (By::Key, "", &[]),
+    (By::Time, "share", &["share"]),
+    (By::Time, "time", &["time"]),
+    (By::Wait, "wait", &["wait", "wait share"]),
+    (By::Count, "count", &["count"]),
+    (By::Mean, "mean", &["mean", "wall"]),
+    (By::Median, "p50", &["median", "wall"]),
+    (By::Tail, "p99", &["percentile", "wall"]),
+    (By::Longest, "durations", &["histogram"]),
+    (By::Bytes, "GB/s", &["bytes/s"]),
 ];
 
 /// What the user did to a row.
@@ -77,7 +73,7 @@ impl Sort {
         let mut acted = None;
         let width = ui.available_width();
         // Narrow tables leave out what the panel beside them tells as well.
-        let columns: Vec<(By, &str, &str)> = HEADERS
+        let columns: Vec<(By, &str, &[&str])> = HEADERS
             .into_iter()
             .filter(|(_, name, _)| width >= 900.0 || !matches!(*name, "mean" | "p99" | "GB/s"))
             .collect();
@@ -93,9 +89,9 @@ impl Sort {
         }
         table
             .header(ROW, |mut header| {
-                for (by, name, hint) in &columns {
+                for (by, name, terms) in &columns {
                     let name = if *by == By::Key { group.name() } else { name };
-                    header.col(|ui| self.header_ui(ui, cx, *by, name, hint));
+                    header.col(|ui| self.header_ui(ui, cx, *by, name, terms));
                 }
             })
             .body(|body| {
@@ -118,7 +114,7 @@ impl Sort {
         acted
     }
 
-    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, hint: &str) {
+    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, terms: &[&'static str]) {
         let left = by == By::Key || name == "share" || name == "durations";
         let layout =
             if left { Layout::left_to_right(Align::Center) } else { Layout::right_to_left(Align::Center) };
@@ -130,7 +126,7 @@ impl Sort {
             };
             let text = RichText::new(format!("{name}{arrow}")).small().color(cx.colors.weak);
             let label = egui::Label::new(text).sense(Sense::click()).selectable(false);
-            if ui.add(label).on_hover_text(hint).clicked() {
+            if ui.add(label).explained(terms).clicked() {
                 *self = if self.by == by {
                     Self { by, ascending: !self.ascending }
                 } else {
@@ -182,7 +178,7 @@ fn row_ui(
     cx: &Cx<'_>,
     (row, group): (&Row, Group),
     top: f64,
-    columns: &[(By, &str, &str)],
+    columns: &[(By, &str, &[&str])],
 ) -> bool {
     let color = row.op.as_deref().map_or(cx.colors.weak, |op| cx.colors.op(OpClass::of(op)));
     let mut into = false;

@@ -3,7 +3,7 @@
 use super::{TWO_COLUMNS, card_ui};
 use crate::answers::Answers;
 use crate::command::Command;
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::state::Page;
 use crate::text;
 use crate::theme::OpClass;
@@ -61,8 +61,9 @@ fn limits_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Explanation) {
 fn verdict_ui(ui: &mut Ui, of: &str, verdict: &Verdict) {
     ui.horizontal_wrapped(|ui| {
         ui.label(format!("{of}:"));
-        ui.strong(verdict.bound.name());
-        ui.weak(format!("confidence {} · {}", verdict.confidence.name(), verdict.evidence.join(" · ")));
+        ui.strong(verdict.bound.name()).explained(&[verdict.bound.name(), "verdict"]);
+        ui.weak(format!("confidence {} · {}", verdict.confidence.name(), verdict.evidence.join(" · ")))
+            .explained(&["confidence"]);
     });
 }
 
@@ -91,7 +92,7 @@ fn parts_ui(ui: &mut Ui, cx: &Cx<'_>, answer: &PhaseAnswer) {
             ui.horizontal(|ui| {
                 ui.spacing_mut().item_spacing.x = 6.0;
                 swatch_ui(ui, part_color(cx, place));
-                ui.label(*name);
+                ui.label(*name).explained(&[*name]);
             });
             match nanos {
                 Some(nanos) => {
@@ -129,7 +130,7 @@ fn findings_ui(ui: &mut Ui, cx: &mut Cx<'_>, findings: &[Finding]) {
     }
     for finding in findings {
         ui.horizontal_wrapped(|ui| {
-            ui.strong(text::millis(finding.ms_per_token));
+            ui.strong(text::millis(finding.ms_per_token)).explained(&["finding"]);
             ui.weak(format!("a token, {}", text::percent(finding.share)));
             let place = finding.place.is_some() || finding.nodes.is_some();
             if place {

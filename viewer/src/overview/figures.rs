@@ -1,6 +1,6 @@
 //! The headline figures.
 
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::text;
 use egui::accesskit::Role;
 use egui::{Frame, Margin, RichText, Stroke, Ui, WidgetInfo};
@@ -12,7 +12,8 @@ struct Figure {
     name: &'static str,
     value: String,
     more: String,
-    hint: &'static str,
+    /// Terms of the glossary.
+    terms: &'static [&'static str],
     alarm: bool,
 }
 
@@ -48,7 +49,7 @@ fn figure_ui(ui: &mut Ui, cx: &Cx<'_>, figure: &Figure) {
         ui.add(egui::Label::new(value.color(color)).truncate());
         ui.add(egui::Label::new(RichText::new(&figure.more).color(cx.colors.weak).size(11.5)).truncate());
     });
-    let response = response.response.on_hover_text(figure.hint);
+    let response = response.response.explained(figure.terms);
     response.widget_info(|| {
         WidgetInfo::labeled(Role::Group, true, format!("{}: {} {}", figure.name, figure.value, figure.more))
     });
@@ -73,7 +74,7 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
             name: "Decode speed",
             value: rate(decode.tokens_per_second),
             more: corrected.or(between).unwrap_or_default(),
-            hint: "Generated tokens divided by the time inside the decode calls. Below: an estimate without the cost of recording, or the median time between two calls, in which the program samples.",
+            terms: &["tokens/s, decode", "tokens/s without recording", "between calls, time"],
             alarm: false,
         },
         Figure {
@@ -82,28 +83,28 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
             more: tpot.map_or_else(String::new, |s| {
                 format!("p95 {} · max {}", text::millis(s.p95), text::millis(s.max))
             }),
-            hint: "Duration of a decode call that generates (TPOT): the median; below, what nineteen in twenty do not exceed, and the longest.",
+            terms: &["time per token", "percentile"],
             alarm: false,
         },
         Figure {
             name: "Prefill speed",
             value: rate(prefill.tokens_per_second),
             more: prefill.ms.map_or_else(String::new, |ms| format!("{} in all", text::millis(ms))),
-            hint: "Prompt tokens divided by the time inside the calls that read the prompt.",
+            terms: &["tokens/s, prefill", "prefill"],
             alarm: false,
         },
         Figure {
             name: "Tokens",
             value: number(decode.tokens),
             more: format!("decoded · {} prompt", number(prefill.tokens)),
-            hint: "Tokens generated, and tokens of the prompts that were read.",
+            terms: &["token", "decode", "prefill"],
             alarm: false,
         },
         Figure {
             name: "Op spans",
             value: text::count(summary.op_spans),
             more: format!("in {} graph runs", text::count(summary.graph_runs)),
-            hint: "Recorded executions of a node of the graph, one for each thread.",
+            terms: &["op span", "graph run"],
             alarm: false,
         },
         Figure {
@@ -116,14 +117,14 @@ fn figures(cx: &Cx<'_>) -> Vec<Figure> {
                 .recording
                 .as_ref()
                 .map_or_else(String::new, |r| format!("of {} CPUs", r.host.cpus)),
-            hint: "Threads of the engine's pool that computed nodes.",
+            terms: &["threads"],
             alarm: false,
         },
         Figure {
             name: "Lost events",
             value: text::count(lost),
             more: if lost == 0 { "complete".into() } else { "times near them may be wrong".into() },
-            hint: "Events that the kernel had no room for. The timeline marks where.",
+            terms: &["lost events"],
             alarm: lost > 0,
         },
     ]

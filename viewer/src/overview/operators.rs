@@ -1,7 +1,7 @@
 //! The table of operators.
 
 use crate::command::Command;
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align, Layout, Rect, RichText, Sense, Ui, vec2};
@@ -33,21 +33,14 @@ enum By {
     Mean,
 }
 
+/// Column, header, term of the glossary.
 const HEADERS: [(By, &str, &str); 6] = [
-    (By::Op, "operator", "What nodes compute; operators fused into one kernel together"),
-    (By::Time, "share", "Part of all computing"),
-    (By::Time, "time", "Time computing, summed over threads"),
-    (
-        By::Wait,
-        "wait",
-        "Time waiting for the other threads at the barrier after the node, summed over threads",
-    ),
-    (By::Count, "count", "Executions of a node"),
-    (
-        By::Mean,
-        "per execution",
-        "Wall time from the first thread's begin until the last thread was done, on average",
-    ),
+    (By::Op, "operator", "operator"),
+    (By::Time, "share", "share"),
+    (By::Time, "time", "time"),
+    (By::Wait, "wait", "wait"),
+    (By::Count, "count", "count"),
+    (By::Mean, "per execution", "each"),
 ];
 
 impl Sort {
@@ -75,8 +68,8 @@ impl Sort {
                 .column(Column::exact(74.0))
                 .column(Column::exact(96.0))
                 .header(ROW, |mut header| {
-                    for (by, name, hint) in HEADERS {
-                        header.col(|ui| self.header_ui(ui, cx, by, name, hint));
+                    for (by, name, term) in HEADERS {
+                        header.col(|ui| self.header_ui(ui, cx, by, name, term));
                     }
                 })
                 .body(|body| {
@@ -93,7 +86,7 @@ impl Sort {
         });
     }
 
-    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, hint: &str) {
+    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, term: &'static str) {
         let numeric = !matches!(name, "operator" | "share");
         let layout =
             if numeric { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
@@ -105,7 +98,7 @@ impl Sort {
             };
             let text = RichText::new(format!("{name}{arrow}")).small().color(cx.colors.weak);
             let label = egui::Label::new(text).sense(Sense::click()).selectable(false);
-            if ui.add(label).on_hover_text(hint).clicked() {
+            if ui.add(label).explained(&[term]).clicked() {
                 *self = if self.by == by {
                     Self { by, ascending: !self.ascending }
                 } else {

@@ -36,6 +36,27 @@ impl View {
         view
     }
 
+    /// The same window of a trace that is longer now. What was shown whole is; and what reached to the
+    /// end does.
+    pub fn following(self, now: TimeRange) -> Self {
+        let (before, sight) = (self.trace, self.range());
+        let now = TimeRange::new(now.begin, now.end.max(now.begin + 1));
+        if sight.begin <= before.begin && sight.end >= before.end {
+            return Self::whole(now, self.width);
+        }
+        let mut view = Self { trace: now, ..self };
+        if sight.end >= before.end {
+            view.shift(now.end.saturating_sub(before.end) as f64);
+        }
+        view.clamp();
+        view
+    }
+
+    /// The same window of a trace with another end.
+    pub fn with_trace(self, trace: TimeRange) -> Self {
+        Self { trace: TimeRange::new(trace.begin, trace.end.max(trace.begin + 1)), ..self }
+    }
+
     /// The whole trace's range.
     pub fn trace(&self) -> TimeRange {
         self.trace
@@ -192,6 +213,21 @@ mod tests {
 
     fn view() -> View {
         View::whole(TimeRange::new(0, 10 * SECOND), 1000.0)
+    }
+
+    #[test]
+    fn a_growing_trace_keeps_what_is_in_sight_or_its_end() {
+        let (before, now) = (TimeRange::new(0, 1_000_000), TimeRange::new(0, 3_000_000));
+        let whole = View::whole(before, 1000.0);
+        assert_eq!(whole.following(now), View::whole(now, 1000.0));
+        let mut middle = whole;
+        middle.show(TimeRange::new(400_000, 500_000), 0.0);
+        assert_eq!(middle.following(now).range(), middle.range());
+        let mut end = whole;
+        end.show(TimeRange::new(900_000, 1_000_000), 0.0);
+        let followed = end.following(now);
+        assert_eq!((followed.range().begin, followed.range().end), (2_900_000, 3_000_000));
+        assert!((followed.nanos() - end.nanos()).abs() < 1.0);
     }
 
     #[test]
