@@ -12,6 +12,7 @@ mod around;
 mod chrome;
 mod csv;
 mod labels;
+mod machine;
 mod parquet;
 mod perfetto;
 mod proto;

@@ -10,6 +10,7 @@ mod fold;
 mod totals;
 mod waits;
 
+pub(crate) use faults::During;
 pub use faults::{FaultGroup, FaultTotals, fault_groups, fault_totals, place_of, tensors_of};
 pub use fold::{Piece, fold_states};
 pub(crate) use waits::{HeldUp, fault_waits, held_up};
