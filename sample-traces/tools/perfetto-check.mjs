@@ -166,12 +166,25 @@ engine.load(readFileSync(exported));
 
 const info = ask("info", trace);
 const rows = Object.fromEntries(info.tables.map((table) => [table.table, table.rows]));
-same("rows", sorted(engine.query("SELECT category, count(*) FROM slice GROUP BY 1")), [
+const categories = [
+    ["call", rows["calls"]],
+    ["copy", rows["copies"]],
     ["decode", rows["decodes"]],
+    ["fault", rows["page faults"]],
     ["graph", rows["graph spans"]],
     ["op", info.op_spans],
+    ["read", rows["block reads"]],
+    ["scheduler", rows["scheduler runs"]],
+    ["split", rows["splits"]],
+    ["state", rows["thread states"]],
     ["ubatch", rows["ubatches"]],
-]);
+    ["wait", rows["waits for backends"]],
+];
+same(
+    "rows",
+    sorted(engine.query("SELECT category, count(*) FROM slice GROUP BY 1")),
+    categories.filter(([, count]) => count),
+);
 const threads = ask("stats", trace, "--by", "thread");
 const tracks = `SELECT substr(track.name, 8), count(*), sum(dur) FROM slice JOIN track ON track_id = track.id
     WHERE category = 'op' GROUP BY 1`;
