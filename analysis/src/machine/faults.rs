@@ -1,6 +1,5 @@
 //! Page faults: where they were, and in which operator.
 
-use super::tids_of;
 use crate::stats::millis;
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
@@ -107,12 +106,7 @@ pub(crate) struct During<'a> {
 
 impl<'a> During<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
-        let mut lanes: HashMap<(u32, u32), Vec<u32>> = HashMap::new();
-        for lane in trace.lane_ids() {
-            for tid in tids_of(&trace.file, lane) {
-                lanes.entry((lane >> super::PROCESS_SHIFT, tid)).or_default().push(lane);
-            }
-        }
+        let lanes = trace.lanes_of_threads();
         Self { trace, lanes }
     }
 

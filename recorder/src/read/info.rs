@@ -123,7 +123,10 @@ struct TableInfo {
 }
 
 /// Lines as a list of objects.
-fn lines<S: Serializer>(lines: &[(&'static str, String)], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn lines<S: Serializer>(
+    lines: &[(&'static str, String)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Line<'a> {
         name: &'static str,
