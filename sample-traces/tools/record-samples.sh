@@ -46,7 +46,11 @@ record_preempted() {
     local neighbour
     taskset -c 0 "$PYTHON" -c 'while True: pass' &
     neighbour=$!
+    # It never ends by itself, whatever goes wrong.
+    # shellcheck disable=SC2064
+    trap "kill $neighbour" EXIT
     record_machine "$1" 2
+    trap - EXIT
     kill "$neighbour"
 }
 
