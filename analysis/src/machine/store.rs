@@ -247,19 +247,16 @@ impl Sums {
             let tables: Vec<ThreadStates> = some.par_iter().map(read).collect();
             for table in tables {
                 let mut sums: BTreeMap<u32, [u64; STATE_COUNT]> = BTreeMap::new();
-                for row in table.rows() {
-                    let state = State::from_u8(row.state) as usize;
-                    for lane in of_thread.get(&(row.process, row.tid)).map_or(&[][..], Vec::as_slice) {
+                let times = table.begin.iter().zip(&table.end);
+                let keys = table.process.iter().zip(&table.tid);
+                for (((from, to), (process, tid)), state) in times.zip(keys).zip(&table.state) {
+                    let state = State::from_u8(*state) as usize;
+                    for lane in of_thread.get(&(*process, *tid)).map_or(&[][..], Vec::as_slice) {
                         if let Some(sum) = sums.entry(*lane).or_default().get_mut(state) {
-                            *sum = sum.saturating_add(row.end.saturating_sub(row.begin));
+                            *sum = sum.saturating_add(to.saturating_sub(*from));
                         }
                         if let Some(grid) = grids.get_mut(lane) {
-                            grid.add(
-                                row.begin.saturating_sub(begin),
-                                row.end.saturating_sub(begin),
-                                nanos,
-                                state,
-                            );
+                            grid.add(from.saturating_sub(begin), to.saturating_sub(begin), nanos, state);
                         }
                     }
                 }
