@@ -204,6 +204,11 @@ impl Machine {
         self.store.threads.len()
     }
 
+    /// Those threads, by process and kernel thread.
+    pub fn threads(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.store.threads.keys().copied()
+    }
+
     /// Rows of states.
     pub fn state_rows(&self) -> u64 {
         self.store.rows()
