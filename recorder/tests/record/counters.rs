@@ -90,7 +90,7 @@ fn counts_are_those_of_perf_stat() {
         .spawn()
         .unwrap();
     let list = "task-clock,page-faults,context-switches";
-    let options = ["-p", &pid, "-d", "1", "--counters", list, "--max-overhead", "100", "--exact-begins"];
+    let options = ["-p", &pid, "-d", "3", "--counters", list, "--max-overhead", "100", "--exact-begins"];
     assert!(recorder(&run, &options).status().unwrap().success());
     signal(perf.id(), "INT");
     let said = String::from_utf8(perf.wait_with_output().unwrap().stderr).unwrap();
@@ -106,7 +106,7 @@ fn counts_are_those_of_perf_stat() {
     let theirs = of_perf("task-clock");
     // Operators are nearly all that the process does, and never more than that. Before and after us
     // perf counts for as long as it takes to begin and to end.
-    assert!(ours < theirs && ours > 0.1 * theirs, "{ours} ms of {theirs} ms");
+    assert!(ours < theirs && ours > 0.2 * theirs, "{ours} ms of {theirs} ms");
     // Samples say the same of our own time.
     let cpus = trace.drawn(Series::Cpus(0), trace.range(), 1).points;
     let mean = cpus.iter().filter_map(|(_, cpus)| *cpus).sum::<f64>() / cpus.len() as f64;
