@@ -4,9 +4,9 @@
 //! recording carries the measured price of a hit. Their product is time that an
 //! unrecorded run would not have spent.
 
-use crate::{Phase, Trace};
+use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::inference::CallKind;
-use llmtrace_format::machine::{State, ThreadState};
+use llmtrace_format::machine::State;
 use llmtrace_format::meta::{Level, Recording};
 use llmtrace_format::tables::Selections;
 use std::collections::HashMap;
@@ -63,12 +63,12 @@ fn machine_nanos(trace: &Trace, phase: Phase, recording: &Recording) -> u64 {
         let sum = threads.entry((process, tid)).or_default();
         *sum = sum.saturating_add(nanos);
     };
-    for (&(process, tid), states) in &machine.threads {
+    trace.each_state(TimeRange::new(0, Nanos::MAX), |row| {
         // Once it comes back, it has left before.
-        let back = |row: &&ThreadState| row.state == State::Running as u8 && row.continues == 0;
-        let back = states.rows().iter().filter(back).filter(|row| of_phase(row.begin)).count();
-        add(process, tid, (back as u64).saturating_mul(switch));
-    }
+        if row.state == State::Running as u8 && row.continues == 0 && of_phase(row.begin) {
+            add(row.process, row.tid, switch);
+        }
+    });
     for row in machine.faults.iter().filter(|row| of_phase(row.begin)) {
         // Those of system calls are not seen one by one.
         let seen = u64::from(row.count.saturating_sub(row.unaddressed));

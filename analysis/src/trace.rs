@@ -203,7 +203,8 @@ impl Trace {
     /// Warnings of opening, and of everything that was read since.
     pub fn all_warnings(&self) -> Vec<Warning> {
         let unreadable = |block: BlockInfo| Warning::Unreadable { what: OpSpans::NAME, offset: block.offset };
-        self.warnings.iter().cloned().chain(self.damaged().into_iter().map(unreadable)).collect()
+        let since = self.damaged().into_iter().map(unreadable).chain(self.machine.damaged());
+        self.warnings.iter().cloned().chain(since).collect()
     }
 
     /// From the first to the last recorded nanosecond.

@@ -4,6 +4,7 @@
 use llmtrace_analysis::export::{CSV_FILES, ExportReport, chrome, csv, perfetto};
 use llmtrace_analysis::format::Source;
 use llmtrace_analysis::format::constants::kind;
+use llmtrace_analysis::format::machine::State;
 use llmtrace_analysis::inference::{KvCurve, kv_curves};
 use llmtrace_analysis::{Place, TimeRange, Trace};
 use serde_json::Value;
@@ -55,8 +56,15 @@ fn tables(trace: &Trace, range: TimeRange) -> (Vec<String>, ExportReport) {
 
 #[test]
 fn csv_has_a_line_for_every_row_and_as_many_fields_as_its_heading() {
-    for name in ["gemma3-270m-2t", "gemma3-270m-server-1t", "gemma3-270m-vulkan9-2t", "qwen3moe-synthetic-2t"]
-    {
+    for name in [
+        "gemma3-270m-2t",
+        "gemma3-270m-server-1t",
+        "gemma3-270m-vulkan9-2t",
+        "qwen3moe-synthetic-2t",
+        "gemma3-270m-preempted-2t",
+        "gemma3-270m-cold-1t",
+        "gemma3-270m-counters-2t",
+    ] {
         let trace = sample(name);
         let (texts, _) = tables(&trace, ALL);
         let rows_of = |kind: u16| -> u64 {
@@ -85,8 +93,17 @@ fn csv_has_a_line_for_every_row_and_as_many_fields_as_its_heading() {
                 "token_ids.csv" => kind::TOKENS,
                 "selections.csv" => kind::SELECTIONS,
                 "experts.csv" => kind::EXPERTS,
+                "thread_states.csv" => kind::THREAD_STATES,
+                "cpu_frequencies.csv" => kind::FREQUENCIES,
+                "page_faults.csv" => kind::FAULTS,
+                "block_reads.csv" => kind::BLOCK_READS,
+                "op_counters.csv" => kind::OP_COUNTERS,
+                "process_samples.csv" => kind::PROCESS_SAMPLES,
+                "system_samples.csv" => kind::SYSTEM_SAMPLES,
                 other => panic!("{other}"),
             });
+            // A row for each counter.
+            let rows = if *file == "op_counters.csv" { rows * trace.counters().len() as u64 } else { rows };
             let mut lines = text.lines();
             let fields = lines.next().unwrap().split(',').count();
             assert_eq!(lines.clone().count() as u64, rows, "{name} {file}");
@@ -146,8 +163,8 @@ fn splits_copies_waits_and_calls_are_slices_and_cells_a_counter() {
         ] {
             assert_eq!(slices(events, category).len(), rows, "{name} {category}");
         }
-        let cells = events.iter().filter(|event| event["ph"] == "C");
-        let cells: Vec<u64> = cells.map(|event| event["args"]["cells"].as_u64().unwrap()).collect();
+        let counters = events.iter().filter(|event| event["ph"] == "C");
+        let cells: Vec<u64> = counters.filter_map(|event| event["args"]["cells"].as_u64()).collect();
         let curves = kv_curves(&trace);
         assert_eq!(cells.len(), curves.iter().map(|curve| curve.points.len()).sum::<usize>());
         assert_eq!(cells.iter().max().copied(), curves.iter().map(KvCurve::most).max());
@@ -165,6 +182,86 @@ fn splits_copies_waits_and_calls_are_slices_and_cells_a_counter() {
     let split = &trace.offload.splits[0];
     let found = slices(events, "split").into_iter().find(|event| event["args"]["split"] == split.id).unwrap();
     assert_eq!(found["args"]["nodes"], split.nodes);
+}
+
+/// Events of a counter by its name: times in nanoseconds and values.
+fn counter(events: &[Value], name: &str, unit: &str) -> Vec<(u64, f64)> {
+    let of = events.iter().filter(|event| event["ph"] == "C" && event["name"] == name);
+    of.map(|event| {
+        let time = (event["ts"].as_f64().unwrap() * 1000.0).round() as u64;
+        (time, event["args"][unit].as_f64().unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn states_faults_and_reads_are_slices_with_their_time() {
+    let mut seen = [0; 3];
+    for name in ["gemma3-270m-preempted-2t", "gemma3-270m-cold-1t"] {
+        let trace = sample(name);
+        let (bytes, report) = chrome(&trace, ALL, Vec::new(), &mut |_| true).unwrap();
+        let json: Value = serde_json::from_slice(&bytes).unwrap();
+        let events = json["traceEvents"].as_array().unwrap();
+        let found = ["state", "fault", "read"].map(|category| slices(events, category));
+        let states = llmtrace_analysis::machine::state_totals(&trace, None);
+        let nanos = |state: &str| -> u64 {
+            let of = found[0].iter().filter(|event| event["name"] == state);
+            of.map(|event| (event["dur"].as_f64().unwrap() * 1000.0).round() as u64).sum()
+        };
+        for state in State::ALL {
+            let wanted: u64 = states.threads.iter().map(|thread| thread.sums.of(state)).sum();
+            assert_eq!(nanos(state.name()), wanted, "{name} {}", state.name());
+        }
+        let count = |events: &[&Value], what: &str| -> u64 {
+            events.iter().filter_map(|event| event["args"][what].as_u64()).sum()
+        };
+        let faults = llmtrace_analysis::machine::fault_totals(&trace, None, None);
+        assert_eq!(count(&found[1], "count"), faults.count);
+        assert_eq!(count(&found[1], "major"), faults.major);
+        assert_eq!(count(&found[1], "wait_ns"), faults.wait_nanos);
+        assert_eq!(count(&found[2], "bytes"), trace.machine.read_sums(ALL).1);
+        for (seen, found) in seen.iter_mut().zip(&found) {
+            *seen += found.len();
+        }
+        assert_eq!(
+            events.iter().filter(|event| event["ph"] == "X").count() as u64,
+            report.rows + report.op_spans
+        );
+    }
+    assert!(seen.iter().all(|seen| *seen > 0), "{seen:?}");
+}
+
+#[test]
+fn op_spans_have_their_counts_and_counters_add_up_to_them() {
+    let trace = sample("gemma3-270m-counters-2t");
+    let (bytes, _) = chrome(&trace, ALL, Vec::new(), &mut |_| true).unwrap();
+    let json: Value = serde_json::from_slice(&bytes).unwrap();
+    let events = json["traceEvents"].as_array().unwrap();
+    let by_op = llmtrace_analysis::stats::counts_by_operator(&trace);
+    for (number, of) in trace.counters().iter().enumerate() {
+        let counts = events.iter().filter(|event| event["cat"] == "op");
+        let found: u64 = counts.filter_map(|event| event["args"][&of.name].as_u64()).sum();
+        let wanted: u64 = by_op.iter().filter_map(|(_, counted)| counted[number].sum).sum();
+        assert!(wanted > 0 && found == wanted, "{}: {found} of {wanted}", of.name);
+        // Over time: rates until the next one.
+        let (unit, per) = if of.unit == "ns" { ("CPUs", 1e9) } else { ("1/s", 1.0) };
+        let name = format!("{} (in operators)", of.name);
+        let at_least = format!("{} (at least, in operators)", of.name);
+        let mut points = counter(events, &name, unit);
+        points.extend(counter(events, &at_least, unit));
+        points.push((trace.range().end, 0.0));
+        let sum: f64 = points.windows(2).map(|two| two[0].1 * per * (two[1].0 - two[0].0) as f64 / 1e9).sum();
+        assert!((sum / wanted as f64 - 1.0).abs() < 0.02, "{}: {sum} of {wanted}", of.name);
+    }
+    let samples = &trace.counts.samples.processes;
+    let memory = counter(events, "memory", "bytes");
+    let wanted: Vec<(u64, f64)> =
+        samples.iter().filter_map(|row| Some((row.time, row.resident.checked_sub(1)? as f64))).collect();
+    assert_eq!(memory, wanted);
+    // A rate begins where the sample before was taken.
+    let cpu = counter(events, "CPU time", "CPUs");
+    assert_eq!(cpu.first().map(|point| point.0), samples.first().map(|row| row.time));
+    assert_eq!(cpu.len() + 1, samples.len());
 }
 
 #[test]

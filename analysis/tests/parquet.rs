@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use llmtrace_analysis::export::{ExportReport, PARQUET_FILES, parquet};
+use llmtrace_analysis::format::machine::{State, ThreadStates};
 use llmtrace_analysis::format::{ColumnSet, OpSpan, OpSpans, Result, Source};
 use llmtrace_analysis::synth::{self, Options};
 use llmtrace_analysis::{TimeRange, Trace, node};
@@ -47,6 +48,13 @@ fn rows(tables: &Tables, table: &str) -> Vec<Row> {
 /// A value by the name of its column.
 fn value<'a>(row: &'a Row, name: &str) -> &'a Field {
     row.get_column_iter().find(|(column, _)| *column == name).unwrap().1
+}
+
+fn long(row: &Row, name: &str) -> i64 {
+    match value(row, name) {
+        Field::Long(value) => *value,
+        other => panic!("{name}: {other}"),
+    }
 }
 
 fn spans(trace: &Trace) -> Vec<(u32, OpSpan)> {
@@ -215,4 +223,52 @@ fn counts_have_a_row_for_each_counter_and_add_up_to_those_of_stats() {
         assert!(sum > 0 && known.sum::<u64>() == sum, "{}", counter.name);
     }
     assert_eq!(rows(&tables, "process_samples").len(), trace.counts.samples.processes.len());
+    assert_eq!(rows(&tables, "system_samples").len(), trace.counts.samples.system.len());
+}
+
+#[test]
+fn states_faults_and_reads_are_rows_and_unknown_is_null() {
+    let mut seen = [0; 4];
+    for name in ["gemma3-270m-preempted-2t", "gemma3-270m-cold-1t", "gemma3-270m-1t"] {
+        let trace = sample(name);
+        let machine = &trace.machine;
+        let (tables, _) = export(&trace, ALL);
+        let states = rows(&tables, "thread_states");
+        let wanted: u64 = trace.file.blocks_of::<ThreadStates>().map(|block| u64::from(block.rows)).sum();
+        assert_eq!(states.len() as u64, wanted);
+        let totals = llmtrace_analysis::machine::state_totals(&trace, None);
+        for state in State::ALL {
+            let of = states.iter().filter(|row| *value(row, "state") == Field::Str(state.name().to_owned()));
+            let sum: i64 = of.map(|row| long(row, "end_ns") - long(row, "begin_ns")).sum();
+            let wanted: u64 = totals.threads.iter().map(|thread| thread.sums.of(state)).sum();
+            assert_eq!(sum as u64, wanted, "{name} {}", state.name());
+        }
+        let named = states.iter().filter(|row| *value(row, "other") != Field::Null).count();
+        let faults = rows(&tables, "page_faults");
+        assert_eq!(faults.len(), machine.faults.len());
+        let groups = llmtrace_analysis::machine::fault_groups(&trace, None, None);
+        let during = |row: &&Row, name: &str| *value(row, "during") == Field::Str(name.to_owned());
+        let op = groups.first().map(|group| group.during.clone()).unwrap_or_default();
+        let count = |row: &Row| match value(row, "count") {
+            Field::UInt(count) => u64::from(*count),
+            other => panic!("{other}"),
+        };
+        let found: u64 = faults.iter().filter(|row| during(row, &op)).map(count).sum();
+        let of_op = groups.iter().filter(|group| group.during == op);
+        assert_eq!(found, of_op.map(|group| group.totals.count).sum::<u64>(), "{name} {op}");
+        for (row, fault) in faults.iter().zip(&machine.faults) {
+            assert_eq!(*value(row, "file") != Field::Null, fault.file != u32::MAX);
+            assert_eq!(*value(row, "offset") != Field::Null, fault.file != u32::MAX);
+            assert_eq!(*value(row, "address") != Field::Null, fault.unaddressed < fault.count);
+            assert_eq!(*value(row, "major") == Field::Null, fault.major == u32::MAX);
+        }
+        let reads = rows(&tables, "block_reads");
+        assert_eq!(reads.len(), machine.reads.len());
+        let tensors = faults.iter().filter(|row| *value(row, "tensor") != Field::Null).count();
+        for (seen, count) in seen.iter_mut().zip([named, faults.len(), reads.len(), tensors]) {
+            *seen += count;
+        }
+        assert_eq!(rows(&tables, "cpu_frequencies").len(), machine.frequencies.len());
+    }
+    assert!(seen.iter().all(|seen| *seen > 0), "{seen:?}");
 }

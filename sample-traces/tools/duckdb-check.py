@@ -46,6 +46,9 @@ def check(trace, folder):
     files |= {"waits for backends": "waits", "sequence runs": "sequence_runs", "KV operations": "kv_operations"}
     files |= {"calls": "calls", "speculation": "speculations", "tokens": "token_ids"}
     files |= {"selections": "selections", "experts": "experts"}
+    files |= {"thread states": "thread_states", "CPU frequencies": "cpu_frequencies"}
+    files |= {"page faults": "page_faults", "block reads": "block_reads"}
+    files |= {"process samples": "process_samples", "system samples": "system_samples"}
     for table, name in files.items():
         [(count,)] = rows(f"SELECT count(*) FROM '{folder}/{name}.parquet'")
         same(f"rows of {name}", count, tables.get(table, 0))

@@ -166,12 +166,25 @@ engine.load(readFileSync(exported));
 
 const info = ask("info", trace);
 const rows = Object.fromEntries(info.tables.map((table) => [table.table, table.rows]));
-same("rows", sorted(engine.query("SELECT category, count(*) FROM slice GROUP BY 1")), [
+const categories = [
+    ["call", rows["calls"]],
+    ["copy", rows["copies"]],
     ["decode", rows["decodes"]],
+    ["fault", rows["page faults"]],
     ["graph", rows["graph spans"]],
     ["op", info.op_spans],
+    ["read", rows["block reads"]],
+    ["scheduler", rows["scheduler runs"]],
+    ["split", rows["splits"]],
+    ["state", rows["thread states"]],
     ["ubatch", rows["ubatches"]],
-]);
+    ["wait", rows["waits for backends"]],
+];
+same(
+    "rows",
+    sorted(engine.query("SELECT category, count(*) FROM slice GROUP BY 1")),
+    categories.filter(([, count]) => count),
+);
 const threads = ask("stats", trace, "--by", "thread");
 const tracks = `SELECT substr(track.name, 8), count(*), sum(dur) FROM slice JOIN track ON track_id = track.id
     WHERE category = 'op' GROUP BY 1`;
@@ -184,6 +197,32 @@ const byOp = `SELECT ${argument("op")}, sum(dur), sum(${argument("wait_ns")}) FR
 const operators = ops.rows.map((row) => [row.key, nanos(row.time_ms), nanos(row.wait_ms)]);
 same("time and wait of operators", sorted(engine.query(byOp)), sorted(operators));
 same("nested op spans", engine.query("SELECT count(*) FROM slice WHERE category = 'op' AND depth > 0"), [[0]]);
+const states = ask("stats", trace, "--by", "state").threads;
+const names = {
+    unknown: "unknown_ms",
+    "on CPU": "on_cpu_ms",
+    preempted: "preempted_ms",
+    "woken, not on CPU yet": "woken_ms",
+    sleeping: "sleeping_ms",
+    "sleeping, uninterruptible": "uninterruptible_ms",
+    "sleeping in a page fault": "faulting_ms",
+};
+const inStates = Object.entries(names)
+    .map(([name, field]) => [name, states.reduce((sum, thread) => sum + nanos(thread[field]), 0)])
+    .filter(([, time]) => time);
+const byState = "SELECT name, sum(dur) AS time FROM slice WHERE category = 'state' GROUP BY 1 HAVING time > 0";
+same("time in states", sorted(engine.query(byState)), sorted(inStates));
+const faults = ask("stats", trace, "--by", "fault");
+const sums = (category, ...names) => {
+    const each = names.map((name) => `ifnull(sum(${argument(name)}), 0)`).join(", ");
+    return engine.query(`SELECT ${each} FROM slice WHERE category = '${category}'`);
+};
+same("page faults", sums("fault", "count", "major"), [[faults.count, faults.major]]);
+same("bytes read", sums("read", "bytes"), [[faults.read_bytes]]);
+(ops.counters ?? []).forEach((name, number) => {
+    const wanted = ops.rows.reduce((sum, row) => sum + row.counters[number].sum, 0);
+    same(name, sums("op", name), [[wanted]]);
+});
 const counters = `SELECT count(*), min(value) > 0 FROM counter JOIN track ON track_id = track.id
     WHERE track.name = 'tokens/s'`;
 same("values of tokens/s", engine.query(counters), [[rows["ubatches"], 1]]);

@@ -89,3 +89,8 @@ trap 'rm -rf "$folder"' EXIT
 "$llmtrace" cut sample-traces/gemma3-270m-2t.llmtrace --range token:0..token:16 -o "$folder/t.llmtrace" >"$folder/log"
 "$llmtrace" export "$folder/t.llmtrace" --format perfetto -o "$folder/t.pftrace" >"$folder/log"
 "$node" "$here/perfetto-check.mjs" "$engine"/v*/ "$llmtrace" "$folder/t.llmtrace" "$folder/t.pftrace"
+for sample in gemma3-270m-preempted-2t gemma3-270m-cold-1t gemma3-270m-counters-2t; do
+    "$llmtrace" cut "sample-traces/$sample.llmtrace" --range token:0..token:2 -o "$folder/$sample.llmtrace" >"$folder/log"
+    "$llmtrace" export "$folder/$sample.llmtrace" --format perfetto -o "$folder/$sample.pftrace" >"$folder/log"
+    "$node" "$here/perfetto-check.mjs" "$engine"/v*/ "$llmtrace" "$folder/$sample.llmtrace" "$folder/$sample.pftrace"
+done

@@ -41,12 +41,24 @@ record_machine() {
     options=()
 }
 
+# record_counted NAME: with what the kernel counts for each operator.
+record_counted() {
+    options=(--counters page-faults,context-switches,cpu-migrations,task-clock)
+    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads 2 \
+        --prompt-tokens 128 --tokens 24
+    options=()
+}
+
 # record_preempted NAME: while a loop that never sleeps wants one of the CPUs.
 record_preempted() {
     local neighbour
     taskset -c 0 "$PYTHON" -c 'while True: pass' &
     neighbour=$!
+    # It never ends by itself, whatever goes wrong.
+    # shellcheck disable=SC2064
+    trap "kill $neighbour" EXIT
     record_machine "$1" 2
+    trap - EXIT
     kill "$neighbour"
 }
 
@@ -78,6 +90,7 @@ record_sample() {
     # Two pairs for `llmtrace diff`.
     gemma3-270m-undisturbed-2t) record_machine "$1" 2 ;;
     gemma3-270m-preempted-2t) record_preempted "$1" ;;
+    gemma3-270m-counters-2t) record_counted "$1" ;;
     gemma3-270m-warm-1t) record_machine "$1" 1 ;;
     gemma3-270m-cold-1t) record_machine "$1" 1 --evict ;;
     *)
@@ -96,8 +109,8 @@ fi
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
 [[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t \
-    gemma3-270m-vulkan9-2t gemma3-270m-undisturbed-2t gemma3-270m-preempted-2t gemma3-270m-warm-1t \
-    gemma3-270m-cold-1t
+    gemma3-270m-vulkan9-2t gemma3-270m-undisturbed-2t gemma3-270m-preempted-2t gemma3-270m-counters-2t \
+    gemma3-270m-warm-1t gemma3-270m-cold-1t
 for name in "$@"; do
     record_sample "$name"
 done

@@ -252,6 +252,7 @@ impl CountersPage {
                 .include_x(range.begin as f64 / 1e9)
                 .include_x(range.end as f64 / 1e9)
                 .y_axis_min_width(76.0)
+                .y_grid_spacer(plot::few_marks)
                 .x_axis_formatter(|mark, _| format!("{} s", text::trim(mark.value)))
                 .y_axis_formatter(move |mark, _| value(mark.value * scale, &formatted))
                 .link_cursor(egui::Id::unique("counters"), [true, false])

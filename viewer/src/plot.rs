@@ -1,7 +1,7 @@
 //! Plots.
 
 use egui::AsIdSalt;
-use egui_plot::Plot;
+use egui_plot::{GridInput, GridMark, Plot};
 
 /// A plot that shows all it has, and does not move under the pointer.
 pub(crate) fn still(id: impl AsIdSalt) -> Plot<'static> {
@@ -11,4 +11,44 @@ pub(crate) fn still(id: impl AsIdSalt) -> Plot<'static> {
         .allow_scroll(false)
         .allow_boxed_zoom(false)
         .allow_double_click_reset(false)
+}
+
+/// Marks at round numbers, of which two to five are seen: a graph of small numbers has some, too.
+pub(crate) fn few_marks(input: GridInput) -> Vec<GridMark> {
+    let (from, to) = input.bounds;
+    let step = round_up((to - from) / 3.0);
+    if !step.is_finite() || step <= 0.0 {
+        return Vec::new();
+    }
+    let first = (from / step).ceil();
+    // Adding 0 makes -0 a 0.
+    let values = (0..8).map(|index| (first + f64::from(index)) * step + 0.0);
+    values.take_while(|value| *value <= to).map(|value| GridMark { value, step_size: step }).collect()
+}
+
+/// The next one of 1, 2 and 5, and their tenfolds.
+fn round_up(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor());
+    let found = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power);
+    // Of powers, the last digits are not exact.
+    found.into_iter().find(|found| *found >= value * (1.0 - 1e-9)).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_has_several_marks_whatever_its_numbers() {
+        for most in [0.001, 0.3, 0.9, 1.0, 1.7, 2.0, 3.0, 4.9, 7.0, 10.0, 99.0, 123_456.0, 9.9e9] {
+            for below in [0.0, 0.05 * most] {
+                let bounds = (-below, most * 1.05);
+                let marks = few_marks(GridInput { bounds, base_step_size: most / 20.0 });
+                assert!((2..=5).contains(&marks.len()), "{most} {below}: {marks:?}");
+                assert_eq!(marks.iter().filter(|mark| mark.value == 0.0).count(), 1, "{marks:?}");
+                assert!(marks.iter().all(|mark| !mark.value.is_sign_negative()), "{marks:?}");
+            }
+        }
+        assert!(few_marks(GridInput { bounds: (1.0, 1.0), base_step_size: 1.0 }).is_empty());
+    }
 }

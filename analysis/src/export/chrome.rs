@@ -6,11 +6,15 @@
 //! three decimals, so nanoseconds stay exact. Written by hand: a JSON library
 //! would cost half of the speed, and only strings need care.
 
+use super::counted::Counted;
+use super::curves::{Curve, curves};
 use super::labels::{Label, Labels};
-use super::slices::{Arg, Cells, Track, cells, tracks};
+use super::slices::{Arg, Slice, Track, tracks};
+use super::states::Threads;
 use super::{ExportReport, each_span, lane_name, process};
 use crate::cut::{Progress, touches};
 use crate::{Nanos, Phase, TimeRange, Trace};
+use llmtrace_format::counters::OpCounter;
 use llmtrace_format::{OpSpan, Result};
 use std::io::Write;
 
@@ -18,6 +22,7 @@ use std::io::Write;
 const FIRST_LANE: u64 = 1;
 const FIRST_CALLER: u64 = 1 << 33;
 const FIRST_AROUND: u64 = 1 << 34;
+const FIRST_STATES: u64 = 1 << 35;
 
 /// Writes the rows that touch `range` as Chrome trace JSON; gives the sink back.
 ///
@@ -36,11 +41,23 @@ pub fn chrome<W: Write>(
     metadata(trace, &mut out)?;
     calls(trace, range, &mut out, &mut report)?;
     let after = callers(trace).len() as u64 + trace.lane_ids().last().map_or(0, |lane| u64::from(*lane) + 1);
-    for (index, track) in (0..).zip(tracks(trace, range)) {
-        around(&track, FIRST_AROUND + index, after + index, &mut out)?;
+    let tracks = tracks(trace, range);
+    for (index, track) in (0..).zip(&tracks) {
+        around(track, FIRST_AROUND + index, after + index, &mut out)?;
         report.rows += track.slices.len() as u64;
     }
-    counters(&cells(trace, range), &mut out)?;
+    let after = after + tracks.len() as u64;
+    let threads = Threads::of(trace, range);
+    for (index, name) in threads.names() {
+        let index = u64::from(index);
+        out.name("thread_name", FIRST_STATES + index, &name, after + index)?;
+    }
+    report.rows += threads.each(trace, range, |number, state| {
+        slice(state, "state", FIRST_STATES + u64::from(number), &mut out)
+    })?;
+    counters(&curves(trace, range), &mut out)?;
+    let names: Vec<Vec<u8>> = trace.counters().iter().map(|counter| escaped(&counter.name)).collect();
+    let mut counted = Counted::new(trace);
     let mut labels = Labels::new(trace);
     // Text of each label, escaped once.
     let mut texts: Vec<Texts> = Vec::new();
@@ -50,7 +67,7 @@ pub fn chrome<W: Write>(
             texts.push(Texts::new(label));
         }
         let Some(text) = texts.get(label.number as usize) else { return Ok(()) };
-        out.span(lane, span, text)
+        out.span(lane, span, text, &names, counted.of(lane, span))
     })?;
     out.sink.write_all(b"\n]}\n")?;
     out.sink.flush()?;
@@ -128,7 +145,15 @@ impl<W: Write> Events<W> {
         Ok(self.sink.write_all(&self.line)?)
     }
 
-    fn span(&mut self, lane: u32, span: &OpSpan, text: &Texts) -> Result<()> {
+    /// `names` are those of the counters, escaped.
+    fn span(
+        &mut self,
+        lane: u32,
+        span: &OpSpan,
+        text: &Texts,
+        names: &[Vec<u8>],
+        counts: Option<OpCounter>,
+    ) -> Result<()> {
         self.begin(&text.head, b'X', FIRST_LANE + u64::from(lane));
         self.times(span.begin, span.compute);
         self.line.extend_from_slice(&text.args);
@@ -137,6 +162,14 @@ impl<W: Write> Events<W> {
         let numbers = [("cpu", span.cpu.into()), ("graph_run", span.graph_span.into())];
         self.line.push(b',');
         self.args(&numbers);
+        for (index, name) in names.iter().enumerate() {
+            if let Some(count) = counts.and_then(|counts| counts.count(index)) {
+                self.line.push(b',');
+                self.line.extend_from_slice(name);
+                self.line.push(b':');
+                number(count, &mut self.line);
+            }
+        }
         if span.touched_by_loss {
             self.line.extend_from_slice(b",\"touched_by_loss\":true");
         }
@@ -226,41 +259,54 @@ fn calls<W: Write>(
 /// Slices around graphs; `order` is the track's place.
 fn around<W: Write>(track: &Track, id: u64, order: u64, out: &mut Events<W>) -> Result<()> {
     out.name("thread_name", id, &track.name, order)?;
-    for slice in &track.slices {
-        let mut head = b"\"name\":".to_vec();
-        string(&slice.name, &mut head);
-        head.extend_from_slice(format!(",\"cat\":\"{}\"", track.category).as_bytes());
-        out.begin(&head, b'X', id);
-        out.times(slice.begin, slice.end.saturating_sub(slice.begin));
-        for (index, (name, value)) in slice.args.iter().enumerate() {
-            out.line.extend_from_slice(if index == 0 { b"" } else { b"," });
-            string(name, &mut out.line);
-            out.line.push(b':');
-            match value {
-                Arg::Number(value) => out.line.extend_from_slice(value.to_string().as_bytes()),
-                Arg::Text(text) => string(text, &mut out.line),
-            }
-        }
-        out.end()?;
+    for of in &track.slices {
+        slice(of, track.category, id, out)?;
     }
     Ok(())
 }
 
+fn slice<W: Write>(slice: &Slice, category: &str, track: u64, out: &mut Events<W>) -> Result<()> {
+    let mut head = b"\"name\":".to_vec();
+    string(&slice.name, &mut head);
+    head.extend_from_slice(format!(",\"cat\":\"{category}\"").as_bytes());
+    out.begin(&head, b'X', track);
+    out.times(slice.begin, slice.end.saturating_sub(slice.begin));
+    for (index, (name, value)) in slice.args.iter().enumerate() {
+        out.line.extend_from_slice(if index == 0 { b"" } else { b"," });
+        string(name, &mut out.line);
+        out.line.push(b':');
+        match value {
+            Arg::Number(value) => out.line.extend_from_slice(value.to_string().as_bytes()),
+            Arg::Text(text) => string(text, &mut out.line),
+        }
+    }
+    out.end()
+}
+
 /// Counters belong to the process; their names tell them apart.
-fn counters<W: Write>(cells: &[Cells], out: &mut Events<W>) -> Result<()> {
-    for cells in cells {
+fn counters<W: Write>(curves: &[Curve], out: &mut Events<W>) -> Result<()> {
+    for curve in curves {
         let mut head = b"\"name\":".to_vec();
-        string(&cells.name, &mut head);
-        for point in &cells.points {
+        string(&curve.name, &mut head);
+        for (time, value) in &curve.points {
             out.begin(&head, b'C', 0);
             out.line.extend_from_slice(b",\"ts\":");
-            micros(point.time, &mut out.line);
-            out.line.extend_from_slice(b",\"args\":{");
-            out.args(&[("cells", point.cells)]);
+            micros(*time, &mut out.line);
+            out.line.extend_from_slice(b",\"args\":{\"");
+            out.line.extend_from_slice(curve.unit.as_bytes());
+            // The shortest text that is read as the same number.
+            out.line.extend_from_slice(format!("\":{value}").as_bytes());
             out.end()?;
         }
     }
     Ok(())
+}
+
+/// A string in JSON, by itself.
+fn escaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    string(text, &mut out);
+    out
 }
 
 /// A number in decimal.

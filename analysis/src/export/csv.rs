@@ -6,6 +6,7 @@
 
 use super::around::around;
 use super::labels::Labels;
+use super::machine::machine;
 use super::table::{Column, Files, Get, Kind};
 use super::{ExportReport, each_span};
 use crate::cut::{Progress, touches};
@@ -18,7 +19,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 /// Names of the files, in the order in which they are written.
-pub const CSV_FILES: [&str; 15] = [
+pub const CSV_FILES: [&str; 22] = [
     "decodes.csv",
     "ubatches.csv",
     "graph_spans.csv",
@@ -34,6 +35,13 @@ pub const CSV_FILES: [&str; 15] = [
     "token_ids.csv",
     "selections.csv",
     "experts.csv",
+    "thread_states.csv",
+    "cpu_frequencies.csv",
+    "page_faults.csv",
+    "block_reads.csv",
+    "op_counters.csv",
+    "process_samples.csv",
+    "system_samples.csv",
 ];
 
 /// Writes the rows that touch `range`, each table to the sink that `open` gives for its name;
@@ -56,7 +64,9 @@ pub fn csv<W: Write + Send>(
         sink.flush()?;
         close(sink)?;
     }
-    around(trace, range, &mut Files { kind: Kind::Csv, open, close })?;
+    let mut files = Files { kind: Kind::Csv, open, close };
+    around(trace, range, &mut files)?;
+    machine(trace, range, &mut files)?;
     Ok(report)
 }
 

@@ -10,12 +10,16 @@
 
 mod around;
 mod chrome;
+mod counted;
 mod csv;
+mod curves;
 mod labels;
+mod machine;
 mod parquet;
 mod perfetto;
 mod proto;
 mod slices;
+mod states;
 mod table;
 
 pub use chrome::chrome;

@@ -6,20 +6,24 @@
 //!          ├─ micro-batches
 //!          ├─ graph runs        an arrow from the micro-batch of each
 //!          ├─ thread 0, 1, …    op spans; wait, operator, shape as arguments
-//!          ├─ KV cells in use   a counter for each context
-//!          └─ calls, splits, …  what goes on around graphs, as [`super::slices`] has it
+//!          ├─ KV cells in use   and other counters, as [`super::curves`] has them
+//!          ├─ calls, splits, …  what goes on around graphs, as [`super::slices`] has it
+//!          └─ thread states     one track for each kernel thread
 //! ```
 //!
 //! All packets are of one sequence; a text is sent with the first event that
 //! uses it. Tracks are children of the process and no threads, since a lane
 //! stays the same while engines start new threads.
 
+use super::counted::Counted;
+use super::curves::{Curve, curves};
 use super::labels::Labels;
 use super::proto::{
     CounterDescriptor, DebugAnnotation, EXPLICIT_ORDER, InternedData, Packet, ProcessDescriptor, Text,
     TrackDescriptor, TrackEvent, event,
 };
-use super::slices::{Arg, Cells, Track, cells, tracks};
+use super::slices::{Arg, Slice, Track, tracks};
+use super::states::Threads;
 use super::{ExportReport, each_span, lane_name, process};
 use crate::cut::{Progress, touches};
 use crate::{Nanos, Phase, TimeRange, Trace};
@@ -40,8 +44,9 @@ const CALLS: u64 = 1;
 const UBATCHES: u64 = 2;
 const GRAPHS: u64 = 3;
 const LANES: u64 = 4;
-const CELLS: u64 = 5;
+const CURVES: u64 = 5;
 const AROUND: u64 = 6;
+const STATES: u64 = 7;
 
 /// Writes the rows that touch `range` as a Perfetto trace; gives the sink back.
 ///
@@ -55,23 +60,31 @@ pub fn perfetto<W: Write>(
 ) -> Result<(W, ExportReport)> {
     let mut out = Packets::new(sink);
     let mut report = ExportReport::default();
-    let (around, cells) = (tracks(trace, range), cells(trace, range));
-    out.descriptors(trace, &cells, &around)?;
+    let (around, curves) = (tracks(trace, range), curves(trace, range));
+    let threads = Threads::of(trace, range);
+    out.descriptors(trace, &curves, &around, &threads)?;
     calls(trace, range, &mut out, &mut report)?;
     for (index, of) in (0..).zip(&around) {
         slices(of, track(AROUND, index), &mut out)?;
         report.rows += of.slices.len() as u64;
     }
-    for (index, cells) in (0..).zip(&cells) {
-        for point in &cells.points {
-            out.counter(point.time, track(CELLS, index), point.cells as f64)?;
+    for (index, curve) in (0..).zip(&curves) {
+        for (time, value) in &curve.points {
+            out.counter(*time, track(CURVES, index), *value)?;
         }
     }
+    let category = out.category("state");
+    report.rows += threads.each(trace, range, |number, state| {
+        slice(state, track(STATES, number), category, &mut out)?;
+        out.end(state.end, track(STATES, number))
+    })?;
     let mut labels = Labels::new(trace);
     let mut known: Vec<Known> = Vec::new();
     // Looked up once, not once a span.
     let category = out.category("op");
     let [wait, cpu, graph_run] = ["wait_ns", "cpu", "graph_run"].map(|name| out.arg(name));
+    let counters: Vec<u64> = trace.counters().iter().map(|counter| out.arg(&counter.name)).collect();
+    let mut counted = Counted::new(trace);
     each_span(trace, range, &mut report, progress, |lane, span| {
         let label = labels.of(span);
         while known.len() <= label.number as usize {
@@ -94,6 +107,13 @@ pub fn perfetto<W: Write>(
         out.number(wait, span.wait);
         out.number(cpu, span.cpu.into());
         out.number(graph_run, span.graph_span.into());
+        if let Some(counts) = counted.of(lane, span) {
+            for (number, name) in counters.iter().enumerate() {
+                if let Some(count) = counts.count(number) {
+                    out.number(*name, count);
+                }
+            }
+        }
         if span.touched_by_loss {
             let name = out.arg("touched_by_loss");
             out.number(name, 1);
@@ -270,7 +290,13 @@ impl<W: Write> Packets<W> {
         Ok(())
     }
 
-    fn descriptors(&mut self, trace: &Trace, cells: &[Cells], around: &[Track]) -> Result<()> {
+    fn descriptors(
+        &mut self,
+        trace: &Trace,
+        curves: &[Curve],
+        around: &[Track],
+        threads: &Threads,
+    ) -> Result<()> {
         let (name, pid) = process(trace);
         let process = ProcessDescriptor { pid: Some(pid as i32), process_name: Some(name.to_owned()) };
         self.packet.sequence_flags = Some(STATE_CLEARED);
@@ -296,12 +322,14 @@ impl<W: Write> Packets<W> {
             tracks.push((track(kind, tid), format!("{what} (thread id {tid})")));
         }
         tracks.extend(trace.lane_ids().into_iter().map(|lane| (track(LANES, lane), lane_name(lane))));
-        tracks.extend((0..).zip(cells).map(|(index, of)| (track(CELLS, index), of.name.clone())));
+        tracks.extend((0..).zip(curves).map(|(index, of)| (track(CURVES, index), of.name.clone())));
         tracks.extend((0..).zip(around).map(|(index, of)| (track(AROUND, index), of.name.clone())));
+        tracks.extend(threads.names().map(|(index, name)| (track(STATES, index), name)));
         for (rank, (uuid, name)) in tracks.into_iter().enumerate() {
             let unit = match uuid {
                 COUNTER_TRACK => Some("tokens/s"),
-                uuid => (uuid / KIND == CELLS).then_some("cells"),
+                uuid if uuid / KIND == CURVES => curves.get((uuid % KIND) as usize).map(|curve| curve.unit),
+                _ => None,
             };
             self.descriptor(TrackDescriptor {
                 uuid: Some(uuid),
@@ -380,6 +408,23 @@ fn calls<W: Write>(
     Ok(())
 }
 
+/// The begin of a slice.
+fn slice<W: Write>(slice: &Slice, track: u64, category: u64, out: &mut Packets<W>) -> Result<()> {
+    let name = out.name(&slice.name);
+    out.begin(slice.begin, track, name, category);
+    for (name, value) in &slice.args {
+        let name = out.arg(name);
+        match value {
+            Arg::Number(value) => out.signed(name, *value),
+            Arg::Text(text) => {
+                let value = out.value(text);
+                out.text(name, value);
+            }
+        }
+    }
+    out.write()
+}
+
 /// Slices around graphs.
 fn slices<W: Write>(of: &Track, track: u64, out: &mut Packets<W>) -> Result<()> {
     let category = out.category(of.category);
@@ -389,19 +434,7 @@ fn slices<W: Write>(of: &Track, track: u64, out: &mut Packets<W>) -> Result<()> 
         while let Some(end) = open.pop_if(|end| *end <= slice.begin) {
             out.end(end, track)?;
         }
-        let name = out.name(&slice.name);
-        out.begin(slice.begin, track, name, category);
-        for (name, value) in &slice.args {
-            let name = out.arg(name);
-            match value {
-                Arg::Number(value) => out.signed(name, *value),
-                Arg::Text(text) => {
-                    let value = out.value(text);
-                    out.text(name, value);
-                }
-            }
-        }
-        out.write()?;
+        self::slice(slice, track, category, out)?;
         // Rows of a damaged file may cross; a slice does not end after one that holds it.
         let end = slice.end.max(slice.begin);
         open.push(open.last().map_or(end, |outer| end.min(*outer)));
@@ -434,6 +467,9 @@ mod tests {
             "qwen3moe-synthetic-2t",
             "gemma3-270m-server-1t",
             "gemma3-270m-vulkan9-2t",
+            "gemma3-270m-preempted-2t",
+            "gemma3-270m-cold-1t",
+            "gemma3-270m-counters-2t",
         ];
         for name in names {
             let (trace, file, report) = export(name);
@@ -485,8 +521,15 @@ mod tests {
         assert!(open.values().all(|(_, depth)| *depth == 0), "{open:?}");
         let offload = &trace.offload;
         let rows = [offload.runs.len(), offload.splits.len(), offload.copies.len(), offload.syncs.len()];
-        assert_eq!(begins, rows.into_iter().sum::<usize>() + trace.inference.calls.len());
-        let most = events(CELLS).filter_map(|(_, event)| event.double_counter_value).fold(0.0, f64::max);
+        let machine = trace.machine.faults.len() + trace.machine.reads.len();
+        assert_eq!(begins, rows.into_iter().sum::<usize>() + trace.inference.calls.len() + machine);
+        let descriptors = file.packet.iter().filter_map(|packet| packet.track_descriptor.as_ref());
+        let of_cells = |track: &&TrackDescriptor| {
+            track.counter.as_ref().is_some_and(|counter| counter.unit_name.as_deref() == Some("cells"))
+        };
+        let tracks: HashSet<u64> = descriptors.filter(of_cells).filter_map(|track| track.uuid).collect();
+        let cells = events(CURVES).filter(|(_, event)| tracks.contains(&event.track_uuid.unwrap()));
+        let most = cells.filter_map(|(_, event)| event.double_counter_value).fold(0.0, f64::max);
         let curves = crate::inference::kv_curves(&trace);
         assert_eq!(most as u64, curves.iter().map(|curve| curve.most()).max().unwrap());
         assert!(most > 0.0);

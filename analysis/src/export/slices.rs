@@ -1,10 +1,10 @@
-//! What goes on around graphs, as slices and a counter: for the formats that have tracks.
+//! What goes on around graphs, as slices: for the formats that have tracks.
 //!
 //! A track holds rows of one kind, of one backend and calling thread: so they nest, or follow
 //! each other, which both formats ask of the slices of a track.
 
+use super::states;
 use crate::cut::touches;
-use crate::inference::{KvPoint, kv_curves};
 use crate::offload::backend_name;
 use crate::{Nanos, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
@@ -37,14 +37,7 @@ pub(super) struct Track {
     pub(super) slices: Vec<Slice>,
 }
 
-/// Cells of a KV cache in use.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cells {
-    pub(super) name: String,
-    pub(super) points: Vec<KvPoint>,
-}
-
-/// Kind, backend or 0, and thread: the order of tracks.
+/// Kind, backend (or 0, or a number among those of a kind), and thread: the order of tracks.
 type Key = (u8, u32, u32);
 
 /// Tracks with all rows that touch a range.
@@ -68,6 +61,10 @@ pub(super) fn tracks(trace: &Trace, range: TimeRange) -> Vec<Track> {
     offload(trace, &mut |kind, backend, tid, slice| {
         let (number, what, category) = kind;
         add((number, backend, tid), &format!("{what} {}", backend_name(trace, backend)), category, slice);
+    });
+    states::faults(trace, &mut |tid, slice| add((5, 0, tid), "page faults", "fault", slice));
+    states::reads(trace, &mut |number, tid, slice| {
+        add((6, number, tid), "block reads", "read", slice);
     });
     let mut tracks: Vec<Track> = tracks.into_values().collect();
     for track in &mut tracks {
@@ -148,24 +145,4 @@ fn lost(touched: u8, args: &mut Vec<(&'static str, Arg)>) {
     if touched != 0 {
         args.push(("touched_by_loss", Arg::Number(1)));
     }
-}
-
-/// Cells in use over time, of each context; what holds when the range begins is its first point.
-pub(super) fn cells(trace: &Trace, range: TimeRange) -> Vec<Cells> {
-    let curves = kv_curves(trace);
-    let several = curves.iter().any(|curve| curve.process != 0);
-    let named = curves.into_iter().map(|curve| {
-        let context = match curve.context {
-            NONE => "unknown context".to_owned(),
-            context => format!("context {context}"),
-        };
-        let process = if several { format!(", process {}", curve.process) } else { String::new() };
-        // Not seen from its beginning: there may be more.
-        let least = if curve.whole { "" } else { "at least, " };
-        let first = curve.at(range.begin).map(|point| KvPoint { time: range.begin, ..point });
-        let later = curve.points.iter().filter(|point| point.time > range.begin && point.time < range.end);
-        let points = first.into_iter().chain(later.copied()).collect();
-        Cells { name: format!("KV cells in use ({least}{context}{process})"), points }
-    });
-    named.filter(|cells| !cells.points.is_empty()).collect()
 }

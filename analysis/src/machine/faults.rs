@@ -1,6 +1,5 @@
 //! Page faults: where they were, and in which operator.
 
-use super::tids_of;
 use crate::stats::millis;
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::constants::NONE;
@@ -83,17 +82,11 @@ fn wanted(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> impl
 
 /// Groups, the longest wait first, then the most faults.
 pub fn fault_groups(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase>) -> Vec<FaultGroup> {
-    let mut lanes: HashMap<(u32, u32), Vec<u32>> = HashMap::new();
-    for lane in trace.lane_ids() {
-        for tid in tids_of(&trace.file, lane) {
-            lanes.entry((lane >> super::PROCESS_SHIFT, tid)).or_default().push(lane);
-        }
-    }
+    let during = During::new(trace);
     let mut groups: BTreeMap<(String, String, String), FaultTotals> = BTreeMap::new();
     for fault in wanted(trace, range, phase) {
-        let lanes = lanes.get(&(fault.process, fault.tid)).map_or(&[][..], Vec::as_slice);
         let (file, tensor) = place_of(trace, fault);
-        groups.entry((during(trace, lanes, fault), file, tensor)).or_default().add(fault);
+        groups.entry((during.of(fault), file, tensor)).or_default().add(fault);
     }
     let group = |((during, file, tensor), totals)| FaultGroup { during, file, tensor, totals };
     let mut groups: Vec<FaultGroup> = groups.into_iter().map(group).collect();
@@ -104,25 +97,41 @@ pub fn fault_groups(trace: &Trace, range: Option<TimeRange>, phase: Option<Phase
     groups
 }
 
-/// The operator in which a thread entered a fault, or the call.
-fn during(trace: &Trace, lanes: &[u32], fault: &Fault) -> String {
-    let at = TimeRange::new(fault.begin, fault.begin.saturating_add(1));
-    for &lane in lanes {
-        let mut found = None;
-        trace.each_span(lane, at, |_, span| {
-            let is_it = span.begin <= fault.begin
-                && fault.begin < span.end()
-                && trace.thread_of(span).is_some_and(|thread| thread.tid == fault.tid);
-            if is_it {
-                found = trace.node_of(span).map(|(_, tensor)| trace.file.string(tensor.op).to_owned());
-            }
-            found.is_none()
-        });
-        if let Some(op) = found {
-            return op;
-        }
+/// Tells in what threads entered faults.
+pub(crate) struct During<'a> {
+    trace: &'a Trace,
+    /// Lanes by process and kernel thread.
+    lanes: HashMap<(u32, u32), Vec<u32>>,
+}
+
+impl<'a> During<'a> {
+    pub(crate) fn new(trace: &'a Trace) -> Self {
+        let lanes = trace.lanes_of_threads();
+        Self { trace, lanes }
     }
-    call_at(trace, fault.tid, fault.begin).unwrap_or_else(|| "outside of operators".to_owned())
+
+    /// The operator in which a thread entered a fault, or the call.
+    pub(crate) fn of(&self, fault: &Fault) -> String {
+        let trace = self.trace;
+        let at = TimeRange::new(fault.begin, fault.begin.saturating_add(1));
+        let lanes = self.lanes.get(&(fault.process, fault.tid)).map_or(&[][..], Vec::as_slice);
+        for &lane in lanes {
+            let mut found = None;
+            trace.each_span(lane, at, |_, span| {
+                let is_it = span.begin <= fault.begin
+                    && fault.begin < span.end()
+                    && trace.thread_of(span).is_some_and(|thread| thread.tid == fault.tid);
+                if is_it {
+                    found = trace.node_of(span).map(|(_, tensor)| trace.file.string(tensor.op).to_owned());
+                }
+                found.is_none()
+            });
+            if let Some(op) = found {
+                return op;
+            }
+        }
+        call_at(trace, fault.tid, fault.begin).unwrap_or_else(|| "outside of operators".to_owned())
+    }
 }
 
 /// The shortest call of a thread at a time.

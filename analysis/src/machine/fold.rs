@@ -18,7 +18,7 @@ pub struct Piece {
 
 /// Fills `pieces` with what there is in `range`: rows at least `min_nanos` long each by itself,
 /// others together.
-pub fn fold_states(states: &StateRows, range: TimeRange, min_nanos: u64, pieces: &mut Vec<Piece>) {
+pub(crate) fn fold_states(states: &StateRows, range: TimeRange, min_nanos: u64, pieces: &mut Vec<Piece>) {
     pieces.clear();
     let rows = states.within(range);
     let Some(first) = rows.first() else { return };

@@ -7,21 +7,24 @@
 
 mod faults;
 mod fold;
+mod store;
 mod totals;
 mod waits;
 
+pub(crate) use faults::During;
 pub use faults::{FaultGroup, FaultTotals, fault_groups, fault_totals, place_of, tensors_of};
-pub use fold::{Piece, fold_states};
+pub use fold::Piece;
+pub(crate) use fold::fold_states;
 pub(crate) use waits::{HeldUp, fault_waits, held_up};
 
 pub use totals::{Preempter, StateSums, StateTotals, ThreadTotals, state_totals};
 
 use crate::{Nanos, TimeRange};
+use llmtrace_format::constants::kind;
 use llmtrace_format::machine::{self, BlockRead, Fault, Frequency, MachineRow, State, ThreadState};
 use llmtrace_format::meta::Source;
 use llmtrace_format::{TraceFile, Warning};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Bits of a lane's number below that of its process, and below that of its graph's slot.
 const PROCESS_SHIFT: u32 = 20;
@@ -32,12 +35,10 @@ const STATES: &str = "thread states";
 const FAULTS: &str = "page faults and block reads";
 
 /// The rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Machine {
-    /// States by process and kernel thread.
-    pub threads: BTreeMap<(u32, u32), Arc<StateRows>>,
-    /// Those of each lane.
-    lanes: BTreeMap<u32, Arc<StateRows>>,
+    /// States of threads.
+    store: store::Store,
     /// Page faults, by begin.
     pub faults: Vec<Fault>,
     /// Those of them that waited for a disk.
@@ -134,8 +135,8 @@ impl Machine {
     /// Reads the tables of a file; damaged blocks are left out and reported.
     pub(crate) fn read(file: &TraceFile, lanes: &[u32], warnings: &mut Vec<Warning>) -> Self {
         let mut found = Self::default();
-        let mut states: BTreeMap<(u32, u32), Vec<ThreadState>> = BTreeMap::new();
-        for info in &file.blocks {
+        // States may be too many to have them all.
+        for info in file.blocks.iter().filter(|info| info.kind != kind::THREAD_STATES) {
             let rows = match machine::read_rows(file, info) {
                 Some(Ok(rows)) => rows,
                 Some(Err(_)) => {
@@ -147,7 +148,7 @@ impl Machine {
             };
             for row in rows {
                 match row {
-                    MachineRow::State(row) => states.entry((row.process, row.tid)).or_default().push(row),
+                    MachineRow::State(_) => {}
                     MachineRow::Frequency(row) => found.frequencies.push(row),
                     MachineRow::Fault(row) => found.faults.push(row),
                     MachineRow::Read(row) => found.reads.push(row),
@@ -181,40 +182,41 @@ impl Machine {
         let recorded =
             |name: &str| sources.iter().any(|source: &Source| source.name == name && source.recorded);
         (found.has_states, found.has_faults) = (recorded(STATES), recorded(FAULTS));
-        found.threads = states.into_iter().map(|(key, rows)| (key, Arc::new(StateRows::new(rows)))).collect();
-        found.lanes = lanes.iter().filter_map(|&lane| Some((lane, found.of_lane(file, lane)?))).collect();
+        found.store = store::Store::open(file, lanes, warnings);
         found
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.threads.is_empty()
+        self.store.threads.is_empty()
             && self.faults.is_empty()
             && self.reads.is_empty()
             && self.frequencies.is_empty()
     }
 
-    /// States of the threads that had a place in the pool.
-    pub fn lane(&self, lane: u32) -> Option<&StateRows> {
-        self.lanes.get(&lane).map(|rows| &**rows)
+    /// Whether there are states of threads that had a place in the pool.
+    pub fn has_lane(&self, lane: u32) -> bool {
+        self.store.has_lane(lane)
     }
 
-    /// States of a kernel thread.
-    pub fn thread(&self, process: u32, tid: u32) -> Option<&StateRows> {
-        self.threads.get(&(process, tid)).map(|rows| &**rows)
+    /// Threads with states.
+    pub fn thread_count(&self) -> usize {
+        self.store.threads.len()
     }
 
-    fn of_lane(&self, file: &TraceFile, lane: u32) -> Option<Arc<StateRows>> {
-        let tids = tids_of(file, lane);
-        let process = lane >> PROCESS_SHIFT;
-        let mut found = tids.iter().filter_map(|tid| self.threads.get(&(process, *tid)));
-        let first = found.next()?;
-        let mut others = found.peekable();
-        if others.peek().is_none() {
-            return Some(first.clone());
-        }
-        let rows = first.rows.iter().chain(others.flat_map(|other| &other.rows));
-        Some(Arc::new(StateRows::new(rows.copied().collect())))
+    /// Those threads, by process and kernel thread.
+    pub fn threads(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.store.threads.keys().copied()
+    }
+
+    /// Rows of states.
+    pub fn state_rows(&self) -> u64 {
+        self.store.rows()
+    }
+
+    /// Blocks of states that turned out to be unreadable.
+    pub(crate) fn damaged(&self) -> Vec<Warning> {
+        self.store.damaged()
     }
 
     /// Faults of a kernel thread that begin in a range.

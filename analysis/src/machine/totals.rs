@@ -1,8 +1,8 @@
 //! What threads did, in sums.
 
-use super::{STATE_COUNT, StateRows};
+use super::STATE_COUNT;
 use crate::stats::{millis, percentile};
-use crate::{TimeRange, Trace, lane_name};
+use crate::{Nanos, TimeRange, Trace, lane_name};
 use llmtrace_format::constants::NONE;
 use llmtrace_format::machine::{State, ThreadState};
 use llmtrace_format::meta::StrId;
@@ -42,6 +42,14 @@ impl StateSums {
             .into_iter()
             .filter(|state| wanted(*state))
             .fold(0, |sum, state| sum.saturating_add(self.of(state)))
+    }
+
+    /// Adds what of a row lies in a range.
+    pub(super) fn add_row(&mut self, row: &ThreadState, range: TimeRange) {
+        let nanos = row.end.min(range.end).saturating_sub(row.begin.max(range.begin));
+        if let Some(sum) = self.nanos.get_mut(State::from_u8(row.state) as usize) {
+            *sum = sum.saturating_add(nanos);
+        }
     }
 
     /// Adds others.
@@ -118,26 +126,24 @@ pub struct StateTotals {
     pub preempters: Vec<Preempter>,
 }
 
-/// Sums up a range, or all.
+/// Sums up a range, or all; goes through the rows once.
 pub fn state_totals(trace: &Trace, range: Option<TimeRange>) -> StateTotals {
-    let mut places: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
-    for lane in trace.lane_ids() {
-        for tid in super::tids_of(&trace.file, lane) {
-            places.entry((lane >> super::PROCESS_SHIFT, tid)).or_default().push(lane_name(lane));
-        }
-    }
-    let mut threads = Vec::new();
+    let lanes = trace.lanes_of_threads();
+    let mut counted: BTreeMap<(u32, u32), Counted> = BTreeMap::new();
     let mut preempters: BTreeMap<(u32, u32), Preempter> = BTreeMap::new();
-    for (key, states) in &trace.machine.threads {
-        let places = places.remove(key).unwrap_or_default();
-        let rows = range.map_or(states.rows(), |range| states.within(range));
-        if !places.is_empty() {
-            rows.iter().for_each(|row| preempted(trace, row, &mut preempters));
+    let range = range.unwrap_or(TimeRange::new(0, Nanos::MAX));
+    trace.each_state(range, |row| {
+        let key = (row.process, row.tid);
+        counted.entry(key).or_default().add(row, range);
+        if lanes.contains_key(&key) {
+            preempted(trace, row, &mut preempters);
         }
-        if !rows.is_empty() {
-            threads.push(thread_totals(*key, places, rows, states, range));
-        }
-    }
+    });
+    let totals = counted.into_iter().map(|(key, counted)| {
+        let places = lanes.get(&key).map_or(&[][..], Vec::as_slice);
+        counted.totals(key, places.iter().map(|lane| lane_name(*lane)).collect())
+    });
+    let mut threads: Vec<ThreadTotals> = totals.collect();
     threads.sort_by_key(|thread: &ThreadTotals| {
         (thread.places.is_empty(), std::cmp::Reverse(thread.sums.of(State::Running)), thread.tid)
     });
@@ -162,44 +168,53 @@ fn preempted(trace: &Trace, row: &ThreadState, all: &mut BTreeMap<(u32, u32), Pr
     found.nanos = found.nanos.saturating_add(row.end.saturating_sub(row.begin));
 }
 
-fn thread_totals(
-    (process, tid): (u32, u32),
-    places: Vec<String>,
-    rows: &[ThreadState],
-    states: &StateRows,
-    range: Option<TimeRange>,
-) -> ThreadTotals {
-    let whole = TimeRange::new(rows.first().map_or(0, |row| row.begin), rows.last().map_or(0, |row| row.end));
-    let mut wakes = Vec::new();
-    let (mut preemptions, mut migrations, mut cpu) = (0, 0, NONE);
-    for row in rows {
+/// What of a thread was seen so far.
+#[derive(Default)]
+struct Counted {
+    sums: StateSums,
+    preemptions: u64,
+    migrations: u64,
+    /// CPU that it ran on last.
+    cpu: Option<u32>,
+    /// Nanoseconds of each time from being woken to running.
+    wakes: Vec<u64>,
+}
+
+impl Counted {
+    /// Adds a row; of its time what lies in a range.
+    fn add(&mut self, row: &ThreadState, range: TimeRange) {
+        self.sums.add_row(row, range);
         let nanos = row.end.saturating_sub(row.begin);
         match State::from_u8(row.state) {
-            State::Preempted => preemptions += u64::from(row.continues == 0),
-            State::Woken if row.continues == 0 => wakes.push(nanos),
+            State::Preempted => self.preemptions += u64::from(row.continues == 0),
+            State::Woken if row.continues == 0 => self.wakes.push(nanos),
             State::Woken => {
-                if let Some(last) = wakes.last_mut() {
-                    *last += nanos;
+                if let Some(last) = self.wakes.last_mut() {
+                    *last = last.saturating_add(nanos);
                 }
             }
             State::Running => {
-                migrations += u64::from(cpu != NONE && row.cpu != NONE && row.cpu != cpu);
-                cpu = row.cpu;
+                let cpu = Some(row.cpu).filter(|cpu| *cpu != NONE);
+                self.migrations += u64::from(cpu.is_some() && self.cpu.is_some() && self.cpu != cpu);
+                self.cpu = cpu;
             }
             _ => {}
         }
     }
-    wakes.sort_unstable();
-    ThreadTotals {
-        tid,
-        process,
-        places,
-        sums: states.sums(range.unwrap_or(whole)),
-        preemptions,
-        migrations,
-        wakeups: wakes.len() as u64,
-        wake_p50_nanos: percentile(&wakes, 50),
-        wake_p99_nanos: percentile(&wakes, 99),
-        wake_max_nanos: wakes.last().copied(),
+
+    fn totals(mut self, (process, tid): (u32, u32), places: Vec<String>) -> ThreadTotals {
+        self.wakes.sort_unstable();
+        ThreadTotals {
+            tid,
+            process,
+            places,
+            sums: self.sums,
+            preemptions: self.preemptions,
+            migrations: self.migrations,
+            wakeups: self.wakes.len() as u64,
+            wake_p50_nanos: percentile(&self.wakes, 50),
+            wake_p99_nanos: percentile(&self.wakes, 99),
+            wake_max_nanos: self.wakes.last().copied(),
+        }
     }
 }

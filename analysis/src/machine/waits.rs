@@ -12,13 +12,14 @@ pub(crate) fn fault_waits(trace: &Trace) -> Option<HashMap<(u8, NodeKey), u64>> 
     if !trace.machine.has_states {
         return None;
     }
+    let lanes = trace.lanes_of_threads();
     let mut sleeps: Vec<(Nanos, Nanos, (u8, NodeKey))> = Vec::new();
-    for lane in trace.lane_ids() {
-        let Some(states) = trace.machine.lane(lane) else { continue };
-        let faulting =
-            |row: &&llmtrace_format::machine::ThreadState| State::from_u8(row.state) == State::Faulting;
-        for row in states.rows().iter().filter(faulting) {
-            let at = TimeRange::new(row.begin, row.begin.saturating_add(1));
+    trace.each_state(TimeRange::new(0, Nanos::MAX), |row| {
+        if State::from_u8(row.state) != State::Faulting {
+            return;
+        }
+        let at = TimeRange::new(row.begin, row.begin.saturating_add(1));
+        for &lane in lanes.get(&(row.process, row.tid)).map_or(&[][..], Vec::as_slice) {
             let mut node = None;
             trace.each_span(lane, at, |_, span| {
                 let is_its = trace.thread_of(span).is_some_and(|thread| thread.tid == row.tid);
@@ -32,7 +33,7 @@ pub(crate) fn fault_waits(trace: &Trace) -> Option<HashMap<(u8, NodeKey), u64>> 
                 sleeps.push((row.begin, row.end, (phase as u8, key)));
             }
         }
-    }
+    });
     sleeps.sort_by_key(|sleep| (sleep.0, sleep.1));
     let mut waits: HashMap<(u8, NodeKey), u64> = HashMap::new();
     let mut until = 0;
@@ -59,8 +60,8 @@ pub(crate) struct HeldUp {
 pub(crate) fn held_up(trace: &Trace, range: TimeRange) -> HeldUp {
     let mut most = HeldUp::default();
     for lane in trace.lane_ids() {
-        if let Some(states) = trace.machine.lane(lane) {
-            let sums = states.sums(range);
+        if trace.machine.has_lane(lane) {
+            let sums = trace.lane_state_sums(lane, range);
             most.runnable = most.runnable.max(sums.runnable());
             most.faulting = most.faulting.max(sums.of(State::Faulting));
         }

@@ -15,7 +15,7 @@ use llmtrace_format::tables::{
     Threads, Ubatches,
 };
 use llmtrace_format::{inference, machine, offload};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -44,10 +44,10 @@ struct Info<'a> {
     processes: &'a [Process],
     contexts: usize,
     /// What the kernel did with threads and memory, in lines.
-    #[serde(skip)]
+    #[serde(serialize_with = "lines")]
     machine: Vec<(&'static str, String)>,
     /// What was recorded around graphs, in lines.
-    #[serde(skip)]
+    #[serde(serialize_with = "lines")]
     around: Vec<(&'static str, String)>,
     /// How many selections of experts are not whole, in words.
     #[serde(skip)]
@@ -120,6 +120,19 @@ struct TableInfo {
     rows: u64,
     bytes: u64,
     bytes_per_row: Option<f64>,
+}
+
+/// Lines as a list of objects.
+fn lines<S: Serializer>(
+    lines: &[(&'static str, String)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        name: &'static str,
+        text: &'a str,
+    }
+    serializer.collect_seq(lines.iter().map(|(name, text)| Line { name, text }))
 }
 
 /// Prints what a trace is.

@@ -185,8 +185,7 @@ fn reads(number: u64, read: u64) -> String {
 pub(super) fn info(trace: &Trace) -> Vec<(&'static str, String)> {
     let machine = &trace.machine;
     let mut lines = Vec::new();
-    if !machine.threads.is_empty() {
-        let rows: usize = machine.threads.values().map(|states| states.rows().len()).sum();
+    if machine.thread_count() > 0 {
         let preempted = state_totals(trace, None);
         let (times, nanos) = preempted
             .preempters
@@ -196,8 +195,8 @@ pub(super) fn info(trace: &Trace) -> Vec<(&'static str, String)> {
             "thread states",
             format!(
                 "{} of {}; those that compute were preempted {}, for {}",
-                count(rows as u64),
-                plural(machine.threads.len() as u64, "thread", "threads"),
+                count(machine.state_rows()),
+                plural(machine.thread_count() as u64, "thread", "threads"),
                 plural(times, "time", "times"),
                 duration(nanos as f64)
             ),

@@ -120,6 +120,7 @@ fn every_json_field_is_documented() {
         fields(&json(&["stats", &path, "--json", "--by", by]), "", &mut names);
     }
     let server = concat!(env!("CARGO_MANIFEST_DIR"), "/../sample-traces/gemma3-270m-server-1t.llmtrace");
+    fields(&json(&["info", server, "--json"]), "", &mut names);
     fields(&json(&["explain", server, "--json"]), "", &mut names);
     fields(&json(&["diff", &path, server, "--json"]), "", &mut names);
     fields(&json(&["advise", &path, server, "--json"]), "", &mut names);
@@ -276,6 +277,12 @@ fn of_sample(name: &str, args: &[&str]) -> String {
 #[test]
 fn every_source_has_a_line_and_calls_and_requests_tables() {
     let info = of_sample("gemma3-270m-server-1t", &["info"]);
+    let parsed: Value =
+        serde_json::from_str(&of_sample("gemma3-270m-server-1t", &["info", "--json"])).unwrap();
+    for line in parsed["around"].as_array().unwrap().iter().chain(parsed["machine"].as_array().unwrap()) {
+        assert!(info.contains(line["text"].as_str().unwrap()), "{line}");
+    }
+    assert!(!parsed["around"].as_array().unwrap().is_empty());
     for line in ["sequences ", "KV operations ", "calls ", "offloading "] {
         assert!(info.lines().any(|found| found.starts_with(line)), "{line}: {info}");
     }

@@ -328,6 +328,30 @@ mod tests {
         assert!(nothing.notes.iter().any(|note| note.contains("counted instead")));
         let many: Vec<&str> = NAMED.iter().take(8).map(|named| named.name).collect();
         assert_eq!(Counters::choose(&many.join(",")).len(), 8);
+        let more: Vec<&str> = NAMED.iter().take(10).map(|named| named.name).collect();
+        let more = Counters::choose(&more.join(","));
+        assert_eq!((more.len(), more.missing.len()), (8, 2));
+        assert!(more.missing.iter().all(|missing| missing.reason.contains("8 counters are the most")));
+    }
+
+    #[test]
+    fn a_thread_without_capabilities_is_told_why_and_counts_the_rest() {
+        let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+        let choose = || {
+            // They are of this thread only.
+            caps::clear(None, caps::CapSet::Effective).expect("one may always have less");
+            Counters::choose("task-clock,software/config=2/,page-faults")
+        };
+        let counters = std::thread::spawn(choose).join().expect("it chooses");
+        if paranoid.trim().parse::<i32>().is_ok_and(|paranoid| paranoid <= 0) {
+            assert_eq!(counters.len(), 3);
+            return;
+        }
+        assert_eq!(counters.names(), "task-clock, page-faults");
+        assert_eq!(counters.missing.len(), 1);
+        let why = format!("perf_event_paranoid is {}", paranoid.trim());
+        assert!(counters.notes.len() == 1 && counters.notes[0].contains(&why), "{:?}", counters.notes);
+        assert!(counters.notes[0].contains("CAP_PERFMON"), "{:?}", counters.notes);
     }
 
     #[test]

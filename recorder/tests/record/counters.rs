@@ -169,11 +169,11 @@ fn samples_are_left_out_when_asked_and_counters_are_in_rings_and_rotated_files()
     let trace = open(&run);
     assert!(trace.counts.samples.processes.is_empty() && trace.series().is_empty());
     let run = Run::new();
-    let options = ["-p", &pid, "-d", "2", "--ring", "10", "--counters", "task-clock"];
+    let options = ["-p", &pid, "-d", "1", "--ring", "10", "--counters", "task-clock"];
     assert!(recorder(&run, &options).status().unwrap().success());
     let trace = open(&run);
     assert_eq!(rows(&trace).len() as u64, trace.op_span_count());
-    assert!(trace.counts.samples.processes.len() > 5);
+    assert!(trace.counts.samples.processes.len() > 1);
     let source = Source::Bytes(std::fs::read(&run.trace).unwrap());
     let checked = llmtrace_format::check::check(source, &mut |_| true).unwrap();
     assert!(checked.is_whole(), "{:?}", checked.problems);

@@ -23,8 +23,9 @@ fn recorded(arguments: &[&str], command: &[String]) -> Trace {
 
 /// What holds for states in any recording in which nothing was lost.
 fn check_states(trace: &Trace) {
-    assert!(trace.machine.has_states && !trace.machine.threads.is_empty());
-    for states in trace.machine.threads.values() {
+    assert!(trace.machine.has_states && trace.machine.thread_count() > 0);
+    for (process, tid) in trace.machine.threads() {
+        let states = trace.thread_states(process, tid, trace.range()).expect("a short run has them all");
         assert!(states.rows().iter().all(|row| row.begin < row.end));
         let follow = states.rows().windows(2).all(|two| two[0].end == two[1].begin);
         assert!(follow, "a thread is in one state at all times");
@@ -37,7 +38,8 @@ fn check_states(trace: &Trace) {
     for lane in trace.lanes() {
         for span in trace.spans(lane.id) {
             let thread = trace.thread_of(&span).expect("a span has its thread");
-            let states = trace.machine.thread(lane.id >> 20, thread.tid).expect("it has states");
+            let states = trace.thread_states(lane.id >> 20, thread.tid, trace.range());
+            let states = states.expect("it has states");
             let state = states.at(span.compute_end()).map(|row| State::from_u8(row.state));
             let around = TimeRange::new(span.begin, span.end() + 1_000_000);
             assert_eq!(state, Some(State::Running), "{span:?} {:?}", states.within(around));
@@ -103,12 +105,10 @@ fn a_busy_neighbour_is_named() {
     assert!(waited > ran / 4, "it ran {ran} ns and was runnable {waited} ns");
     assert!(computing.preemptions > 5);
     // Whatever came in between, nobody is preempted by itself.
-    let rows = trace
-        .machine
-        .threads
-        .iter()
-        .flat_map(|((_, tid), states)| states.rows().iter().map(move |row| (*tid, row)));
-    assert!(rows.into_iter().all(|(tid, row)| row.other_tid != tid));
+    for (process, tid) in trace.machine.threads() {
+        let states = trace.thread_states(process, tid, trace.range()).expect("a short run has them all");
+        assert!(states.rows().iter().all(|row| row.other_tid != tid));
+    }
 }
 
 /// A mapped model whose pages are on the disk: faults are told by file, tensor and operator.

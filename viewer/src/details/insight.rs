@@ -43,7 +43,7 @@ impl InSight {
         crate::timeline::marks::list_ui(ui, cx);
         ui.separator();
         colours_ui(ui, cx);
-        if !cx.open.trace.machine.threads.is_empty() {
+        if cx.open.trace.machine.thread_count() > 0 {
             ui.add_space(6.0);
             ui.weak("Under a thread's lane, what the kernel had it do:");
             for class in StateClass::ALL {

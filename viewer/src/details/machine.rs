@@ -20,13 +20,13 @@ pub(crate) fn span_ui(ui: &mut Ui, cx: &Cx<'_>, lane: u32, span: &OpSpan) {
     let Some(thread) = cx.open.trace.thread_of(span) else { return };
     let process = lane >> 20;
     let range = TimeRange::new(span.begin, span.end());
-    if let Some(states) = machine.thread(process, thread.tid) {
+    if let Some(states) = cx.open.trace.thread_states(process, thread.tid, range) {
         let sums = states.sums(range);
         ui.separator();
         ui.strong("Meanwhile its thread was")
             .on_hover_text("By the kernel's scheduler, from the node's begin until the last thread arrived");
         sums_ui(ui, cx, &sums, range);
-        preempted_ui(ui, cx, states, range);
+        preempted_ui(ui, cx, &states, range);
     }
     if machine.has_faults {
         let faults: Vec<&Fault> = machine.faults_of(process, thread.tid, range).collect();
@@ -48,14 +48,16 @@ pub(crate) fn span_ui(ui: &mut Ui, cx: &Cx<'_>, lane: u32, span: &OpSpan) {
 pub(crate) fn range_ui(ui: &mut Ui, cx: &Cx<'_>, range: TimeRange) {
     let machine = &cx.open.trace.machine;
     let lanes = cx.open.trace.lane_ids();
-    let lanes: Vec<_> = lanes.into_iter().filter_map(|lane| Some((lane, machine.lane(lane)?))).collect();
+    let lanes: Vec<u32> = lanes.into_iter().filter(|lane| machine.has_lane(*lane)).collect();
     if !lanes.is_empty() {
         ui.separator();
         ui.strong("Threads").on_hover_text("By the kernel's scheduler");
-        for (lane, states) in lanes.iter().take(16) {
-            ui.label(lane_name(*lane));
-            sums_ui(ui, cx, &states.sums(range), range);
-            preempted_ui(ui, cx, states, range);
+        for &lane in lanes.iter().take(16) {
+            ui.label(lane_name(lane));
+            sums_ui(ui, cx, &cx.open.trace.lane_state_sums(lane, range), range);
+            if let Some(states) = cx.open.trace.lane_states(lane, range) {
+                preempted_ui(ui, cx, &states, range);
+            }
         }
         if lanes.len() > 16 {
             ui.weak(format!("and {} more lanes", lanes.len() - 16));

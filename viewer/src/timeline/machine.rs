@@ -11,7 +11,7 @@ use egui::{Rect, Ui};
 use llmtrace_analysis::format::constants::NONE;
 use llmtrace_analysis::format::machine::{BlockRead, Fault, State, ThreadState};
 use llmtrace_analysis::format::meta::StrId;
-use llmtrace_analysis::machine::{Piece, fold_states, place_of};
+use llmtrace_analysis::machine::{Piece, place_of};
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// Part of the lane of faults that faults take; below are reads.
@@ -46,10 +46,9 @@ pub(crate) fn any_faults(open: &Open) -> bool {
 
 /// The state of a lane at `time`, at a scale of `min_nanos`.
 pub(crate) fn state_at(open: &Open, lane: u32, time: Nanos, min_nanos: u64) -> Option<Item> {
-    let states = open.trace.machine.lane(lane)?;
     let mut pieces = Vec::new();
     let range = TimeRange::new(time.saturating_sub(min_nanos), time.saturating_add(1));
-    fold_states(states, range, min_nanos, &mut pieces);
+    open.trace.fold_lane_states(lane, range, min_nanos, &mut pieces);
     let inside = |piece: &&Piece| piece.range.begin <= time && time < piece.range.end;
     pieces.iter().rev().find(inside).copied().map(Item::States)
 }
@@ -172,9 +171,9 @@ fn fault_ui(ui: &mut Ui, open: &Open, fault: &Fault) {
 
 /// Draws the strip of a lane.
 pub(crate) fn paint_states(canvas: &Canvas<'_>, open: &Open, lane: u32) {
-    let Some(states) = open.trace.machine.lane(lane) else { return };
     let mut pieces = Vec::new();
-    fold_states(states, canvas.view.range(), canvas.view.nanos_from_pixels(MIN_BAR), &mut pieces);
+    let min_nanos = canvas.view.nanos_from_pixels(MIN_BAR);
+    open.trace.fold_lane_states(lane, canvas.view.range(), min_nanos, &mut pieces);
     let mut quads = Quads::new(canvas.rect, pieces.len() * 2 + 8);
     for piece in &pieces {
         let bar = canvas.exact_bar(piece.range);

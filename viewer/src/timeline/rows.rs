@@ -131,13 +131,13 @@ pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row>
     if machine::any_faults(open) {
         used = add(Kind::Faults, FAULTS_HEIGHT);
     }
-    let strips = threads.iter().filter(|lane| open.trace.machine.lane(**lane).is_some()).count();
+    let strips = threads.iter().filter(|lane| open.trace.machine.has_lane(**lane)).count();
     let used = used + strips as f32 * (STATES_HEIGHT + STATES_GAP);
     let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
     let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
     for thread in threads {
         add(Kind::Thread(thread), height);
-        if open.trace.machine.lane(thread).is_some() {
+        if open.trace.machine.has_lane(thread) {
             add(Kind::States(thread), STATES_HEIGHT);
         }
     }

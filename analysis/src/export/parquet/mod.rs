@@ -1,15 +1,15 @@
 //! Parquet, one file a table, with names instead of ids where people ask for
 //! names: for DuckDB, pandas, Polars, and many traces at once.
 //!
-//! [`columns`] and [`super::around`] declare the tables; [`table`] writes them, a row group at a
+//! [`columns`], [`super::around`] and [`super::machine`] declare the tables; [`table`] writes them, a row group at a
 //! time.
 //! References to nothing, and texts that are not known, are null.
 
 mod columns;
-mod counters;
 mod table;
 
 use super::labels::Labels;
+use super::machine::machine;
 use super::table::{Files, Kind, known};
 use super::{ExportReport, around, each_span};
 use crate::cut::{Progress, touches};
@@ -26,7 +26,7 @@ use std::rc::Rc;
 pub(super) use table::Groups;
 
 /// Names of the files; `recording.parquet` is written last.
-pub const PARQUET_FILES: [&str; 24] = [
+pub const PARQUET_FILES: [&str; 29] = [
     "op_spans.parquet",
     "graph_spans.parquet",
     "ubatches.parquet",
@@ -48,8 +48,13 @@ pub const PARQUET_FILES: [&str; 24] = [
     "token_ids.parquet",
     "selections.parquet",
     "experts.parquet",
+    "thread_states.parquet",
+    "cpu_frequencies.parquet",
+    "page_faults.parquet",
+    "block_reads.parquet",
     "op_counters.parquet",
     "process_samples.parquet",
+    "system_samples.parquet",
     "recording.parquet",
 ];
 
@@ -73,7 +78,7 @@ pub fn parquet<W: Write + Send>(
     graphs(trace, &mut files)?;
     events(trace, range, &mut files)?;
     around::around(trace, range, &mut files)?;
-    counters::write(trace, range, &mut files)?;
+    machine(trace, range, &mut files)?;
     files.write("recording", columns::RECORDING, [recorded(trace)])?;
     Ok(report)
 }

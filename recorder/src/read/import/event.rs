@@ -127,7 +127,7 @@ pub(super) fn classify(name: &str, category: &str) -> Option<Class> {
         "ubatch" => return Some(Class::Ubatch),
         "graph" => return Some(Class::Graph),
         // Of our own exports, named after tensors and the like.
-        "scheduler" | "split" | "copy" | "wait" => return None,
+        "scheduler" | "split" | "copy" | "wait" | "call" | "state" | "fault" | "read" => return None,
         _ => {}
     }
     let (head, _) = operator(name);
@@ -162,6 +162,7 @@ mod tests {
         assert_eq!(classify("RMS_NORM+MUL-attn_norm-7", ""), Some(Class::Op));
         assert_eq!(classify("unknown", "op"), Some(Class::Op));
         assert_eq!(classify("KQ", "copy"), None);
+        assert_eq!(classify("KQ", "fault"), None);
         assert_eq!(classify("KQ", ""), Some(Class::Op));
         assert_eq!(classify("graph_comp_cpu", "x"), Some(Class::Graph));
         assert_eq!(classify("llama_decode", ""), Some(Class::Decode));
