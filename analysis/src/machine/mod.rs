@@ -7,11 +7,13 @@
 
 mod faults;
 mod fold;
+mod held;
 mod totals;
 mod waits;
 
 pub use faults::{FaultGroup, FaultTotals, fault_groups, fault_totals, place_of, tensors_of};
 pub use fold::{Piece, fold_states};
+pub(crate) use held::Held;
 pub(crate) use waits::{HeldUp, fault_waits, held_up};
 
 pub use totals::{Preempter, StateSums, StateTotals, ThreadTotals, state_totals};
