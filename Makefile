@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-viewers fuzz torn unharmed deny dist samples docs-pictures deb icons setup lint clean
+.PHONY: help demo test bench bench-record bench-ceilings bench-diff bench-viewers fuzz torn unharmed deny dist samples docs-pictures deb icons setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -16,6 +16,12 @@ bench: ## print the figures: overhead, file size, opening, exports, frames
 
 bench-record: ## print what recording costs, against our goals; ARGS="--only decode --soak 600"
 	@.ci/bench-record.sh $(ARGS)
+
+bench-ceilings: ## print what `llmtrace calibrate` finds beside sysbench; ARGS="ROUNDS"
+	@.ci/bench-ceilings.sh $(ARGS)
+
+bench-diff: ## record pairs of the same run, and count what `llmtrace diff` takes for a change; ARGS="PAIRS"
+	@.ci/bench-diff.sh $(ARGS)
 
 bench-viewers: ## open a trace beside the Perfetto UI; ARGS="OP_SPANS ROUNDS"
 	@.ci/bench-viewers.sh $(ARGS)

@@ -27,6 +27,9 @@ MODEL=$CACHE/models/gemma-3-270m-q4_k_m.gguf
 GENERATE=$REPO/sample-traces/tools/generate.py
 
 # shellcheck disable=SC2034
+Q8=$CACHE/models/gemma-3-270m-q8_0.gguf
+
+# shellcheck disable=SC2034
 MOE=$CACHE/models/qwen3moe-synthetic-8x32x512.gguf
 
 # Makes $MOE, unless it is there. Seeded: every machine makes the same weights.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that are missing for `build`, `demo`, `test`, `peers` (the
-# tracers that `make bench-record` compares with) or `browser` (for `make bench-viewers`).
+# tracers that `make bench-record` compares with), `ceilings` (for `make bench-ceilings`) or `browser` (for
+# `make bench-viewers`).
 # Exit codes: 0 all there, 1 failed, 2 wrong usage or no cargo, 3 cannot install here (says what).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -33,6 +34,7 @@ packages_for() {
         [[ ! -e /lib/modules/$(uname -r)/build ]] || headers=""
         echo "bpftrace bpfcc-tools python3-bpfcc $headers"
         ;;
+    ceilings) echo "$build sysbench jq" ;;
     browser)
         # To compare with what draws in one.
         local npm=""
@@ -69,8 +71,8 @@ install_packages() {
 
 main() {
     local wanted missing
-    case ${1:-} in build | demo | test | peers | browser) ;; *)
-        echo "usage: setup.sh build|demo|test|peers|browser" >&2
+    case ${1:-} in build | demo | test | peers | ceilings | browser) ;; *)
+        echo "usage: setup.sh build|demo|test|peers|ceilings|browser" >&2
         exit 2
         ;;
     esac

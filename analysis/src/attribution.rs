@@ -140,6 +140,34 @@ pub struct CallParts {
     pub parts: Parts,
     /// Nanoseconds of `parts.probes` that were taken from operators.
     pub probes_in_nodes: u64,
+    /// What of it threads could run, but had no CPU; `None` when their states were not recorded.
+    pub preempted: Option<Preempted>,
+}
+
+/// How much longer something took since threads could run, but had no CPU; nanoseconds, which
+/// are in [`Parts`] as computing, waiting or whatever the threads were at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preempted {
+    /// Nodes: what was computed and waited.
+    pub nodes: u64,
+    /// Between nodes.
+    pub gaps: u64,
+    /// In the call, outside its graphs.
+    pub build: u64,
+}
+
+impl Preempted {
+    /// All of it.
+    pub fn nanos(&self) -> u64 {
+        self.nodes.saturating_add(self.gaps).saturating_add(self.build)
+    }
+
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.gaps = self.gaps.saturating_add(other.gaps);
+        self.build = self.build.saturating_add(other.build);
+    }
 }
 
 /// When each thread did something, in ranges that do not overlap, by begin.
@@ -192,7 +220,10 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
     let mut ended: HashMap<u32, Nanos> = HashMap::new();
     let mut all = Vec::with_capacity(calls.len());
     for (index, call) in calls.into_iter().enumerate() {
-        let decode = trace.decodes.get(index).map(|row| row.id);
+        let row = trace.decodes.get(index);
+        let decode = row.map(|row| row.id);
+        let states = row.and_then(|row| trace.machine.thread(row.process, row.tid));
+        let mut preempted = Preempted::default();
         let before = ended.insert(call.tid, call.range.end);
         if call.failed {
             continue;
@@ -209,7 +240,9 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
         parts.between_calls = between.saturating_sub(parts.sampling.unwrap_or(0));
         parts.copies = copies.as_ref().map(|_| 0);
         // The call outside its graphs: copies, and everything else.
-        let outside = |parts: &mut Parts, range: TimeRange| {
+        let outside = |parts: &mut Parts, preempted: &mut Preempted, range: TimeRange| {
+            let held = states.map_or(0, |states| states.sums(range).runnable());
+            preempted.build = preempted.build.saturating_add(held);
             let copied = copies.as_ref().map_or(0, |copies| copies.inside(call.tid, range));
             parts.copies = parts.copies.map(|all| all.saturating_add(copied));
             parts.build = parts.build.saturating_add(range.nanos().saturating_sub(copied));
@@ -221,14 +254,17 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
             if end <= begin {
                 continue;
             }
-            outside(&mut parts, TimeRange::new(reached, begin));
+            outside(&mut parts, &mut preempted, TimeRange::new(reached, begin));
             hits = hits.saturating_add(span.probe_hits.into());
-            parts.add(&in_graph(graphs.get(&span.id), TimeRange::new(begin, end)));
+            let of_graph = graphs.get(&span.id);
+            parts.add(&in_graph(of_graph, TimeRange::new(begin, end)));
+            preempted.nodes = preempted.nodes.saturating_add(of_graph.map_or(0, |of| of.preempted_nodes));
+            preempted.gaps = preempted.gaps.saturating_add(of_graph.map_or(0, |of| of.preempted_gaps));
             reached = end;
         }
         let rest = call.range.end.saturating_sub(reached);
         if reached > call.range.begin {
-            outside(&mut parts, TimeRange::new(reached, call.range.end));
+            outside(&mut parts, &mut preempted, TimeRange::new(reached, call.range.end));
         } else {
             // No graph was recorded: what the call did is not known.
             parts.unattributed = parts.unattributed.saturating_add(rest);
@@ -239,7 +275,8 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
         }
         let probes_in_nodes = operators - parts.operators;
         let (range, phase, tokens) = (call.range, call.phase, call.tokens);
-        all.push(CallParts { range, decode, phase, tokens, parts, probes_in_nodes });
+        let preempted = trace.machine.has_states.then_some(preempted);
+        all.push(CallParts { range, decode, phase, tokens, parts, probes_in_nodes, preempted });
     }
     all
 }
@@ -293,8 +330,15 @@ mod tests {
     #[test]
     fn a_graph_is_split_without_rest_even_when_spans_reach_over_its_end() {
         let range = TimeRange::new(100, 1100);
-        let inside =
-            InGraph { first_begin: 150, last_end: 1090, operators: 700, waits: 200, gaps: 30, long_gaps: 10 };
+        let inside = InGraph {
+            first_begin: 150,
+            last_end: 1090,
+            operators: 700,
+            waits: 200,
+            gaps: 30,
+            long_gaps: 10,
+            ..InGraph::default()
+        };
         let parts = in_graph(Some(&inside), range);
         assert_eq!((parts.operators, parts.waits, parts.between_nodes), (700, 200, 90));
         assert_eq!((parts.unattributed, parts.wall()), (10, 1000));

@@ -224,15 +224,19 @@ pub(crate) fn each_run<S: Send>(
 /// Joins the spans of one graph span into executions, by node; changes their
 /// order.
 pub(crate) fn join(spans: &mut [LaneSpan], mut each: impl FnMut(&Execution)) {
+    join_with(spans, |execution, _| each(execution));
+}
+
+/// The same; also hands out the spans of each.
+pub(crate) fn join_with(spans: &mut [LaneSpan], mut each: impl FnMut(&Execution, &[LaneSpan])) {
     // One thread's nodes come in order; the stable sort merges several threads',
     // which are sorted runs, in linear time.
     spans.sort_by_key(|(_, span)| span.node);
     for group in spans.chunk_by(|(_, a), (_, b)| a.node == b.node) {
-        let mut group = group.iter();
-        let Some((lane, first)) = group.next() else { continue };
+        let Some(((lane, first), others)) = group.split_first() else { continue };
         let mut execution = Execution::of(*lane, first);
-        group.for_each(|(lane, span)| execution.join(*lane, span));
-        each(&execution);
+        others.iter().for_each(|(lane, span)| execution.join(*lane, span));
+        each(&execution, group);
     }
 }
 

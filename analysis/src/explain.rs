@@ -1,6 +1,6 @@
 //! Answers: what limits the run, where each token's time goes, and what to try.
 
-use crate::attribution::{CallParts, Parts};
+use crate::attribution::{CallParts, Parts, Preempted};
 use crate::ceilings::Roofs;
 use crate::findings::{Finding, findings};
 use crate::profile::{Profile, profile};
@@ -41,6 +41,9 @@ pub struct PhaseAnswer {
     /// Where their time went.
     #[serde(rename = "parts_ms", serialize_with = "parts_millis")]
     pub parts: Parts,
+    /// What of it threads could run, but had no CPU; `None` when their states were not recorded.
+    #[serde(rename = "preempted_ms", serialize_with = "preempted_millis")]
+    pub preempted: Option<Preempted>,
     /// Part of the wall time inside the calls that no event explains, from 0 to 1.
     pub unattributed_share: f64,
     /// What limits it.
@@ -60,11 +63,17 @@ pub fn explain(trace: &Trace, progress: LoadProgress<'_>) -> Result<Explanation>
         let mut parts = Parts::default();
         calls.iter().for_each(|call| parts.add(&call.parts));
         let inside = parts.wall() - parts.between_calls;
+        let preempted = trace.machine.has_states.then(|| {
+            let mut all = Preempted::default();
+            calls.iter().filter_map(|call| call.preempted).for_each(|lost| all.add(&lost));
+            all
+        });
         (!calls.is_empty()).then(|| PhaseAnswer {
             phase,
             calls: calls.len() as u64,
             tokens: calls.iter().map(|call| call.tokens).sum(),
             parts,
+            preempted,
             unattributed_share: crate::stats::ratio(parts.unattributed, inside),
             verdict: verdict::of_phase(trace, &profile, &roofs, Some(phase)),
         })
@@ -82,6 +91,13 @@ pub fn explain(trace: &Trace, progress: LoadProgress<'_>) -> Result<Explanation>
 
 fn phase_name<S: Serializer>(phase: &Phase, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(phase.name())
+}
+
+fn preempted_millis<S: Serializer>(
+    lost: &Option<Preempted>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    lost.map(|lost| lost.nanos() as f64 / 1e6).serialize(serializer)
 }
 
 /// Milliseconds of each part by its name with underscores.

@@ -23,10 +23,10 @@ const LEAST: f64 = 0.01;
 pub struct Finding {
     /// What was found, in a line.
     pub title: String,
-    /// What it costs: milliseconds a token, on average.
-    pub ms_per_token: f64,
-    /// The same as a part of a token's time.
-    pub share: f64,
+    /// What it costs: milliseconds a token, on average; `None` of what costs nothing by itself.
+    pub ms_per_token: Option<f64>,
+    /// The same as a part of a token's time inside calls; of time between calls, as a part of both.
+    pub share: Option<f64>,
     /// Numbers that speak for it.
     pub evidence: Vec<String>,
     /// What to try.
@@ -82,10 +82,12 @@ pub fn findings(trace: &Trace, profile: &Profile, roofs: &Roofs) -> Vec<Finding>
     .flatten()
     .collect();
     all.extend(seen.under_roof());
-    all.retain(|found| found.share >= LEAST);
+    all.retain(|found| found.share.is_none_or(|share| share >= LEAST));
     // What was lost may have been dear.
     let lost = other::losses(&seen);
-    all.sort_by(|a, b| b.ms_per_token.total_cmp(&a.ms_per_token).then_with(|| a.title.cmp(&b.title)));
+    // What has no cost comes last: it takes no place from what has.
+    let cost = |found: &Finding| found.ms_per_token.unwrap_or(f64::NEG_INFINITY);
+    all.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then_with(|| a.title.cmp(&b.title)));
     all.truncate(MOST - usize::from(lost.is_some()));
     all.extend(lost);
     all
@@ -97,8 +99,8 @@ fn percent(share: f64) -> String {
 
 impl Seen<'_> {
     fn finding(&self, title: String, nanos: u64, evidence: Vec<String>, advice: &str) -> Finding {
-        let ms_per_token = nanos as f64 / self.tokens / 1e6;
-        let share = ms_per_token / self.token_ms;
+        let ms = nanos as f64 / self.tokens / 1e6;
+        let (ms_per_token, share) = (Some(ms), Some(ms / self.token_ms));
         let advice = advice.to_owned();
         Finding { title, ms_per_token, share, evidence, advice, place: None, nodes: None }
     }
@@ -111,17 +113,25 @@ impl Seen<'_> {
     /// Which operators make threads wait.
     fn imbalance(&self) -> Option<Finding> {
         let mut ops = rows(self.profile, self.roofs, Of::Op, Some(Phase::Decode));
-        let waits = |row: &Row| row.group.wall_nanos.saturating_sub(row.group.balanced_nanos);
+        // Waiting for a thread that has no CPU is no imbalance, and a finding of its own.
+        let waits = |row: &Row| {
+            let (wall, balanced) = row.group.on_cpu();
+            wall.saturating_sub(balanced)
+        };
+        let all = match self.trace.machine.has_states {
+            true => ops.iter().map(waits).fold(0, u64::saturating_add).min(self.parts.waits),
+            false => self.parts.waits,
+        };
         ops.sort_by_key(|row| std::cmp::Reverse(waits(row)));
         let worst = ops.first().filter(|_| !self.crowded())?;
         let evidence = ops.iter().take(3).map(|row| {
-            let share = ratio(waits(row), row.group.wall_nanos);
+            let share = ratio(waits(row), row.group.on_cpu().0);
             let ms = waits(row) as f64 / self.tokens / 1e6;
             format!("{}: {ms:.3} ms a token, {} of its time", row.key, percent(share))
         });
         let title = format!("Threads wait for the last one, most in {}", worst.key);
         let advice = "pin threads to CPUs of their own, and leave one CPU to everything else";
-        let mut found = self.finding(title, self.parts.waits, evidence.collect(), advice);
+        let mut found = self.finding(title, all, evidence.collect(), advice);
         (found.place, found.nodes) = (Some(worst.group.longest), Some(worst.key.clone()));
         Some(found)
     }
@@ -179,7 +189,7 @@ impl Seen<'_> {
         let small: Vec<&Row> = ops
             .iter()
             .filter(|row| row.verdict.bound == Bound::Overhead || row.verdict.bound == Bound::Synchronisation)
-            .filter(|row| row.group.mean_nanos() < 10_000.0)
+            .filter(|row| row.group.mean_on_cpu() < 10_000.0)
             .collect();
         let wall: u64 = small.iter().map(|row| row.group.wall_nanos).sum();
         let count: u64 = small.iter().map(|row| row.group.count).sum();
@@ -277,25 +287,23 @@ impl Seen<'_> {
         ))
     }
 
-    /// Sums over the tokens of what held up a thread, and the token in which that was most.
-    fn held_up(&self, of: fn(&HeldUp) -> u64) -> Option<(u64, TimeRange)> {
+    /// Nanoseconds of what held up threads, over the tokens, and the token in which that was most.
+    fn held_up(&self, of: impl Fn(&CallParts) -> u64) -> Option<(u64, TimeRange)> {
         if !self.trace.machine.has_states {
             return None;
         }
-        let held: Vec<(u64, TimeRange)> =
-            self.calls.iter().map(|call| (of(&held_up(self.trace, call.range)), call.range)).collect();
+        let held: Vec<(u64, TimeRange)> = self.calls.iter().map(|call| (of(call), call.range)).collect();
         let worst = held.iter().max_by_key(|(nanos, _)| *nanos)?;
         Some((held.iter().fold(0, |sum, (nanos, _)| sum.saturating_add(*nanos)), worst.1))
     }
 
     /// Other programs run where threads would.
     fn preempted(&self) -> Option<Finding> {
-        let (nanos, place) = self.held_up(|held| held.runnable)?;
+        let (nanos, place) = self.held_up(|call| call.preempted.map_or(0, |lost| lost.nanos()))?;
         let totals = state_totals(self.trace, None);
         let by = totals.preempters.iter().take(3).map(|row| {
-            let name = if row.name.is_empty() { "unknown" } else { &row.name };
             let own = if row.is_target { ", of the program itself" } else { "" };
-            format!("{name}{own}: {} times, {:.1} ms in all", row.count, row.nanos as f64 / 1e6)
+            format!("{}{own}: {} times, {:.1} ms in all", row.label(), row.count, row.nanos as f64 / 1e6)
         });
         let evidence = by.collect();
         let advice = "pin threads to CPUs of their own, use fewer threads than CPUs, or keep the others away";
@@ -307,7 +315,7 @@ impl Seen<'_> {
 
     /// Pages of the model are not in memory.
     fn faulting(&self) -> Option<Finding> {
-        let (nanos, place) = self.held_up(|held| held.faulting)?;
+        let (nanos, place) = self.held_up(|call| held_up(self.trace, call.range).faulting)?;
         let groups = if nanos > 0 { fault_groups(self.trace, None, Some(Phase::Decode)) } else { Vec::new() };
         let worst = groups.iter().take(3).map(|group| {
             let FaultGroup { during, tensor, file, totals } = group;
@@ -370,7 +378,10 @@ impl Seen<'_> {
         ];
         let advice = "fewer or cheaper samplers; detokenise and send on another thread";
         let title = "Time between calls".to_owned();
-        Some(self.finding(title, self.parts.between_calls, evidence, advice))
+        let found = self.finding(title, self.parts.between_calls, evidence, advice);
+        // It is no part of the calls: of all time that a token takes.
+        let share = ratio(self.parts.between_calls, self.parts.wall());
+        Some(Finding { share: Some(share), ..found })
     }
 
     fn building(&self) -> Option<Finding> {
@@ -396,12 +407,18 @@ impl Seen<'_> {
         // Threads that do not run say nothing about an operator.
         let far = ops.iter().filter(|_| !self.crowded()).filter_map(|row| {
             let share = row.group.roof_share().filter(|&share| share < 0.5)?;
-            let small = row.group.mean_nanos() < 10_000.0;
+            let small = row.group.mean_on_cpu() < 10_000.0;
             let lost = row.group.known_nanos as f64 * (1.0 - share);
             if small || row.verdict.bound == Bound::Synchronisation {
                 return None;
             }
-            let mut evidence = vec![format!("{} of its roof", percent(share))];
+            let mut evidence = vec![match row.group.preempted_nanos {
+                Some(_) => format!("{} of its roof, while its threads had a CPU", percent(share)),
+                None => format!(
+                    "{} of its roof; whether its threads had a CPU all the time is not known (`record --sched`)",
+                    percent(share)
+                ),
+            }];
             let rates = [(row.group.bytes_per_second(), "GB/s", self.roofs.bytes), (row.group.flops_per_second(), "Gop/s", self.roofs.ops(row.group.int8))];
             for (rate, unit, roof) in rates {
                 if let (Some(rate), Some(roof)) = (rate, roof) {

@@ -14,13 +14,14 @@
 use crate::attribution::{self, CallParts};
 use crate::executions::{Contexts, LaneSpan, NodeKey, blocks_of, each_run};
 use crate::known::KnownWork;
+use crate::machine::Held;
 use crate::rollup::{self, Location};
 use crate::trace::LoadProgress;
 use crate::work::{Work, work};
-use crate::{Nanos, Phase, Trace};
+use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::Result;
 use llmtrace_format::meta::Graph;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// All that one way through the trace tells.
 #[derive(Clone, Debug, Default)]
@@ -65,10 +66,17 @@ pub struct NodeSums {
     pub balanced: u64,
     /// Computing, over all threads.
     pub compute: u64,
-    /// The first execution's begin and wall time.
+    /// Wall time that it took longer since its threads could run, but had no CPU; `None` when
+    /// states of threads were not recorded.
+    pub preempted: Option<u64>,
+    /// The same of `balanced`.
+    pub preempted_balanced: u64,
+    /// The first execution's begin and wall time, as far as its threads had a CPU.
     pub first: (Nanos, u64),
-    /// The shortest execution.
+    /// The shortest execution and the longest, likewise.
     pub shortest: u64,
+    /// See `shortest`.
+    pub slowest: u64,
     /// The least computing of an execution, over all threads.
     pub least_compute: u64,
     /// The longest execution's wall time and begin.
@@ -88,8 +96,11 @@ impl NodeSums {
         add(&mut self.wall, other.wall);
         add(&mut self.balanced, other.balanced);
         add(&mut self.compute, other.compute);
+        self.preempted = self.preempted.zip(other.preempted).map(|(a, b)| a.saturating_add(b));
+        add(&mut self.preempted_balanced, other.preempted_balanced);
         self.first = self.first.min(other.first);
         self.shortest = self.shortest.min(other.shortest);
+        self.slowest = self.slowest.max(other.slowest);
         self.least_compute = self.least_compute.min(other.least_compute);
         self.longest = self.longest.max(other.longest);
         for (sum, more) in self.over_tokens.iter_mut().zip(other.over_tokens) {
@@ -140,6 +151,10 @@ pub(crate) struct InGraph {
     pub(crate) gaps: u64,
     /// Gaps that are too long to be a barrier's release and the loop over nodes.
     pub(crate) long_gaps: u64,
+    /// Of wall times of nodes: what they took longer since threads had no CPU.
+    pub(crate) preempted_nodes: u64,
+    /// Of long gaps: while no thread had a CPU.
+    pub(crate) preempted_gaps: u64,
 }
 
 type NodeId = (u8, u32, u32, u32);
@@ -163,11 +178,12 @@ const LONG_GAP_NANOS: u64 = 20_000;
 pub fn profile(trace: &Trace, progress: LoadProgress<'_>) -> Result<Profile> {
     let contexts = Contexts::new(trace);
     let blocks = blocks_of(trace, None, None);
+    let held = Held::of(trace);
     let each = |state: &mut State, id: u32, spans: &mut Vec<LaneSpan>| {
         let context = contexts.of(id);
         let token = context.token.and_then(|index| trace.tokens.get(index as usize));
         let number = token.map_or(0, |token| token.number);
-        state.run(id, (context.phase(trace), context.graph, number), spans);
+        state.run(id, (context.phase(trace), context.graph, number), spans, held.as_ref());
     };
     let states = each_run(trace, &blocks, progress, |_, _| true, State::default, each)?;
     let mut all = State::default();
@@ -190,7 +206,13 @@ pub fn profile(trace: &Trace, progress: LoadProgress<'_>) -> Result<Profile> {
 }
 
 impl State {
-    fn run(&mut self, id: u32, (phase, graph, number): (Phase, Option<u32>, u32), spans: &mut [LaneSpan]) {
+    fn run(
+        &mut self,
+        id: u32,
+        (phase, graph, number): (Phase, Option<u32>, u32),
+        spans: &mut [LaneSpan],
+        held: Option<&Held>,
+    ) {
         spans.sort_by_key(|(_, span)| span.node);
         let mut walls: Vec<(Nanos, Nanos)> = Vec::new();
         let mut inside = InGraph { first_begin: Nanos::MAX, ..InGraph::default() };
@@ -203,13 +225,18 @@ impl State {
             let fused = group.iter().map(|(_, span)| span.fused).max().unwrap_or(0);
             let wall = end.saturating_sub(begin);
             let balanced = (compute / group.len() as u64).min(wall);
+            let lost = held.map(|held| held.lost(group));
+            let on_cpu = wall.saturating_sub(lost.map_or(0, |lost| lost.wall));
             let sums = NodeSums {
                 count: 1,
                 wall,
                 balanced,
                 compute,
-                first: (begin, wall),
-                shortest: wall,
+                preempted: lost.map(|lost| lost.wall),
+                preempted_balanced: lost.map_or(0, |lost| lost.mean.min(balanced)),
+                first: (begin, on_cpu),
+                shortest: on_cpu,
+                slowest: on_cpu,
                 least_compute: compute,
                 longest: (wall, begin),
                 over_tokens: [x, x * x, x * wall as f64, wall as f64 * wall as f64],
@@ -220,6 +247,7 @@ impl State {
             inside.first_begin = inside.first_begin.min(begin);
             inside.operators = inside.operators.saturating_add(balanced);
             inside.waits = inside.waits.saturating_add(wall - balanced);
+            inside.preempted_nodes = inside.preempted_nodes.saturating_add(lost.map_or(0, |lost| lost.wall));
             walls.push((begin, end));
             let last = group.iter().max_by_key(|(_, span)| span.compute_end()).map(|(lane, _)| *lane);
             for (lane, span) in group {
@@ -232,12 +260,17 @@ impl State {
             }
         }
         walls.sort_unstable();
+        let lanes: BTreeSet<u32> = spans.iter().map(|(lane, _)| *lane).collect();
         let mut reached = inside.first_begin;
         let mut overlapping = 0u64;
         for (begin, end) in walls {
             let gap = begin.saturating_sub(reached);
             let sum = if gap > LONG_GAP_NANOS { &mut inside.long_gaps } else { &mut inside.gaps };
             *sum = sum.saturating_add(gap);
+            if let Some(held) = held.filter(|_| gap > LONG_GAP_NANOS) {
+                let held = held.gap(TimeRange::new(reached, begin), lanes.iter().copied());
+                inside.preempted_gaps = inside.preempted_gaps.saturating_add(held);
+            }
             overlapping = overlapping.saturating_add(reached.saturating_sub(begin).min(end - begin));
             reached = reached.max(end);
         }

@@ -60,11 +60,14 @@ pub struct Group {
     pub flops: u64,
     /// Bytes of nodes whose types are known.
     pub bytes: u64,
+    /// Part of the wall time that is left out of rates and shares: threads could run, but had no CPU;
+    /// `None` when their states were not recorded.
+    pub preempted_nanos: Option<u64>,
     /// Whether operations or bytes are an upper bound.
     pub at_most: bool,
     /// Whether most operations are products of 8-bit integers.
     pub int8: bool,
-    /// Nanoseconds of computing in nodes whose work is known.
+    /// Nanoseconds of computing in nodes whose work is known, while threads had a CPU.
     pub known_nanos: u64,
     /// Nanoseconds in which memory would have brought the bytes; `None` without ceilings.
     pub memory_nanos: Option<f64>,
@@ -72,6 +75,9 @@ pub struct Group {
     pub compute_nanos: Option<f64>,
     /// Nanoseconds under the roof: for each node the longer of both; likewise.
     pub roof_nanos: Option<f64>,
+    /// What of `balanced_nanos` threads had no CPU.
+    #[serde(skip)]
+    pub(crate) preempted_balanced: u64,
     #[serde(skip)]
     int8_flops: u64,
     /// Where the longest execution was.
@@ -106,8 +112,31 @@ impl Group {
         if self.count == 0 { 0.0 } else { self.wall_nanos as f64 / self.count as f64 }
     }
 
+    /// The same while threads had a CPU.
+    pub(crate) fn mean_on_cpu(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.on_cpu().0 as f64 / self.count as f64 }
+    }
+
+    /// Nanoseconds of wall time, and of computing, while threads had a CPU.
+    pub(crate) fn on_cpu(&self) -> (u64, u64) {
+        let balanced = self.balanced_nanos.saturating_sub(self.preempted_balanced);
+        (self.wall_nanos.saturating_sub(self.preempted_nanos.unwrap_or(0)).max(balanced), balanced)
+    }
+
+    /// Leaves waiting out, and what threads had no CPU.
+    pub(crate) fn only_computes(&mut self) {
+        let (_, balanced) = self.on_cpu();
+        (self.wall_nanos, self.balanced_nanos) = (balanced, balanced);
+        (self.preempted_nanos, self.preempted_balanced) = (self.preempted_nanos.map(|_| 0), 0);
+    }
+
     pub(crate) fn add(&mut self, node: &NodeProfile, roofs: &Roofs) {
         let sums = &node.sums;
+        if let Some(preempted) = sums.preempted {
+            let sum = self.preempted_nanos.get_or_insert(0);
+            *sum = sum.saturating_add(preempted);
+            self.preempted_balanced = self.preempted_balanced.saturating_add(sums.preempted_balanced);
+        }
         if sums.longest.0 >= self.longest.nanos() {
             self.longest = TimeRange::new(sums.longest.1, sums.longest.1.saturating_add(sums.longest.0));
         }
@@ -122,7 +151,8 @@ impl Group {
             self.flops = self.flops.saturating_add(flops);
             self.bytes = self.bytes.saturating_add(bytes);
             self.at_most |= work.at_most;
-            self.known_nanos = self.known_nanos.saturating_add(balanced);
+            self.known_nanos =
+                self.known_nanos.saturating_add(balanced.saturating_sub(sums.preempted_balanced));
             if work.int8 {
                 self.int8_flops = self.int8_flops.saturating_add(flops);
             }

@@ -13,9 +13,9 @@
 //! What explains more than the others together by `CLEAR` is the verdict; two that
 //! share the time are *mixed*; where most is not explained, the verdict is *unknown*.
 
-use crate::attribution::Parts;
+use crate::attribution::{Parts, Preempted};
 use crate::ceilings::Roofs;
-use crate::machine::{HeldUp, fault_totals, fault_waits, held_up};
+use crate::machine::{fault_totals, fault_waits, held_up};
 use crate::profile::{NodeProfile, Profile};
 use crate::roofline::{Group, roof_nanos};
 use crate::stats::ratio;
@@ -121,7 +121,8 @@ const NO_FAULTS: &str =
 /// The verdict on nodes taken together.
 pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
     let mut verdict = Verdict::default();
-    let waits = ratio(group.wall_nanos.saturating_sub(group.balanced_nanos), group.wall_nanos);
+    let (wall, balanced) = group.on_cpu();
+    let waits = ratio(wall.saturating_sub(balanced), wall);
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     if waits > CLEAR {
         verdict.bound = Bound::Synchronisation;
@@ -129,14 +130,14 @@ pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
         verdict.evidence.push(format!("threads wait for the last one {} of the time", percent(waits)));
         return verdict;
     }
-    let small = group.mean_nanos() < SMALL_NANOS;
+    let small = group.mean_on_cpu() < SMALL_NANOS;
     match (group.memory_nanos, group.compute_nanos) {
         (Some(memory), Some(compute)) => {
             let share = group.roof_share().unwrap_or(0.0);
             if small && share < 0.5 {
                 verdict.bound = Bound::Overhead;
                 verdict.confidence = if share < 0.2 { Confidence::High } else { Confidence::Medium };
-                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
+                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_on_cpu() / 1e3));
             } else if share < FAR {
                 verdict.evidence.push("far under both roofs".to_owned());
             } else {
@@ -163,7 +164,7 @@ pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
             let intensity = group.intensity();
             if small {
                 verdict.bound = Bound::Overhead;
-                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_nanos() / 1e3));
+                verdict.evidence.push(format!("{:.1} µs each on average", group.mean_on_cpu() / 1e3));
             } else if let Some(intensity) = intensity {
                 // Far on either side of where the roofs of today's CPUs meet.
                 verdict.bound = match intensity {
@@ -187,8 +188,17 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     let calls = profile.calls.iter().filter(|call| phase.is_none_or(|phase| call.phase == phase));
     let calls: Vec<_> = calls.collect();
     calls.iter().for_each(|call| parts.add(&call.parts));
+    let mut lost = Preempted::default();
+    calls.iter().filter_map(|call| call.preempted).for_each(|call| lost.add(&call));
+    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
+    let crowded = cpus > 0 && profile.threads > cpus;
     // What the program does between calls is its own; probes are ours.
-    let whole = parts.wall().saturating_sub(parts.between_calls).saturating_sub(parts.probes.unwrap_or(0));
+    let calls_nanos =
+        parts.wall().saturating_sub(parts.between_calls).saturating_sub(parts.probes.unwrap_or(0));
+    // While other programs have its CPUs, nothing of the program's own limits it. With more threads than
+    // CPUs it takes them from itself.
+    let taken = if crowded { 0 } else { lost.nanos().min(calls_nanos) };
+    let whole = calls_nanos - taken;
     let mut verdict = Verdict::default();
     if whole == 0 {
         verdict.missing.push("calls of this phase".to_owned());
@@ -199,41 +209,62 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
         return verdict;
     }
     let mut nanos: HashMap<Bound, f64> = HashMap::new();
+    let outside = if crowded { 0 } else { lost.build };
     *nanos.entry(Bound::Synchronisation).or_default() += parts.waits as f64;
-    *nanos.entry(Bound::Overhead).or_default() += (parts.between_nodes + parts.build) as f64;
+    *nanos.entry(Bound::Overhead).or_default() +=
+        parts.between_nodes.saturating_add(parts.build).saturating_sub(outside) as f64;
+    if crowded {
+        *nanos.entry(Bound::Synchronisation).or_default() += lost.gaps as f64;
+    }
     let warm = warmest(profile);
     let measured = fault_waits(trace);
-    let cpus = trace.file.recording.as_ref().map_or(0, |recording| recording.host.cpus);
-    let crowded = cpus > 0 && profile.threads > cpus;
     // Nanoseconds by limit and confidence of the nodes.
     let mut sure: HashMap<(Bound, Confidence), u64> = HashMap::new();
     for node in profile.nodes.iter().filter(|node| phase.is_none_or(|phase| node.phase == phase)) {
         let mut group = Group::default();
         group.add(node, roofs);
-        let balanced = group.balanced_nanos;
+        // Computing and waiting while threads had a CPU.
+        let (wall, balanced) = group.on_cpu();
+        let in_waits = group.wall_nanos.saturating_sub(group.balanced_nanos).saturating_sub(wall - balanced);
+        if !crowded {
+            *nanos.entry(Bound::Synchronisation).or_default() -= in_waits as f64;
+        }
         // While one thread waits for the disk, the others wait for it.
         let cold = match &measured {
-            Some(waits) => waits.get(&(node.phase as u8, node.key.clone())).copied().unwrap_or(0),
-            None => cold_nanos(node, &warm, roofs),
+            // Reading pages takes time besides: the kernel's own, for each of them.
+            Some(waits) => match waits.get(&(node.phase as u8, node.key.clone())) {
+                Some(&asleep) => asleep.max(cold_nanos(node, node.sums.slowest, &warm, roofs)),
+                None => 0,
+            },
+            None => cold_nanos(node, node.sums.first.1, &warm, roofs),
         };
-        let cold = cold.min(group.wall_nanos);
+        let cold = cold.min(wall);
         *nanos.entry(Bound::Io).or_default() += cold as f64;
         *nanos.entry(Bound::Synchronisation).or_default() -= cold.saturating_sub(balanced) as f64;
         let cold = cold.min(balanced);
         // With more threads than CPUs, a thread that computes may not run: what others wait for
-        // looks like computing. Without, the node takes as long as its shortest execution, or as the
-        // CPUs need for what it computed when fewest threads were interrupted.
-        let alone = node.sums.shortest.min(node.sums.least_compute / u64::from(cpus.max(1)));
-        let alone = alone.saturating_mul(node.sums.count);
-        let late = if crowded { (balanced - cold).saturating_sub(alone) } else { 0 };
+        // looks like computing. Where states of threads do not tell, the node takes as long as its shortest
+        // execution, or as the CPUs need for what it computed when fewest threads were interrupted.
+        let late = match (crowded, group.preempted_nanos) {
+            (false, _) => 0,
+            (true, Some(_)) => group.balanced_nanos - balanced,
+            (true, None) => {
+                let alone = node.sums.shortest.min(node.sums.least_compute / u64::from(cpus.max(1)));
+                (balanced - cold).saturating_sub(alone.saturating_mul(node.sums.count))
+            }
+        };
         *nanos.entry(Bound::Synchronisation).or_default() += late as f64;
-        group.wall_nanos = balanced;
+        let own = match group.preempted_nanos {
+            Some(_) => balanced - cold,
+            None => balanced - cold - late,
+        };
+        group.only_computes();
         let found = of_group(&group, roofs);
-        *nanos.entry(found.bound).or_default() += (balanced - cold - late) as f64;
-        *sure.entry((found.bound, found.confidence)).or_default() += balanced - cold - late;
+        *nanos.entry(found.bound).or_default() += own as f64;
+        *sure.entry((found.bound, found.confidence)).or_default() += own;
     }
     let mut shares: Vec<(Bound, f64)> =
-        nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).min(1.0))).collect();
+        nanos.into_iter().map(|(bound, nanos)| (bound, (nanos / whole as f64).clamp(0.0, 1.0))).collect();
     shares.retain(|(_, share)| *share >= 0.005);
     shares.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let first = shares.first().copied().unwrap_or_default();
@@ -263,6 +294,10 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     if verdict.bound == Bound::Io && measured.is_none() {
         verdict.confidence = verdict.confidence.min(Confidence::Medium);
     }
+    if taken > whole {
+        // What is left was hardly ever alone: caches and memory were shared, too.
+        verdict.confidence = verdict.confidence.min(Confidence::Medium);
+    }
     for (bound, share) in shares.iter().take(4) {
         let name = match bound {
             Bound::Unknown => "not explained",
@@ -275,15 +310,18 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     }
     verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
     if measured.is_some() {
-        let mut most = HeldUp::default();
-        for call in &calls {
-            let of_call = held_up(trace, call.range);
-            most.runnable = most.runnable.saturating_add(of_call.runnable);
-            most.faulting = most.faulting.saturating_add(of_call.faulting);
+        let share = ratio(lost.nanos(), calls_nanos);
+        if share >= 0.005 {
+            let percent = share * 100.0;
+            verdict.evidence.push(match crowded {
+                true => format!("threads without a CPU {percent:.0} %"),
+                false => format!("other programs had the CPUs {percent:.0} % of the time, which is left out"),
+            });
         }
-        let lost = [(most.runnable, "runnable without a CPU"), (most.faulting, "asleep in page faults")];
-        for (nanos, what) in lost.into_iter().filter(|(nanos, _)| ratio(*nanos, whole) >= 0.005) {
-            verdict.evidence.push(format!("a thread {what} {:.0} %", ratio(nanos, whole) * 100.0));
+        let faulting = calls.iter().map(|call| held_up(trace, call.range).faulting);
+        let faulting = ratio(faulting.fold(0, u64::saturating_add), calls_nanos);
+        if faulting >= 0.005 {
+            verdict.evidence.push(format!("a thread asleep in page faults {:.0} %", faulting * 100.0));
         }
         if trace.machine.has_faults {
             let faults = fault_totals(trace, None, phase);
@@ -296,39 +334,56 @@ pub fn of_phase(trace: &Trace, profile: &Profile, roofs: &Roofs, phase: Option<P
     verdict
 }
 
-/// The shortest execution of each node in a call of few tokens, by name: its weights were
-/// in memory then.
-fn warmest(profile: &Profile) -> HashMap<&str, u64> {
-    let mut warm: HashMap<&str, u64> = HashMap::new();
+/// A node in a call of few tokens, whose weights were in memory.
+struct Warm {
+    nanos: u64,
+    flops: Option<u64>,
+}
+
+/// The shortest execution of each node in a call of few tokens, by name.
+fn warmest(profile: &Profile) -> HashMap<&str, Warm> {
+    let mut warm: HashMap<&str, Warm> = HashMap::new();
     for node in profile.nodes.iter().filter(|node| node.phase == Phase::Decode && node.sums.count > 1) {
-        let known = warm.entry(node.key.name.as_str()).or_insert(u64::MAX);
-        *known = node.sums.shortest.min(*known);
+        let known = warm.entry(node.key.name.as_str()).or_insert(Warm { nanos: u64::MAX, flops: None });
+        if node.sums.shortest < known.nanos {
+            let flops = node.work.as_ref().and_then(|work| work.flops);
+            *known = Warm { nanos: node.sums.shortest, flops };
+        }
     }
     warm
 }
 
-/// Nanoseconds that the first execution waited for a disk: what it took longer than
-/// [`COLD`] times what it takes once its weights are in memory. Where that never was
-/// seen (a prompt that is read once), that is its shortest execution when it generates,
-/// and its operations at a fraction of the host's rate besides.
-fn cold_nanos(node: &NodeProfile, warm: &HashMap<&str, u64>, roofs: &Roofs) -> u64 {
+/// Nanoseconds that an execution which may have waited for a disk took longer than it takes once
+/// its weights are in memory: what is beyond [`COLD`] times that. Where that never was
+/// seen (a prompt that is read once), that is at most so often its shortest execution when it generates as it
+/// has more operations; with ceilings, that and its operations at a fraction of the host's rate.
+fn cold_nanos(node: &NodeProfile, execution: u64, warm: &HashMap<&str, Warm>, roofs: &Roofs) -> u64 {
     let sums = &node.sums;
     if !node.reads_weights {
         return 0;
     }
-    let first = sums.first.1;
     let usual = if sums.count > 1 {
         sums.shortest
     } else {
-        let Some(&warm) = warm.get(node.key.name.as_str()) else { return 0 };
-        let Some(roof) = node.work.as_ref().and_then(|work| roof_nanos(work, roofs)) else { return 0 };
-        // Weights are read as when generating; other operands grow with the prompt.
-        let product = node.key.op.starts_with("MUL_MAT");
-        let work = if product { roof.1 } else { roof.0.max(roof.1) };
-        warm.saturating_add((work * SLOW_PRODUCT) as u64)
+        let Some(warm) = warm.get(node.key.name.as_str()) else { return 0 };
+        let roof = node.work.as_ref().and_then(|work| roof_nanos(work, roofs));
+        let flops = node.work.as_ref().and_then(|work| work.flops).zip(warm.flops);
+        match (roof, flops) {
+            (Some(roof), _) => {
+                // Weights are read as when generating; other operands grow with the prompt.
+                let product = node.key.op.starts_with("MUL_MAT");
+                let work = if product { roof.1 } else { roof.0.max(roof.1) };
+                warm.nanos.saturating_add((work * SLOW_PRODUCT) as u64)
+            }
+            (None, Some((here, there))) if there > 0 => {
+                (warm.nanos as f64 * (here as f64 / there as f64).max(1.0)) as u64
+            }
+            _ => return 0,
+        }
     };
     // A late thread takes microseconds, a disk milliseconds.
-    if first < usual.saturating_mul(COLD).saturating_add(200_000) { 0 } else { first.saturating_sub(usual) }
+    let most = usual.saturating_mul(COLD).saturating_add(200_000);
+    if execution < most { 0 } else { execution.saturating_sub(usual) }
 }
 
 #[cfg(test)]
@@ -411,12 +466,19 @@ mod tests {
 
     #[test]
     fn a_first_execution_that_takes_far_longer_waited_for_a_disk() {
+        let none = HashMap::new();
         let sums = NodeSums { count: 5, first: (0, 5_000_000), shortest: 100_000, ..NodeSums::default() };
         let cold = NodeProfile { sums, ..node(1, 1, 1, 1) };
-        assert_eq!(cold_nanos(&cold, &HashMap::new(), &ROOFS), 4_900_000);
+        assert_eq!(cold_nanos(&cold, 5_000_000, &none, &ROOFS), 4_900_000);
         let other = NodeProfile { reads_weights: false, ..cold.clone() };
-        assert_eq!(cold_nanos(&other, &HashMap::new(), &ROOFS), 0);
-        let usual = NodeSums { first: (0, 150_000), ..sums };
-        assert_eq!(cold_nanos(&NodeProfile { sums: usual, ..cold }, &HashMap::new(), &ROOFS), 0);
+        assert_eq!(cold_nanos(&other, 5_000_000, &none, &ROOFS), 0);
+        assert_eq!(cold_nanos(&cold, 150_000, &none, &ROOFS), 0);
+        // Seen once: at most as slow for each operation as when it generates.
+        let once = NodeProfile { sums: NodeSums { count: 1, ..sums }, ..node(1, 1, 9, 1) };
+        let flops = once.work.as_ref().and_then(|work| work.flops).map(|flops| flops / 3);
+        let warm = HashMap::from([(once.key.name.as_str(), Warm { nanos: 500_000, flops })]);
+        assert_eq!(cold_nanos(&once, 5_000_000, &warm, &Roofs::default()), 3_500_000);
+        assert_eq!(cold_nanos(&once, 3_000_000, &warm, &Roofs::default()), 0);
+        assert_eq!(cold_nanos(&once, 5_000_000, &none, &Roofs::default()), 0);
     }
 }

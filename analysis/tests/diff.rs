@@ -22,7 +22,8 @@ fn assert_adds_up(found: &Diff) {
     let nanos = |ms: f64| (ms * 1e6).round() as i64;
     for parts in [&found.contributions, &found.nodes] {
         let parts: i64 = parts.iter().map(|part| nanos(part.ms)).sum();
-        let others = [found.between_nodes_ms, found.outside_graphs_ms, found.rest_ms];
+        let lost = found.preempted_ms.unwrap_or(0.0);
+        let others = [found.between_nodes_ms, found.outside_graphs_ms, found.rest_ms, lost];
         assert_eq!(parts + others.map(nanos).iter().sum::<i64>(), nanos(found.change.ms));
     }
 }
@@ -48,6 +49,57 @@ fn a_planted_slowdown_of_one_node_is_ranked_first_always() {
             assert_adds_up(&found);
         }
     }
+}
+
+#[test]
+fn a_planted_slowdown_is_ranked_first_whatever_the_seed() {
+    let layers = ["ffn_up-2", "ffn_gate-11", "attn_out-5", "ffn_out-0", "ffn_up-16", "attn_out-14"];
+    for (seed, name) in (20..).zip(layers) {
+        let a = trace(12_000, 2, seed, &[]);
+        let b = trace(12_000, 2, seed + 500, &[&format!("{name}=+20%")]);
+        let found = compare(&[a], &[b], Grain::Role);
+        let first = found.nodes.first().unwrap();
+        assert!(first.key == format!("{name} MUL_MAT") && first.significant, "{seed}: {first:?}");
+    }
+}
+
+fn sample(name: &str) -> Trace {
+    let path = format!("{}/../sample-traces/{name}.llmtrace", env!("CARGO_MANIFEST_DIR"));
+    Trace::open(Source::from_file(std::fs::File::open(path).unwrap()), &mut |_| true).unwrap()
+}
+
+#[test]
+fn a_process_that_takes_a_cpu_is_named_and_no_regression_of_the_program() {
+    let [a, b] = ["gemma3-270m-undisturbed-2t", "gemma3-270m-preempted-2t"].map(sample);
+    let found = compare(&[a], &[b], Grain::Role);
+    assert_eq!(found.outcome, Outcome::Disturbed, "{:?} {:?}", found.change, found.undisturbed);
+    assert!(!found.is_regression(0.0));
+    let lost = found.preempted.unwrap();
+    assert!(lost.significant && lost.ms > 0.5 * found.mean_change.ms, "{lost:?} {:?}", found.mean_change);
+    let (who, ms) = found.b.preempters.first().unwrap();
+    assert!(who.starts_with("python") && *ms > 1.0, "{:?}", found.b.preempters);
+    assert!(found.a.preempted_ms < found.b.preempted_ms);
+    assert_adds_up(&found);
+}
+
+#[test]
+fn other_types_of_weights_are_named_with_their_bytes() {
+    let [a, b] = ["gemma3-270m-undisturbed-2t", "gemma3-270m-q8-2t"].map(sample);
+    let found = compare(&[a], &[b], Grain::Role);
+    let change = found.type_changes.iter().find(|change| (&*change.a, &*change.b) == ("q4_K", "q8_0"));
+    let change = change.unwrap_or_else(|| panic!("{:?}", found.type_changes));
+    // 4.5 bits a weight become 8.5.
+    let more = change.b_bytes.unwrap() as f64 / change.a_bytes.unwrap() as f64;
+    assert!(change.nodes > 10 && (1.7..1.9).contains(&more), "{change:?}");
+    assert!(
+        found.warnings.iter().any(|warning| warning.starts_with("models differ")),
+        "{:?}",
+        found.warnings
+    );
+    assert!(found.nodes.iter().any(|node| node.became.as_deref() == Some("q4_K → q8_0")));
+    assert_adds_up(&found);
+    // Nothing else had other types.
+    assert!(found.type_changes.iter().all(|change| change.b == "q8_0"), "{:?}", found.type_changes);
 }
 
 #[test]

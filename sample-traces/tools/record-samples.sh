@@ -33,11 +33,11 @@ record_command() {
     echo "record-samples: $bytes bytes: $output"
 }
 
-# record_machine NAME THREADS ARGUMENTS...: a short run with what the kernel did.
+# record_machine NAME MODEL THREADS TOKENS ARGUMENTS...: a short run with what the kernel did.
 record_machine() {
     options=(--sched --faults)
-    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$MODEL" --threads "$2" \
-        --prompt-tokens 32 --tokens 24 "${@:3}"
+    record_command "$1" "$PYTHON" sample-traces/tools/generate.py --model "$2" --threads "$3" \
+        --prompt-tokens 32 --tokens "$4" "${@:5}"
     options=()
 }
 
@@ -57,7 +57,7 @@ record_preempted() {
     # It never ends by itself, whatever goes wrong.
     # shellcheck disable=SC2064
     trap "kill $neighbour" EXIT
-    record_machine "$1" 2
+    record_machine "$1" "$MODEL" 2 96
     trap - EXIT
     kill "$neighbour"
 }
@@ -87,12 +87,16 @@ record_sample() {
             --tokens 16
         ;;
     gemma3-270m-vulkan9-2t) record_offload "$1" 9 ;;
-    # Two pairs for `llmtrace diff`.
-    gemma3-270m-undisturbed-2t) record_machine "$1" 2 ;;
+    # Pairs for `llmtrace diff`.
+    gemma3-270m-undisturbed-2t) record_machine "$1" "$MODEL" 2 96 ;;
+    gemma3-270m-q8-2t)
+        [[ -f $Q8 ]] || "$PYTHON" sample-traces/tools/make_q8.py "$MODEL" "$Q8"
+        record_machine "$1" "$Q8" 2 96
+        ;;
     gemma3-270m-preempted-2t) record_preempted "$1" ;;
     gemma3-270m-counters-2t) record_counted "$1" ;;
-    gemma3-270m-warm-1t) record_machine "$1" 1 ;;
-    gemma3-270m-cold-1t) record_machine "$1" 1 --evict ;;
+    gemma3-270m-warm-1t) record_machine "$1" "$MODEL" 1 24 ;;
+    gemma3-270m-cold-1t) record_machine "$1" "$MODEL" 1 24 --evict ;;
     *)
         echo "record-samples: no such sample: $1" >&2
         exit 2
@@ -109,8 +113,8 @@ fi
 sample-traces/tools/setup-python.sh
 cargo build --quiet --release --locked -p llmtrace
 [[ $# -gt 0 ]] || set -- gemma3-270m-1t gemma3-270m-2t qwen3moe-synthetic-2t gemma3-270m-server-1t \
-    gemma3-270m-vulkan9-2t gemma3-270m-undisturbed-2t gemma3-270m-preempted-2t gemma3-270m-counters-2t \
-    gemma3-270m-warm-1t gemma3-270m-cold-1t
+    gemma3-270m-vulkan9-2t gemma3-270m-undisturbed-2t gemma3-270m-q8-2t gemma3-270m-preempted-2t \
+    gemma3-270m-counters-2t gemma3-270m-warm-1t gemma3-270m-cold-1t
 for name in "$@"; do
     record_sample "$name"
 done

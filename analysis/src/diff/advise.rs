@@ -88,7 +88,7 @@ pub fn advise(traces: &[Trace], progress: LoadProgress<'_>) -> Result<Advice> {
             continue;
         }
         let part = |part: f32| progress((number as f32 + part) / traces.len() as f32);
-        let run = Run::read(trace, calls, count, &part)?;
+        let run = Run::read(trace, calls, count, None, &part)?;
         if run.threads == 0 {
             warnings
                 .push(format!("run {} does not say how many threads computed, and is left out", number + 1));

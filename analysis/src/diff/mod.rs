@@ -21,9 +21,10 @@ mod run;
 pub use environment::Difference;
 pub use run::{NodeId, Unit};
 
+use crate::machine::{Held, state_totals};
 use crate::rollup::Module;
 use crate::trace::LoadProgress;
-use crate::{Phase, Trace};
+use crate::{Phase, TimeRange, Trace};
 use bootstrap::{
     Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUN_SPREAD, RUNS_TO_RESAMPLE, mean, median, with_interval,
 };
@@ -80,7 +81,7 @@ pub enum Outcome {
     Slower,
     /// B takes less, beyond chance.
     Faster,
-    /// The median changed beyond chance, but the program's own work did not change as much
+    /// The time changed beyond chance, but the program's own work did not change as much
     /// as half of that: something else took the CPUs in one of the runs.
     Disturbed,
     /// The interval holds zero.
@@ -116,8 +117,14 @@ pub struct Diff {
     pub mean_change: Change,
     /// Change of the program's own work: the medians of nodes, of what is between them and
     /// of what is outside graphs. Interruptions fall on a node now and then, seldom on the
-    /// same one, so that they are not in it. `None` without operators.
+    /// same one, so that they are not in it; with states of threads on both sides they are known, and
+    /// taken off. `None` without operators.
     pub undisturbed: Option<Change>,
+    /// Change of the time in which threads could run, but had no CPU, on average; `None` when one side has
+    /// no states of threads.
+    pub preempted: Option<Change>,
+    /// Types of weights that changed, the most bytes first.
+    pub type_changes: Vec<TypeChange>,
     /// How much medians of runs are taken to differ, as a standard deviation in percent, since a
     /// side has too few runs to show it; `None` when both have enough.
     pub assumed_run_spread_percent: Option<f64>,
@@ -131,6 +138,9 @@ pub struct Diff {
     pub between_nodes_ms: f64,
     /// Change of the time in the call, but in no graph.
     pub outside_graphs_ms: f64,
+    /// Change of the median of the time in which threads had no CPU; `None` when it is not known, and then in
+    /// the others.
+    pub preempted_ms: Option<f64>,
     /// What is left: these and all contributions add up to the change of the median.
     pub rest_ms: f64,
     /// Single nodes, in the same order.
@@ -164,6 +174,29 @@ pub struct Side {
     pub run_medians_ms: Vec<f64>,
     /// What probes added, by the recorder's own calibration; `None` when not measured.
     pub probe_ms: Option<f64>,
+    /// How long threads could run, but had no CPU, on average; `None` when their states are not known on
+    /// both sides.
+    pub preempted_ms: Option<f64>,
+    /// Who ran in their place, the longest first, without the program itself and the recorder: name with
+    /// process, and milliseconds in which threads were preempted for it, of all threads together.
+    pub preempters: Vec<(String, f64)>,
+}
+
+/// A type of weights that became another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TypeChange {
+    /// On side A.
+    pub a: String,
+    /// On side B.
+    pub b: String,
+    /// Nodes that read such weights first.
+    pub nodes: usize,
+    /// Bytes that these nodes read and write in an execution each, on side A; `None` when not known.
+    pub a_bytes: Option<u64>,
+    /// The same on side B.
+    pub b_bytes: Option<u64>,
+    /// Change of their time, in milliseconds.
+    pub ms: f64,
 }
 
 /// A change, and between what it lies with 95 % confidence.
@@ -274,10 +307,13 @@ pub fn diff(
     let all = a.len() + b.len();
     let mut runs = [Vec::new(), Vec::new()];
     let mut done = 0;
+    // One side alone would only look as if the other had none.
+    let all_have = a.iter().chain(b).all(|trace| trace.machine.has_states);
     for (side, runs) in traces.iter().zip(&mut runs) {
         for (trace, calls) in side {
             let part = |part: f32| progress((done as f32 + part) / all as f32);
-            runs.push(Run::read(trace, calls, count, &part)?);
+            let held = all_have.then(|| Held::of(trace)).flatten();
+            runs.push(Run::read(trace, calls, count, held.as_ref(), &part)?);
             done += 1;
         }
     }
@@ -317,7 +353,13 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let outside = nodes.outside.value.round() as i64;
     let whole = (change.ms * 1e6).round() as i64;
     let in_nodes: i64 = nodes.all.iter().map(|node| node.nanos).sum();
-    let rest = whole - in_nodes - between - outside;
+    let lost = preempted(runs);
+    let of_lost = |statistic| {
+        let [a, b] = lost.as_ref()?.each_ref().map(|side| side.as_slice());
+        Some(self::change([a, b], &of_nodes, statistic))
+    };
+    let preempted_nanos = of_lost(median).map(|change| (change.ms * 1e6).round() as i64);
+    let rest = whole - in_nodes - between - outside - preempted_nanos.unwrap_or(0);
     let [a, b] = [0, 1].map(|at| match (traces.get(at), runs.get(at)) {
         (Some(pairs), Some(runs)) => side(pairs, runs, phase),
         _ => Side::default(),
@@ -328,8 +370,16 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let warnings = environment::warnings([of_a, of_b], [&a, &b], matched_share, &environment);
     let undisturbed = nodes.undisturbed([&a, &b].map(|side| (side.median_ms * 1e6, side.runs)));
     let own = |own: &Change| own.significant && own.ms / change.ms >= 0.5;
+    let preempted = of_lost(mean);
+    // Interruptions make what a token takes so uneven that its own interval may hold anything.
+    let taken = preempted.as_ref().is_some_and(|lost| {
+        lost.significant && lost.ms.abs() >= 0.05 * a.median_ms && lost.ms / mean_change.ms >= 0.5
+    });
     let outcome = match change.ms_half {
         None => Outcome::NotKnown,
+        Some(_) if taken && !(change.significant && undisturbed.as_ref().is_some_and(own)) => {
+            Outcome::Disturbed
+        }
         Some(_) if !change.significant => Outcome::NoDifference,
         Some(_) if undisturbed.as_ref().is_some_and(|change| !own(change)) => Outcome::Disturbed,
         Some(_) if change.ms > 0.0 => Outcome::Slower,
@@ -348,18 +398,53 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
         change,
         mean_change,
         undisturbed,
+        preempted,
+        type_changes: nodes.type_changes(),
         assumed_run_spread_percent,
         method,
         by,
         contributions,
         between_nodes_ms: between as f64 / 1e6,
         outside_graphs_ms: outside as f64 / 1e6,
+        preempted_ms: preempted_nanos.map(|nanos| nanos as f64 / 1e6),
         rest_ms: rest as f64 / 1e6,
         nodes: nodes.grouped(Grain::Name),
         environment,
         a,
         b,
     }
+}
+
+/// Nanoseconds in which threads had no CPU, by side and run; `None` when they are not told apart.
+fn preempted(runs: &[Vec<Run>; 2]) -> Option<[Vec<&[f32]>; 2]> {
+    let of = |side: &'_ Vec<Run>| side.iter().all(|run| run.preempted.is_some() && run.sampled > 0);
+    if !runs.iter().all(of) {
+        return None;
+    }
+    Some(runs.each_ref().map(|side| side.iter().filter_map(|run| run.preempted.as_deref()).collect()))
+}
+
+/// Who had the CPUs while threads that compute could run, in the calls that are compared.
+fn preempters(pairs: &Pairs<'_>, runs: &[Run]) -> Vec<(String, f64)> {
+    let mut all: std::collections::BTreeMap<String, f64> = std::collections::BTreeMap::new();
+    for ((trace, calls), run) in pairs.iter().zip(runs) {
+        let calls = calls.calls.get(..run.totals.len()).unwrap_or_default();
+        let Some((first, last)) = calls.first().zip(calls.last()) else { continue };
+        let range = TimeRange::new(first.range.begin, last.range.end);
+        let tokens: f64 = calls.iter().map(|call| call.tokens).sum();
+        for row in state_totals(trace, Some(range)).preempters {
+            // Whoever preempts a thread may be followed by another on its CPU: the recorder, which runs
+            // often and shortly, by those that run long.
+            if !row.is_target && row.name != "llmtrace" {
+                *all.entry(row.label()).or_default() +=
+                    row.nanos as f64 / 1e6 / tokens.max(1.0) / runs.len() as f64;
+            }
+        }
+    }
+    let mut all: Vec<(String, f64)> = all.into_iter().collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all.truncate(5);
+    all
 }
 
 fn method(a: &Side, b: &Side) -> String {
@@ -383,6 +468,8 @@ fn side(pairs: &Pairs<'_>, runs: &[Run], phase: Phase) -> Side {
         values.sort_by(f32::total_cmp);
         values.get((values.len() * 95).div_ceil(100).saturating_sub(1)).copied().map_or(0.0, f64::from)
     };
+    let lost: Option<Vec<&[f32]>> = runs.iter().map(|run| run.preempted.as_deref()).collect();
+    let told = lost.is_some();
     Side {
         runs: runs.len(),
         calls: runs.iter().map(|run| run.totals.len()).sum(),
@@ -395,6 +482,8 @@ fn side(pairs: &Pairs<'_>, runs: &[Run], phase: Phase) -> Side {
         p95_ms: bootstrap::estimate(&totals, p95) / 1e6,
         run_medians_ms: totals.iter().map(|run| median(&mut run.to_vec()) / 1e6).collect(),
         probe_ms: environment::probe_nanos(pairs, phase).map(|nanos| nanos / 1e6),
+        preempted_ms: lost.map(|lost| bootstrap::estimate(&lost, mean) / 1e6),
+        preempters: if told { preempters(pairs, runs) } else { Vec::new() },
     }
 }
 

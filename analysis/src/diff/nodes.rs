@@ -2,7 +2,7 @@
 
 use super::bootstrap::{self, Draws, Estimate, FEWEST, NODE_ROUNDS, with_interval};
 use super::run::{NodeId, NodeTimes, Run};
-use super::{Change, Contribution, Grain};
+use super::{Change, Contribution, Grain, TypeChange};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One node on both sides.
@@ -15,6 +15,10 @@ pub(super) struct Node {
     /// Whether both sides have it, with rows of the same length.
     alike: bool,
     became: Option<String>,
+    /// Types of its first operand, where they differ.
+    types: Option<(String, String)>,
+    /// Bytes to read and write in an execution.
+    bytes: [Option<u64>; 2],
 }
 
 /// All nodes of both sides.
@@ -82,6 +86,11 @@ impl<'a> Nodes<'a> {
                 resampled,
                 alike: in_a.zip(in_b).is_some_and(|(a, b)| !a.rows.is_disjoint(&b.rows)),
                 became: in_a.zip(in_b).and_then(|(a, b)| became(a, b)),
+                types: in_a.zip(in_b).and_then(|(a, b)| {
+                    let both = (a.weight_type.clone(), b.weight_type.clone());
+                    (both.0 != both.1).then_some(both)
+                }),
+                bytes: [in_a.and_then(|a| a.bytes), in_b.and_then(|b| b.bytes)],
             }
         });
         Self { all: all.collect(), resampled: others, between, outside, draws, enough }
@@ -112,6 +121,32 @@ impl<'a> Nodes<'a> {
         let all: f64 = self.all.iter().map(time).sum();
         let both = self.all.iter().filter(|node| node.alike);
         (all > 0.0).then(|| both.map(time).sum::<f64>() / all)
+    }
+
+    /// Nodes whose first operand, such as a weight, has another type, by types; the most bytes first.
+    pub(super) fn type_changes(&self) -> Vec<TypeChange> {
+        let mut by: BTreeMap<(&str, &str), TypeChange> = BTreeMap::new();
+        for node in &self.all {
+            let Some((a, b)) = &node.types else { continue };
+            let new = || TypeChange {
+                a: a.clone(),
+                b: b.clone(),
+                nodes: 0,
+                a_bytes: Some(0),
+                b_bytes: Some(0),
+                ms: 0.0,
+            };
+            let change = by.entry((a, b)).or_insert_with(new);
+            let [in_a, in_b] = node.bytes;
+            let add = |sum: Option<u64>, more: Option<u64>| Some(sum?.saturating_add(more?));
+            change.nodes += 1;
+            change.a_bytes = add(change.a_bytes, in_a);
+            change.b_bytes = add(change.b_bytes, in_b);
+            change.ms += node.nanos as f64 / 1e6;
+        }
+        let mut all: Vec<TypeChange> = by.into_values().collect();
+        all.sort_by_key(|change| std::cmp::Reverse(change.a_bytes.max(change.b_bytes)));
+        all
     }
 
     pub(super) fn grouped(&self, by: Grain) -> Vec<Contribution> {

@@ -6,7 +6,8 @@
 //! windows             ├──┼──┤        ├──┼──┤        ├──┤    nodes are read here
 //! ```
 
-use crate::executions::{LaneSpan, NodeKey, blocks_of, each_run, join};
+use crate::executions::{LaneSpan, NodeKey, blocks_of, each_run, join_with};
+use crate::machine::Held;
 use crate::node::{self, role};
 use crate::rollup::{self, Location, Module};
 use crate::summary;
@@ -92,6 +93,8 @@ pub(super) struct OneCall {
     pub(super) range: TimeRange,
     /// 0 when unknown.
     pub(super) tid: u32,
+    /// Index into the recording's processes.
+    pub(super) process: u32,
     /// Tokens; 1 when unknown.
     pub(super) tokens: f64,
 }
@@ -112,6 +115,7 @@ impl Calls {
             let call = |span: &llmtrace_format::tables::GraphSpan| OneCall {
                 range: TimeRange::new(span.begin, span.end),
                 tid: span.tid,
+                process: 0,
                 tokens: 1.0,
             };
             let calls = trace.graph_spans.iter().map(call).collect();
@@ -133,9 +137,10 @@ impl Calls {
         let all = wanted.len();
         let mine: Vec<_> = wanted.into_iter().filter(|(whose, _)| Some(*whose) == main).collect();
         let unit = if mine.iter().all(|(_, call)| call.tokens.is_some()) { Unit::Token } else { Unit::Call };
-        let one = |(_, call): &((u32, u32), &summary::Call)| OneCall {
+        let one = |(whose, call): &((u32, u32), &summary::Call)| OneCall {
             range: call.range,
             tid: call.tid,
+            process: whose.0,
             tokens: call.tokens.filter(|_| unit == Unit::Token).map_or(1.0, |tokens| tokens as f64),
         };
         Self { unit, calls: mine.iter().map(one).collect(), left_out: all - mine.len() }
@@ -177,6 +182,9 @@ pub(super) struct Run {
     pub(super) between: Vec<f32>,
     /// Nanoseconds in the call, but in no graph.
     pub(super) outside: Vec<f32>,
+    /// Nanoseconds in which threads could run, but had no CPU, which are in none of these but the
+    /// totals; by sampled call. `None` when that is not told apart.
+    pub(super) preempted: Option<Vec<f32>>,
     /// Waiting at barriers as part of the threads' time in nodes; by sampled call.
     pub(super) wait_shares: Vec<f32>,
     /// Sampled calls that are left out, since events of their time were lost.
@@ -185,15 +193,27 @@ pub(super) struct Run {
     pub(super) threads: u32,
 }
 
-/// An execution as it is found: sampled call, graph, node, fused, wall, wait, compute.
-type Found = (u32, (u32, u32, u32), u64, u64, u64);
+/// An execution as it is found: sampled call, graph, node, fused, wall, wait, compute, and what of the
+/// wall its threads had no CPU.
+type Found = (u32, (u32, u32, u32), u64, u64, u64, u64);
+
+/// What is known of a sampled call besides its nodes; nanoseconds.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    in_graphs: u64,
+    /// In the call, but in no graph: while its thread had no CPU.
+    preempted: u64,
+    lost: bool,
+}
 
 impl Run {
-    /// Reads the first `count` calls.
+    /// Reads the first `count` calls; with `held` what they take while threads have a CPU, and the rest
+    /// apart.
     pub(super) fn read(
         trace: &Trace,
         calls: &Calls,
         count: usize,
+        held: Option<&Held>,
         progress: LoadProgress<'_>,
     ) -> Result<Self> {
         let all = calls.calls.get(..count).unwrap_or(&calls.calls);
@@ -206,8 +226,14 @@ impl Run {
         // Graphs of each chosen call.
         let place_of: HashMap<usize, u32> = chosen.iter().copied().zip(0u32..).collect();
         let mut graph_spans: HashMap<u32, (u32, u32)> = HashMap::new();
-        let mut in_graphs = vec![0u64; chosen.len()];
-        let mut lost = vec![false; chosen.len()];
+        let states = |call: &OneCall| held.and_then(|_| trace.machine.thread(call.process, call.tid));
+        let without_cpu =
+            |call: &OneCall, range: TimeRange| states(call).map_or(0, |rows| rows.sums(range).runnable());
+        let around = |&at: &usize| {
+            let preempted = all.get(at).map_or(0, |call| without_cpu(call, call.range));
+            Around { preempted, ..Around::default() }
+        };
+        let mut around: Vec<Around> = chosen.iter().map(around).collect();
         let mut ranges: Vec<TimeRange> = Vec::new();
         for span in &trace.graph_spans {
             let after = all.partition_point(|call| call.range.begin <= span.begin);
@@ -219,10 +245,11 @@ impl Run {
             run.threads = run.threads.max(span.threads);
             let Some(&place) = place_of.get(&(after - 1)) else { continue };
             graph_spans.insert(span.id, (place, span.graph));
-            if let (Some(sum), Some(lost)) = (in_graphs.get_mut(place as usize), lost.get_mut(place as usize))
-            {
-                *sum = sum.saturating_add(span.end.saturating_sub(span.begin));
-                *lost |= span.touched_by_loss != 0;
+            if let Some(of) = around.get_mut(place as usize) {
+                of.in_graphs = of.in_graphs.saturating_add(span.end.saturating_sub(span.begin));
+                let inside = without_cpu(call, TimeRange::new(span.begin, span.end));
+                of.preempted = of.preempted.saturating_sub(inside);
+                of.lost |= span.touched_by_loss != 0;
             }
             let range = TimeRange::new(span.begin, span.end.saturating_add(1));
             match ranges.last_mut() {
@@ -239,14 +266,16 @@ impl Run {
         blocks.retain(|block| seen.insert(*block));
         let each = |found: &mut Vec<Found>, id: u32, spans: &mut Vec<LaneSpan>| {
             let Some(&(place, graph)) = graph_spans.get(&id) else { return };
-            join(spans, |execution| {
+            join_with(spans, |execution, spans| {
                 let node = (graph, execution.node, execution.fused);
-                found.push((place, node, execution.wall(), execution.wait, execution.compute));
+                let lost = held.map_or(0, |held| held.lost(spans).wall.min(execution.wall()));
+                found.push((place, node, execution.wall(), execution.wait, execution.compute, lost));
             });
         };
         let wanted = |id: u32, _: u32| graph_spans.contains_key(&id);
         let found = each_run(trace, &blocks, progress, wanted, Vec::new, each)?;
-        run.collect(trace, all, &chosen, found.into_iter().flatten(), &in_graphs, &lost);
+        run.preempted = held.map(|_| Vec::new());
+        run.collect(trace, all, &chosen, found.into_iter().flatten(), &around);
         Ok(run)
     }
 
@@ -256,14 +285,17 @@ impl Run {
         all: &[OneCall],
         chosen: &[usize],
         found: impl Iterator<Item = Found>,
-        in_graphs: &[u64],
-        lost: &[bool],
+        around: &[Around],
     ) {
         let mut names = Names::default();
         let (mut in_nodes, mut waits) = (vec![0u64; chosen.len()], vec![(0u64, 0u64); chosen.len()]);
+        let mut preempted: Vec<u64> = around.iter().map(|of| of.preempted).collect();
         let mut sums: HashMap<usize, Vec<u64>> = HashMap::new();
-        for (place, node, wall, wait, compute) in found {
+        for (place, node, wall, wait, compute, lost) in found {
             let at = place as usize;
+            if let Some(sum) = preempted.get_mut(at) {
+                *sum = sum.saturating_add(lost);
+            }
             if let (Some(sum), Some(waits)) = (in_nodes.get_mut(at), waits.get_mut(at)) {
                 *sum = sum.saturating_add(wall);
                 *waits = (waits.0.saturating_add(wait), waits.1.saturating_add(compute));
@@ -271,13 +303,14 @@ impl Run {
             let name = names.of(trace, node);
             let times = sums.entry(name).or_insert_with(|| vec![0; chosen.len()]);
             if let Some(sum) = times.get_mut(at) {
-                *sum = sum.saturating_add(wall);
+                *sum = sum.saturating_add(wall - lost);
             }
         }
-        self.lossy = lost.iter().filter(|lost| **lost).count();
+        self.lossy = around.iter().filter(|of| of.lost).count();
+        let lost = |at: usize| around.get(at).is_some_and(|of| of.lost);
         // Calls without operators were not recorded at that level, and say nothing of them.
         let kept: Vec<(usize, f64)> = (0..chosen.len())
-            .filter(|&at| in_nodes.get(at).is_some_and(|&sum| sum > 0) && lost.get(at) != Some(&true))
+            .filter(|&at| in_nodes.get(at).is_some_and(|&sum| sum > 0) && !lost(at))
             .filter_map(|at| Some((at, all.get(*chosen.get(at)?)?.tokens)))
             .collect();
         self.sampled = kept.len();
@@ -285,8 +318,13 @@ impl Run {
         for &(at, tokens) in &kept {
             let whole =
                 chosen.get(at).and_then(|&call| all.get(call)).map_or(0.0, |call| call.range.nanos() as f64);
-            self.between.push(((get(in_graphs, at) - get(&in_nodes, at)) / tokens) as f32);
-            self.outside.push(((whole - get(in_graphs, at)) / tokens) as f32);
+            let of = around.get(at).copied().unwrap_or_default();
+            let in_graphs = of.in_graphs as f64;
+            self.between.push(((in_graphs - get(&in_nodes, at)) / tokens) as f32);
+            self.outside.push(((whole - in_graphs - of.preempted as f64) / tokens) as f32);
+            if let Some(all) = &mut self.preempted {
+                all.push((get(&preempted, at) / tokens) as f32);
+            }
             let (wait, compute) = waits.get(at).copied().unwrap_or_default();
             self.wait_shares.push((wait as f64 / (wait as f64 + compute as f64).max(1.0)) as f32);
         }

@@ -17,34 +17,21 @@ pub(super) fn experts(seen: &Seen<'_>) -> Option<Finding> {
     }
     let query = Query { range: None, phase: Some(Phase::Decode) };
     let found = all_experts(seen.trace, &query, &|| true)?;
-    let mut walls: HashMap<Option<u32>, u64> = HashMap::new();
-    let products = seen
-        .profile
-        .nodes
-        .iter()
-        .filter(|node| node.phase == Phase::Decode && node.key.op.starts_with("MUL_MAT_ID"));
-    for node in products {
-        let wall = walls.entry(node.location.layer).or_default();
-        *wall = wall.saturating_add(node.sums.wall);
-    }
     let mut uneven: Vec<(f64, &crate::experts::Layer)> = Vec::new();
     for layer in found.layers.iter().filter(|layer| layer.experts > layer.used && layer.tokens > 0) {
         // The spread of fair draws around their mean, relative to it.
         let fair = f64::from(layer.used) / f64::from(layer.experts);
         let by_chance = ((1.0 - fair) / (fair * layer.tokens as f64)).sqrt();
         if layer.variation > UNEVEN * by_chance {
-            let beyond = (layer.top_share - fair).max(0.0);
-            let wall = walls.get(&layer.layer).copied().unwrap_or(0);
-            uneven.push((beyond * wall as f64, layer));
+            uneven.push((layer.variation / by_chance, layer));
         }
     }
+    if uneven.is_empty() {
+        return None;
+    }
     uneven.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let nanos = uneven.iter().map(|(nanos, _)| nanos).sum::<f64>() as u64;
-    let mut evidence = vec![format!(
-        "{} of {} layers are more uneven than chance; what the most used experts compute beyond an even part",
-        uneven.len(),
-        found.layers.len()
-    )];
+    let layers = found.layers.len();
+    let mut evidence = vec![format!("{} of {layers} layers are more uneven than chance", uneven.len())];
     evidence.extend(uneven.iter().take(3).map(|(_, layer)| {
         format!(
             "layer {}: {} of {} experts get {} of its tokens, {} were even; coefficient of variation {:.2}",
@@ -62,12 +49,9 @@ pub(super) fn experts(seen: &Seen<'_>) -> Option<Finding> {
     }
     let advice = "no cost by itself where all experts are in the same memory; with an offload keep the most used \
                   ones on the fast device (`-ot`)";
-    Some(seen.finding(
-        "Some experts get most of the tokens (no loss by itself)".to_owned(),
-        nanos,
-        evidence,
-        advice,
-    ))
+    let title = "Some experts get most of the tokens".to_owned();
+    // Each token computes as many experts, whichever they are.
+    Some(Finding { ms_per_token: None, share: None, ..seen.finding(title, 0, evidence, advice) })
 }
 
 /// Copies between memories.

@@ -7,6 +7,7 @@
 
 mod faults;
 mod fold;
+mod held;
 mod store;
 mod totals;
 mod waits;
@@ -15,6 +16,7 @@ pub(crate) use faults::During;
 pub use faults::{FaultGroup, FaultTotals, fault_groups, fault_totals, place_of, tensors_of};
 pub use fold::Piece;
 pub(crate) use fold::fold_states;
+pub(crate) use held::Held;
 pub(crate) use waits::{HeldUp, fault_waits, held_up};
 
 pub use totals::{Preempter, StateSums, StateTotals, ThreadTotals, state_totals};

@@ -117,6 +117,18 @@ pub struct Preempter {
     pub nanos: u64,
 }
 
+impl Preempter {
+    /// Its name and process, such as `python3 (pid 4711)`.
+    pub fn label(&self) -> String {
+        let name = if self.name.is_empty() { "unknown" } else { &self.name };
+        match self.pid {
+            Some(0) => "the kernel".to_owned(),
+            Some(pid) => format!("{name} (pid {pid})"),
+            None => name.to_owned(),
+        }
+    }
+}
+
 /// What threads did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StateTotals {

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use llmtrace_analysis::diff::{Change, Contribution, Diff, Grain, Options, Outcome, Side, diff};
 use llmtrace_analysis::{Phase, Trace};
+use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -44,6 +45,20 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// A comparison, and what came of `--fail-over`.
+#[derive(Serialize)]
+struct Json {
+    gate: Option<Gate>,
+    #[serde(flatten)]
+    found: Diff,
+}
+
+#[derive(Serialize)]
+struct Gate {
+    percent: f64,
+    failed: bool,
+}
+
 fn by_parser() -> impl TypedValueParser<Value = Grain> {
     let names = PossibleValuesParser::new(Grain::ALL.map(Grain::name));
     names.map(|name| Grain::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Grain::Role))
@@ -75,7 +90,8 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<i32> {
             found.contributions.truncate(limit);
             found.nodes.truncate(limit);
         }
-        print_json(&found, out)?;
+        let gate = args.fail_over.map(|percent| Gate { percent, failed });
+        print_json(&Json { gate, found }, out)?;
     } else {
         print(&found, args.limit.unwrap_or(10), out)?;
         if let Some(percent) = args.fail_over {
@@ -93,6 +109,7 @@ fn print(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "! {}", clean(warning))?;
     }
     print_sides(found, out)?;
+    print_types(found, out)?;
     print_waterfall(found, limit, out)?;
     print_nodes(found, out)?;
     print_unmatched(found, out)?;
@@ -121,14 +138,27 @@ fn verdict(found: &Diff) -> String {
             let way = if change.ms > 0.0 { "slower" } else { "faster" };
             let own = found.undisturbed.and_then(|own| own.percent);
             let own = known(own, |own| format!("{own:+.1} %"));
+            let disturbed = disturbed(found);
             format!(
-                "B is {percent} {way} than A, but less than half of that in its own work ({own}): one of the \
-                 runs was disturbed: {from}, {range}"
+                "B is {percent} {way} than A, but less than half of that in its own work ({own}): \
+                 {disturbed}: {from}, {range}"
             )
         }
         Outcome::NoDifference => format!("no difference beyond chance: {from}, {range}"),
         Outcome::NotKnown => format!("too little to tell: {from}"),
     }
+}
+
+/// Which run was disturbed, as far as it is known, and by whom.
+fn disturbed(found: &Diff) -> String {
+    let Some(lost) = found.preempted.filter(|lost| lost.significant) else {
+        return "one of the runs was disturbed".to_owned();
+    };
+    let (name, side) = if lost.ms > 0.0 { ("B", &found.b) } else { ("A", &found.a) };
+    let by =
+        side.preempters.first().map_or_else(String::new, |(who, _)| format!(", preempted by {}", clean(who)));
+    let (ms, unit) = (lost.ms.abs(), found.unit.name());
+    format!("threads of {name} had no CPU for {ms:.3} ms a {unit} more{by}")
 }
 
 fn interval(change: &Change) -> String {
@@ -165,6 +195,20 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
         let percent = known(own.percent, |percent| format!("{percent:+.1} %"));
         writeln!(out, "without interruptions {percent}: {}", interval(own))?;
     }
+    if let Some(lost) = &found.preempted {
+        let ms = |side: &Side| known(side.preempted_ms, |ms| format!("{ms:.3}"));
+        writeln!(out, "without a CPU on average {} → {} ms: {}", ms(&found.a), ms(&found.b), {
+            let range = lost.ms_half.map(|half| (lost.ms - half, lost.ms + half));
+            known(range, |(low, high)| format!("change {low:+.3} to {high:+.3} ms with 95 % confidence"))
+        })?;
+        for (name, side) in [("A", &found.a), ("B", &found.b)] {
+            let who = side.preempters.iter().take(3).map(|(who, ms)| format!("{} {ms:.3} ms", clean(who)));
+            let who: Vec<String> = who.collect();
+            if !who.is_empty() {
+                writeln!(out, "  threads of {name} preempted by {}", who.join(", "))?;
+            }
+        }
+    }
     let mean = &found.mean_change;
     if mean.significant != found.change.significant {
         writeln!(
@@ -174,6 +218,28 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
             interval(mean)
         )?;
     }
+    Ok(())
+}
+
+fn print_types(found: &Diff, out: &mut dyn Write) -> Result<()> {
+    if found.type_changes.is_empty() {
+        return Ok(());
+    }
+    heading("types of weights that changed; bytes of one execution of each node", out)?;
+    let mut columns = Columns::new(&["type", "nodes", "A", "B", "bytes", "change of ms"], 1);
+    for change in &found.type_changes {
+        let megabytes = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
+        let both = change.a_bytes.zip(change.b_bytes).filter(|(a, _)| *a > 0);
+        columns.row([
+            format!("{} → {}", clean(&change.a), clean(&change.b)),
+            count(change.nodes as u64),
+            known(change.a_bytes, megabytes),
+            known(change.b_bytes, megabytes),
+            known(both, |(a, b)| format!("{:+.1} %", (b as f64 / a as f64 - 1.0) * 100.0)),
+            format!("{:+.4}", change.ms),
+        ]);
+    }
+    columns.print(out)?;
     Ok(())
 }
 
@@ -214,6 +280,10 @@ fn print_waterfall(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()
     {
         units += tenths(ms);
         line(name.to_owned(), tenths(ms), "");
+    }
+    if let Some(ms) = found.preempted_ms {
+        units += tenths(ms);
+        line("without a CPU".to_owned(), tenths(ms), "threads could run, but others did");
     }
     line("rest".to_owned(), whole - units, "interruptions, and what else medians leave out");
     line("change".to_owned(), whole, "");

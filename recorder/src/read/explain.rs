@@ -131,6 +131,15 @@ fn print_parts(found: &Explanation, out: &mut dyn Write) -> std::io::Result<()> 
         cells.push(percent(1.0));
     }
     columns.row(cells);
+    if found.phases.iter().any(|answer| answer.preempted.is_some()) {
+        let mut cells = vec!["of it without a CPU".to_owned()];
+        for answer in &found.phases {
+            let lost = answer.preempted.map(|lost| lost.nanos() as f64);
+            cells.push(known(lost, |nanos| duration(nanos / answer.calls as f64)));
+            cells.push(known(lost, |nanos| percent(nanos / answer.parts.wall().max(1) as f64)));
+        }
+        columns.row(cells);
+    }
     columns.print(out)
 }
 
@@ -140,8 +149,11 @@ fn print_findings(findings: &[Finding], out: &mut dyn Write) -> std::io::Result<
     }
     heading("findings about generating, the dearest first", out)?;
     for finding in findings {
-        let cost = duration(finding.ms_per_token * 1e6);
-        writeln!(out, "{cost} a token, {}: {}", percent(finding.share), clean(&finding.title))?;
+        match finding.ms_per_token.zip(finding.share) {
+            Some((ms, share)) => write!(out, "{} a token, {}: ", duration(ms * 1e6), percent(share))?,
+            None => write!(out, "no cost by itself: ")?,
+        }
+        writeln!(out, "{}", clean(&finding.title))?;
         for evidence in &finding.evidence {
             writeln!(out, "    {}", clean(evidence))?;
         }

@@ -78,6 +78,23 @@ pub(crate) fn mixture() -> PathBuf {
     model
 }
 
+/// A dense model of random weights, by `make_llama.py` with such arguments.
+pub(crate) fn synthetic(arguments: &[&str], name: &str) -> PathBuf {
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.gguf"));
+    if !model.exists() {
+        let status = Command::new(var("LLMTRACE_TEST_PYTHON"))
+            .arg(tool("make_llama.py"))
+            .arg(&model)
+            .args(["--tokenizer-from", &var("LLMTRACE_TEST_MODEL"), "--seed", "1"])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    model
+}
+
 /// `llmtrace record` into the run's folder; whatever it costs, unless a budget is
 /// given: on a busy machine prices are high.
 pub(crate) fn recorder(run: &Run, arguments: &[&str]) -> Command {

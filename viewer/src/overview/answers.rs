@@ -130,8 +130,15 @@ fn findings_ui(ui: &mut Ui, cx: &mut Cx<'_>, findings: &[Finding]) {
     }
     for finding in findings {
         ui.horizontal_wrapped(|ui| {
-            ui.strong(text::millis(finding.ms_per_token)).explained(&["finding"]);
-            ui.weak(format!("a token, {}", text::percent(finding.share)));
+            match finding.ms_per_token.zip(finding.share) {
+                Some((ms, share)) => {
+                    ui.strong(text::millis(ms)).explained(&["finding"]);
+                    ui.weak(format!("a token, {}", text::percent(share)));
+                }
+                None => {
+                    ui.weak("no cost by itself:").explained(&["finding"]);
+                }
+            }
             let place = finding.place.is_some() || finding.nodes.is_some();
             if place {
                 if ui.link(&finding.title).on_hover_text("Show it in the timeline").clicked() {
