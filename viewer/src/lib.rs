@@ -23,6 +23,8 @@ pub mod experts;
 pub mod find;
 pub mod graph;
 pub mod history;
+pub mod keys;
+pub mod keys_window;
 pub mod loader;
 pub mod memo;
 mod menu;

@@ -32,6 +32,8 @@ pub struct Entry {
     pub keys: &'static [KeyboardShortcut],
     /// Whether it works only on an open trace.
     pub needs_trace: bool,
+    /// The only page where its keys work; elsewhere they are that page's.
+    pub page: Option<Page>,
 }
 
 const fn key(key: Key) -> KeyboardShortcut {
@@ -43,7 +45,10 @@ const fn with_command(key: Key) -> KeyboardShortcut {
 }
 
 macro_rules! entry {
-    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+    (on $page:ident: $menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*]) => {
+        entry!(@ Some(Page::$page), $menu, $command, $name, $help, [$($key),*], true)
+    };
+    (@ $page:expr, $menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
         Entry {
             command: $command,
             name: $name,
@@ -51,7 +56,11 @@ macro_rules! entry {
             menu: Menu::$menu,
             keys: &[$($key),*],
             needs_trace: $needs_trace,
+            page: $page,
         }
+    };
+    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+        entry!(@ None, $menu, $command, $name, $help, [$($key),*], $needs_trace)
     };
 }
 
@@ -117,6 +126,30 @@ pub static TABLE: &[Entry] = &[
         true
     ),
     entry!(
+        View,
+        Command::Larger,
+        "Larger",
+        "Everything a little larger",
+        [with_command(Key::Plus), with_command(Key::Equals)],
+        false
+    ),
+    entry!(
+        View,
+        Command::Smaller,
+        "Smaller",
+        "Everything a little smaller",
+        [with_command(Key::Minus)],
+        false
+    ),
+    entry!(
+        View,
+        Command::Scale(100),
+        "Normal size",
+        "Everything as large as it was at first",
+        [with_command(Key::Num0)],
+        false
+    ),
+    entry!(
         Go,
         Command::MarkHere,
         "Mark this time",
@@ -169,6 +202,30 @@ pub static TABLE: &[Entry] = &[
         Command::Session(Change::ShowAll),
         "Show all lanes",
         "No lane of the timeline is hidden or pinned",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::ToggleArrows),
+        "Arrows",
+        "Arrows from what the selected span reads, to what reads it, and from wakers to woken threads",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::CollapseLanes(true),
+        "Collapse all groups of lanes",
+        "Of each group of lanes only its head",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::CollapseLanes(false),
+        "Expand all groups of lanes",
+        "All lanes of all groups",
         [],
         true
     ),
@@ -248,6 +305,34 @@ pub static TABLE: &[Entry] = &[
         [key(Key::Num0), key(Key::Home)],
         true
     ),
+    entry!(
+        on Timeline: Go,
+        Command::NextToken,
+        "Next token",
+        "Select the token after the selection, or the one in the middle of the window",
+        [key(Key::Period)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::PreviousToken,
+        "Previous token",
+        "Select the token before",
+        [key(Key::Comma)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::LaneDown,
+        "Lane below",
+        "Select the span at the same time on the next thread",
+        [key(Key::ArrowDown)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::LaneUp,
+        "Lane above",
+        "Select the span at the same time on the thread before",
+        [key(Key::ArrowUp)]
+    ),
     entry!(Go, Command::ZoomIn, "Zoom in", "Show less (hold W)", [key(Key::Plus), key(Key::Equals)], true),
     entry!(Go, Command::ZoomOut, "Zoom out", "Show more (hold S)", [key(Key::Minus)], true),
     entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times (hold A)", [key(Key::PageUp)], true),
@@ -277,28 +362,4 @@ pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String 
         _ => return context.format_shortcut(shortcut),
     };
     symbol.to_owned()
-}
-
-/// The command of a key that was just pressed; consumes the key. An open menu
-/// keeps the keys that it knows.
-pub fn pressed(context: &egui::Context) -> Option<Command> {
-    let typing = context.egui_wants_keyboard_input();
-    if egui::Popup::is_any_open(context) && context.input(|input| input.key_pressed(Key::Escape)) {
-        return None;
-    }
-    let command = context.input_mut(|input| {
-        let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
-            keys.iter().any(|key| {
-                // A field of text has its own undo.
-                let plain = key.modifiers.is_none() || key.logical_key == Key::Z;
-                let is_text = typing && plain && key.logical_key != Key::Escape;
-                !is_text && input.consume_shortcut(key)
-            })
-        };
-        TABLE.iter().find(|entry| hit(entry.keys, input)).map(|entry| entry.command.clone())
-    });
-    if command.is_some() {
-        egui::Popup::close_all(context);
-    }
-    command
 }
