@@ -175,7 +175,7 @@ impl ExpertsPage {
                 painter.rect_filled(cell, 1.0, color);
             }
             let line = Rect::from_min_size(Pos2::new(cells.left(), y), vec2(cells.width(), row));
-            let item = ui.interact(line, response.id.with(place), Sense::hover());
+            let item = ui.interact(line, response.id.with(("layer", place)), Sense::hover());
             item.widget_info(|| {
                 let of_most = (0..layer.counts.len())
                     .filter_map(|expert| Some((measure.of(layer, expert)?, expert)))

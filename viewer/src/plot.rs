@@ -34,17 +34,18 @@ pub(crate) fn announce<R>(
         let center = plot.transform.position_from_point(&PlotPoint::from(place));
         let rect = Rect::from_center_size(center, vec2(5.0, 5.0)).intersect(plot.response.rect);
         if rect.is_positive() {
-            let response = ui.interact(rect, plot.response.id.with(at), Sense::hover());
+            let response = ui.interact(rect, plot.response.id.with(("point", at)), Sense::hover());
             response.widget_info(|| WidgetInfo::labeled(Role::GraphicsSymbol, true, label.as_str()));
         }
     }
 }
 
-/// Says what a row of a table has.
+/// Says what a row of a table has, and whether it is the chosen one.
 pub(crate) fn announce_row(response: &Response, selected: bool, cells: &[impl AsRef<str>]) {
     response.widget_info(|| {
         let cells: Vec<&str> =
             cells.iter().map(AsRef::as_ref).filter(|cell: &&str| !cell.is_empty()).collect();
-        WidgetInfo::selected(Role::Row, true, selected, cells.join(", "))
+        WidgetInfo::labeled(Role::Row, true, cells.join(", "))
     });
+    response.ctx.accesskit_node_builder(response.id, |node| node.set_selected(selected));
 }

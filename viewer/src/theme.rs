@@ -242,7 +242,7 @@ pub static DARK_SAFE: Colors = Colors {
         rgb(0xfaf840),
         rgb(0xb669fa),
     ],
-    states: [rgb(0x1f5f8b), rgb(0xf0e442), rgb(0xe64b14), rgb(0xb68fe0), rgb(0x39404a)],
+    states: [rgb(0x2a7ab8), rgb(0xf0e442), rgb(0xe64b14), rgb(0xc9a4f0), rgb(0x39404a)],
     ..DARK_COLORS
 };
 /// The same in light.
@@ -262,7 +262,7 @@ pub static LIGHT_SAFE: Colors = Colors {
         rgb(0xe57415),
         rgb(0xb47cfa),
     ],
-    states: [rgb(0x8fc3e8), rgb(0xb08a00), rgb(0xb44017), rgb(0x5f3589), rgb(0xcfd6de)],
+    states: [rgb(0x6fb0e0), rgb(0xb08a00), rgb(0xb44017), rgb(0x4a2570), rgb(0xd8dee5)],
     ..LIGHT_COLORS
 };
 

@@ -351,6 +351,8 @@ pub static TABLE: &[Entry] = &[
 /// A key as people write it.
 pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String {
     let symbol = match shortcut.logical_key {
+        Key::Period => ".",
+        Key::Comma => ",",
         Key::OpenBracket => "[",
         Key::CloseBracket => "]",
         Key::Slash => "/",
@@ -361,5 +363,10 @@ pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String 
         Key::Escape => "Esc",
         _ => return context.format_shortcut(shortcut),
     };
-    symbol.to_owned()
+    if shortcut.modifiers.is_none() {
+        return symbol.to_owned();
+    }
+    let whole = context.format_shortcut(shortcut);
+    // The last part is the key.
+    whole.rsplit_once('+').map_or_else(|| symbol.to_owned(), |(held, _)| format!("{held}+{symbol}"))
 }

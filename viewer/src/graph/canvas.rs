@@ -364,7 +364,7 @@ impl GraphPage {
         if self.heat == Heat::Difference && self.baseline.is_some() {
             lines.push("warm: longer than what is compared with · cold: shorter".to_owned());
         }
-        lines.push("w weights · kv cache · in inputs of the call · ⇄ from another backend · wider edges carry more bytes".to_owned());
+        lines.push("w weights · kv cache · in inputs of the call · copied: of another backend · wider edges carry more bytes".to_owned());
         lines.push("double click or Enter expands, Backspace folds, arrows go along".to_owned());
         let mut y = window.bottom() - 6.0;
         for line in lines.iter().rev() {
@@ -423,7 +423,7 @@ fn paint_leaves(painter: &Painter, rect: Rect, scale: f32, colors: &Colors, pict
         ("w", leaves.weights, colors.op(OpClass::Copy)),
         ("kv", leaves.caches, colors.op(OpClass::Position)),
         ("in", leaves.inputs, colors.op(OpClass::Elementwise)),
-        ("⇄", leaves.copied, colors.op(OpClass::Routing)),
+        ("copied", leaves.copied, colors.op(OpClass::Routing)),
     ] {
         if sum.tensors == 0 {
             continue;

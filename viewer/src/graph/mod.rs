@@ -321,7 +321,7 @@ impl GraphPage {
             if let Some((now, before)) = all {
                 let change = (now / before.max(1e-9) - 1.0) * 100.0;
                 ui.weak(format!(
-                    "{} → {} ({change:+.1} %), of nodes in both",
+                    "{}, then {} ({change:+.1} %), of nodes in both",
                     text::nanos_f64(before),
                     text::nanos_f64(now)
                 ));

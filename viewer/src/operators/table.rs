@@ -140,11 +140,8 @@ impl Sort {
                     let change = kept.and_then(|kept| change(row, kept));
                     let into = row_ui(&mut line, cx, (row, drilled), (top, waits, change), &columns);
                     let response = line.response();
-                    response.widget_info(|| {
-                        let name = format!("{}: {}", row.key, text::percent(row.share));
-                        let selected = chosen == Some(row.key.as_str());
-                        egui::WidgetInfo::selected(egui::accesskit::Role::Row, true, selected, name)
-                    });
+                    let name = format!("{}: {}", row.key, text::percent(row.share));
+                    crate::plot::announce_row(&response, chosen == Some(row.key.as_str()), &[name]);
                     if into || drilled && response.double_clicked() {
                         acted = Some(Acted::Into(row.key.clone()));
                     } else if response.clicked() {

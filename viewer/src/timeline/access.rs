@@ -4,6 +4,7 @@
 
 use super::gaps::{self, Gap};
 use super::lanes::{Canvas, token_names};
+use super::view::View;
 use crate::command::Command;
 use crate::panel::Cx;
 use crate::seek::Seek;
@@ -37,8 +38,11 @@ impl Announcer {
     fn item(&mut self, ui: &Ui, id: (&str, u32, u64), rect: Rect, name: &str, selected: bool) -> bool {
         self.left = self.left.saturating_sub(1);
         let response = ui.interact(rect, ui.scope_id().with(id), Sense::hover());
-        response.widget_info(|| WidgetInfo::selected(Role::ListBoxOption, true, selected, name));
-        ui.ctx().accesskit_node_builder(response.id, |node| node.add_action(Action::Click));
+        response.widget_info(|| WidgetInfo::labeled(Role::ListBoxOption, true, name));
+        ui.ctx().accesskit_node_builder(response.id, |node| {
+            node.set_selected(selected);
+            node.add_action(Action::Click);
+        });
         ui.input(|input| input.has_accesskit_action_request(response.id, Action::Click))
     }
 
@@ -145,6 +149,14 @@ impl Announcer {
             }
         }
     }
+}
+
+/// What a thread does in what is in sight.
+pub(super) fn in_sight(bars: &[Bar], view: &View) -> String {
+    let sum = |of: fn(&Bar) -> u64| bars.iter().fold(0u64, |all, bar| all.saturating_add(of(bar)));
+    let (count, compute, wait) = (sum(|bar| bar.count), sum(|bar| bar.compute), sum(|bar| bar.wait));
+    let part = |part: u64| text::percent((part as f64 / view.range().nanos().max(1) as f64).min(1.0));
+    format!("in sight {} nodes: computing {}, waiting {}", text::count(count), part(compute), part(wait))
 }
 
 fn several(bar: &Bar) -> String {

@@ -400,7 +400,7 @@ impl Timeline {
             if !matches!(row.kind, Kind::States(_)) {
                 canvas.name(cx.open, row, gutter);
             }
-            announce_row(ui, row, rect, cx.open);
+            announce_row(ui, row, rect, bars, view, cx.open);
         }
         let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
         let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect: grid };
@@ -424,16 +424,20 @@ fn announce(response: &Response, role: Role, name: &str) {
     response.widget_info(|| WidgetInfo::labeled(role, true, name));
 }
 
-/// A lane's name and what is selected on it, for those who do not see it.
-fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
+/// A lane's name and what is selected on it, or what it does, for those who do not see it.
+fn announce_row(ui: &Ui, row: &Row, rect: Rect, bars: &[Bar], view: &View, open: &Open) {
     let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name(open));
-        if let Some(found) = selected {
-            let key = open.key(&found.span);
-            info.current_text_value = Some(format!("selected {} {}", key.op, key.name));
-        }
+        info.current_text_value = match selected {
+            Some(found) => {
+                let key = open.key(&found.span);
+                Some(format!("selected {} {}", key.op, key.name))
+            }
+            None if matches!(row.kind, Kind::Thread(_)) => Some(access::in_sight(bars, view)),
+            None => None,
+        };
         info
     });
 }
