@@ -136,8 +136,11 @@ impl GraphPage {
             self.head_ui(ui, cx, graph);
             splits::splits_ui(ui, cx, graph, &mut self.graph);
             let costs = self.costs(ui, cx, index);
-            self.compare_ui(ui, cx, (index, graph), costs.as_deref());
-            self.find_ui(ui, cx, graph, &outline);
+            ui.horizontal_wrapped(|ui| {
+                self.find_ui(ui, cx, graph, &outline);
+                ui.separator();
+                self.compare_ui(ui, cx, (index, graph), costs.as_deref());
+            });
             let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap()));
             Panel::right("graph details")
                 .default_size(DETAILS_WIDTH)

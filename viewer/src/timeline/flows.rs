@@ -134,12 +134,15 @@ fn curve(canvas: &Canvas<'_>, [from, to]: [Pos2; 2], color: Color32) {
     }
     let near = |at: Pos2| pos2(at.x.clamp(rect.left() - BEYOND, rect.right() + BEYOND), at.y);
     let (from, to) = (near(from), near(to));
-    let along = ((to.x - from.x) * 0.5).clamp(14.0, 160.0);
+    let along = ((to.x - from.x) * 0.5).clamp(3.0, 160.0);
     // Between bars of one lane a straight line would lie on those.
     let lift = if (from.y - to.y).abs() < 1.0 { -(to.x - from.x).abs().clamp(10.0, 26.0) } else { 0.0 };
     let points = [from, from + vec2(along, lift), to + vec2(-along, lift), to];
-    let stroke = Stroke::new(1.5, color.gamma_multiply(0.85));
-    canvas.painter.add(CubicBezierShape::from_points_stroke(points, false, Color32::TRANSPARENT, stroke));
-    canvas.painter.circle_filled(from, 2.5, color);
-    arrow_head(canvas, to - vec2(8.0, lift * 0.4), to, color);
+    // On bars of any colour: what is around the line stands out from both.
+    for stroke in [Stroke::new(4.0, canvas.colors.background), Stroke::new(1.75, color)] {
+        canvas.painter.add(CubicBezierShape::from_points_stroke(points, false, Color32::TRANSPARENT, stroke));
+    }
+    canvas.painter.circle(from, 3.0, color, Stroke::new(1.0, canvas.colors.background));
+    let back = if lift == 0.0 { vec2(-8.0, 0.0) } else { vec2(-along.min(7.0), -8.0) };
+    arrow_head(canvas, to + back, to, color);
 }
