@@ -102,7 +102,7 @@ pub(crate) fn paint(painter: &Painter, rect: Rect, open: &Open, view: &View, col
 }
 
 fn labelled(token: &Token, step: u32) -> bool {
-    token.phase != Phase::Decode || token.number % step == 0
+    token.phase != Phase::Decode || token.number.is_multiple_of(step)
 }
 
 #[cfg(test)]
