@@ -9,6 +9,7 @@
 //!                                      ├─► dag      (the compute graph in parts, laid out)
 //!                                      ├─► diff     (two runs: what got slower, how sure)
 //!                                      ├─► search   (find by name)
+//!                                      ├─► flow     (what a span reads, who reads it)
 //!                                      ├─► experts  (of a mixture: which, how evenly)
 //!                                      ├─► inference (requests, KV cache, calls)
 //!                                      ├─► cut      (a time range as a trace of its own)
@@ -37,6 +38,7 @@ pub mod explain;
 pub mod export;
 pub mod fetch;
 pub mod findings;
+pub mod flow;
 pub mod fold;
 pub mod glossary;
 mod growing;

@@ -24,8 +24,8 @@ table! {
     4 state: u8 as Planes,
     /// CPU that it ran on, or was on last; [`crate::constants::NONE`] when unknown.
     5 cpu: u32 as Planes,
-    /// Of a preempted thread: the kernel thread that runs in its place;
-    /// [`crate::constants::NONE`] when unknown or of another state.
+    /// Of a preempted thread: the kernel thread that runs in its place; of a woken one: that which
+    /// woke it by a system call. [`crate::constants::NONE`] when unknown or of another state.
     6 other_tid: u32 as Planes,
     /// The process of that; the same.
     7 other_pid: u32 as Planes,

@@ -1,22 +1,25 @@
 //! Time of a frame while zooming and panning over a million op spans: CPU time of
 //! the interface's thread where the system tells it, else on the clock, which is
 //! more while other threads decode op spans: the real interface on 1600×900 points, tessellated but not
-//! rasterised; the time from opening a file to the first complete picture; memory. `cargo bench -p
+//! rasterised, alone and with all that can lie over the lanes; the time from opening a file to the first complete picture; memory. `cargo bench -p
 //! llmtrace-viewer --bench frame [-- FILE]`.
 
 use egui::{
     Event, Modifiers, MouseWheelSource, MouseWheelUnit, Pos2, RawInput, Rect, TouchPhase, pos2, vec2,
 };
 use llmtrace_analysis::synth::{Options, bytes};
+use llmtrace_analysis::{Found, Place, TimeRange};
 use llmtrace_viewer::app::ViewerApp;
 use llmtrace_viewer::command::Command;
 use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
-use llmtrace_viewer::state::{Document, Page};
+use llmtrace_viewer::session::Change;
+use llmtrace_viewer::state::{Document, Highlight, Page};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FRAMES: u32 = 300;
+const FRAMES: u32 = 1000;
 const SIZE: egui::Vec2 = vec2(1600.0, 900.0);
 
 /// The app without a window.
@@ -69,6 +72,24 @@ impl Bench {
                 return begin.elapsed();
             }
             std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+impl Bench {
+    /// A selected span with its arrows, marks with notes, every graph computation marked.
+    fn lay_over(&mut self) {
+        let Some(open) = self.app.state.open() else { return };
+        let ranges = open.trace.graph_spans.iter().map(|span| TimeRange::new(span.begin, span.end)).collect();
+        let highlight = Arc::new(Highlight { name: "graphs".into(), ranges });
+        let place = open.trace.lanes().first().map(|lane| Place { lane: lane.id, index: lane.rows / 2 });
+        let found = place.and_then(|place| Some(Found { place, span: open.trace.span(place)? }));
+        let whole = open.trace.range();
+        let marks: Vec<u64> = (0..200).map(|at| whole.begin + whole.nanos() / 200 * at).collect();
+        let marks = marks.into_iter().map(|time| Command::Session(Change::Mark(time)));
+        let commands = [Command::Highlight(Some(highlight))].into_iter().chain(found.map(Command::Select));
+        for command in commands.chain(marks).collect::<Vec<_>>() {
+            self.app.apply(&self.context, command);
         }
     }
 }
@@ -129,7 +150,15 @@ fn main() {
     let first = bench.open(&path);
     let spans = bench.app.state.open().map_or(0, |open| open.trace.op_span_count());
     println!("open: {spans} op spans, first complete picture {first:.1?}, {} MiB resident", resident_mib());
-    for (name, events) in [("zoom and pan", true), ("at rest", false)] {
+    for (name, events, overlays) in [
+        ("zoom and pan", true, false),
+        ("at rest", false, false),
+        ("zoom and pan, all overlays", true, true),
+        ("at rest, all overlays", false, true),
+    ] {
+        if overlays {
+            bench.lay_over();
+        }
         bench.app.apply(&bench.context, Command::WholeTrace);
         bench.frame(Vec::new());
         let mut times: Vec<Duration> = (0..FRAMES)
@@ -140,12 +169,13 @@ fn main() {
             })
             .collect();
         times.sort_unstable();
-        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+        let at = |mille: usize| times.get(times.len() * mille / 1000).copied().unwrap_or_default();
         let max = times.last().copied().unwrap_or_default();
         println!(
-            "frame, {name}: p50 {:.2?}, p99 {:.2?}, max {max:.2?} ({CLOCK}, {FRAMES} frames, 1600×900)",
-            at(50),
-            at(99)
+            "frame, {name}: p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}, max {max:.2?} ({CLOCK}, {FRAMES} frames, 1600×900)",
+            at(500),
+            at(990),
+            at(999)
         );
     }
     println!("after browsing: {} MiB resident", resident_mib());

@@ -10,6 +10,7 @@ use crate::dialog::{Dialog, Purpose};
 use crate::experts::ExpertsPage;
 use crate::find::FindPanel;
 use crate::graph::GraphPage;
+use crate::keys_window::KeysWindow;
 use crate::live::{Follower, News};
 use crate::loader::{Loader, Message};
 use crate::memo::Jobs;
@@ -62,13 +63,15 @@ pub struct ViewerApp {
     details: Details,
     find: FindPanel,
     palette: Palette,
+    keys: KeysWindow,
     title: String,
 }
 
 impl ViewerApp {
     /// An app with nothing open.
     pub fn new(context: &Context, store: Store, jobs: Jobs) -> Self {
-        theme::install(context);
+        // Ours, which are remembered.
+        context.options_mut(|options| options.zoom_with_keyboard = false);
         let state = State { settings: store.load(), ..State::default() };
         show_settings(context, &state.settings);
         Self {
@@ -95,6 +98,7 @@ impl ViewerApp {
             details: Details::default(),
             find: FindPanel::default(),
             palette: Palette::default(),
+            keys: KeysWindow::default(),
             title: String::new(),
         }
     }
@@ -383,7 +387,9 @@ impl ViewerApp {
 
     /// Draws the window and applies what was asked for.
     pub fn draw(&mut self, ui: &mut Ui) {
-        self.commands.extend(command::pressed(ui.ctx()));
+        if !self.keys.captures() {
+            self.commands.extend(self.state.settings.keys.pressed(ui.ctx(), self.state.page));
+        }
         let colors = Colors::of(ui.visuals());
         let mut commands = std::mem::take(&mut self.commands);
         Panel::top("menu")
@@ -456,7 +462,7 @@ impl ViewerApp {
             menu::glossary_ui(ui, &mut commands);
         }
         if self.state.keys_visible {
-            menu::keys_ui(ui, &mut commands);
+            self.keys.keys_ui(ui, &self.state, &mut commands);
         }
         drop_ui(ui, colors);
         self.state.find.wants_focus = false;
@@ -499,6 +505,7 @@ impl eframe::App for ViewerApp {
 const ANIMATION_SECS: f32 = 1.0 / 12.0;
 
 fn show_settings(context: &Context, settings: &Settings) {
+    theme::install(context, settings.palette);
     context.set_theme(egui::ThemePreference::from(settings.theme));
     context.set_zoom_factor(settings.scale_percent.clamp(50, 300) as f32 / 100.0);
     let seconds = if settings.reduced_motion { 0.0 } else { ANIMATION_SECS };

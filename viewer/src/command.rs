@@ -5,7 +5,7 @@ mod manual;
 mod table;
 
 pub use manual::manual;
-pub use table::{Entry, Menu, TABLE, key_name, pressed};
+pub use table::{Entry, Menu, TABLE, key_name};
 
 use crate::copy::What;
 use crate::counters::CounterView;
@@ -14,8 +14,10 @@ use crate::save::Saving;
 use crate::seek::Seek;
 use crate::session::Change;
 use crate::state::{Document, Highlight, Open, Page, State};
-use crate::theme::ThemeChoice;
+use crate::theme::{PaletteChoice, ThemeChoice};
+use crate::timeline::Group;
 use crate::timeline::view::View;
+use egui::KeyboardShortcut;
 use llmtrace_analysis::search::Direction;
 use llmtrace_analysis::{Found, Place, TimeRange};
 use std::path::{Path, PathBuf};
@@ -129,6 +131,26 @@ pub enum Command {
     Forward,
     /// Show everything at so many percent of its size.
     Scale(u32),
+    /// Show everything a little larger.
+    Larger,
+    /// Show everything a little smaller.
+    Smaller,
+    /// Show colours for people with other eyes.
+    Colours(PaletteChoice),
+    /// Give a key to a command, by its name.
+    Bind(&'static str, KeyboardShortcut),
+    /// Give a command its own keys back, or all commands.
+    ResetKeys(Option<&'static str>),
+    /// Select the token after the selection.
+    NextToken,
+    /// Select the token before it.
+    PreviousToken,
+    /// Select the span at the same time on the thread before.
+    LaneUp,
+    /// Select the span at the same time on the next thread.
+    LaneDown,
+    /// Show of groups of lanes only the heads, or everything.
+    CollapseLanes(bool),
     /// Move things at once instead of gliding.
     ReducedMotion(bool),
     /// Show every node of the compute graph.
@@ -282,6 +304,23 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
             state.settings.scale_percent = percent.clamp(50, 300);
             return Some(Effect::SaveSettings);
         }
+        Command::Larger | Command::Smaller => {
+            let step = if command == Command::Larger { 10 } else { -10 };
+            let percent = state.settings.scale_percent.saturating_add_signed(step);
+            return carry_out(state, Command::Scale(percent));
+        }
+        Command::Colours(palette) => {
+            state.settings.palette = palette;
+            return Some(Effect::SaveSettings);
+        }
+        Command::Bind(name, key) => {
+            state.settings.keys.bind(name, key);
+            return Some(Effect::SaveSettings);
+        }
+        Command::ResetKeys(name) => {
+            state.settings.keys.reset(name);
+            return Some(Effect::SaveSettings);
+        }
         Command::ReducedMotion(reduced) => {
             state.settings.reduced_motion = reduced;
             return Some(Effect::SaveSettings);
@@ -403,6 +442,18 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
         Command::Reveal(range) => open.view.reveal(range),
         Command::NextOccurrence => return occurrence(open, Direction::Forward),
         Command::PreviousOccurrence => return occurrence(open, Direction::Backward),
+        Command::CollapseLanes(collapse) => {
+            let names = Group::FOLDABLE.iter().filter(|_| collapse).map(|group| group.name().to_owned());
+            open.session.apply(Change::CollapseOnly(names.collect()));
+            return Some(Effect::SaveSession);
+        }
+        Command::NextToken => step_token(open, Direction::Forward),
+        Command::PreviousToken => step_token(open, Direction::Backward),
+        Command::LaneDown => return lane_beside(open, 1),
+        Command::LaneUp => return lane_beside(open, -1),
+        Command::NextSpan | Command::PreviousSpan if open.selected.is_none() => {
+            return lane_beside(open, 0);
+        }
         Command::NextSpan => {
             let place = open.selected?.place;
             return Some(Effect::Seek(Seek::Span(Place { index: place.index.saturating_add(1), ..place })));
@@ -414,6 +465,49 @@ fn navigate(open: &mut Open, command: Command) -> Option<Effect> {
         _ => {}
     }
     None
+}
+
+/// Selects the token after or before what is selected; the one in the middle of the window when
+/// nothing is.
+fn step_token(open: &mut Open, direction: Direction) {
+    let tokens = &open.trace.tokens;
+    let span = open.selected.map(|found| TimeRange::new(found.span.begin, found.span.end()));
+    let next = match open.range.or(span) {
+        None => {
+            let middle = open.view.time_from_x(open.view.width() / 2.0);
+            tokens.get(tokens.partition_point(|token| token.range.end <= middle)).or(tokens.last())
+        }
+        Some(range) => match direction {
+            Direction::Forward => {
+                tokens.get(tokens.partition_point(|token| token.range.begin <= range.begin))
+            }
+            Direction::Backward => {
+                let before = tokens.partition_point(|token| token.range.begin < range.begin);
+                before.checked_sub(1).and_then(|at| tokens.get(at))
+            }
+        },
+    };
+    if let Some(range) = next.map(|token| token.range) {
+        open.range = Some(range);
+        open.selected = None;
+        open.view.reveal(range);
+    }
+}
+
+/// The span at the time of the selected one on a lane so many further down; without a selection the
+/// first in sight.
+fn lane_beside(open: &Open, step: isize) -> Option<Effect> {
+    let lanes = open.trace.lane_ids();
+    let (lane, time) = match open.selected {
+        Some(found) => {
+            let at = lanes.iter().position(|lane| *lane == found.place.lane)?;
+            // In the middle: threads begin a node some nanoseconds apart.
+            let middle = found.span.begin.saturating_add(found.span.compute / 2);
+            (*lanes.get(at.checked_add_signed(step)?)?, middle)
+        }
+        None => (*lanes.first()?, open.view.range().begin),
+    };
+    Some(Effect::Seek(Seek::At { lane, time }))
 }
 
 /// To the nearest marked time right or left of the middle of the window.
@@ -446,13 +540,15 @@ fn occurrence(open: &Open, direction: Direction) -> Option<Effect> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Keys;
     use std::collections::HashSet;
 
     #[test]
     fn keys_are_unique() {
         let mut seen = HashSet::new();
-        for key in TABLE.iter().flat_map(|entry| entry.keys) {
+        for (entry, key) in TABLE.iter().flat_map(|entry| entry.keys.iter().map(move |key| (entry, key))) {
             assert!(seen.insert(format!("{key:?}")), "{key:?} twice");
+            assert!(Keys::default().conflict(entry, key).is_none(), "{}: {key:?}", entry.name);
         }
     }
 

@@ -77,7 +77,7 @@ pub(crate) fn color(colors: &Colors, open: &Open, series: Series) -> Color32 {
 /// From little (as a lane) to much.
 pub(crate) fn heat(colors: &Colors, share: f64) -> Color32 {
     let low = colors.line;
-    let high = colors.op(OpClass::Attention);
+    let high = colors.scale[1];
     low.lerp_to_gamma(high, share.clamp(0.0, 1.0) as f32)
 }
 
@@ -242,6 +242,7 @@ impl CountersPage {
             };
             ui.label(RichText::new(format!("{} ({unit}){partial}", names.join(", "))).strong());
             let height = if group.len() > 1 { SHARED_HEIGHT } else { PLOT_HEIGHT };
+            let unit_name = unit;
             let unit = unit.to_owned();
             let formatted = unit.clone();
             // Marks at round numbers of MiB.
@@ -275,6 +276,15 @@ impl CountersPage {
                 }
                 plot.pointer_coordinate().map(|at| at.x * 1e9)
             });
+            if let Some((_, drawn)) = group.first() {
+                let name = format!("{} over time", names.join(", "));
+                plot::announce(ui, &shown, &name, drawn.points.len(), |at| {
+                    let (time, known) = drawn.points.get(at)?;
+                    let value = known.map_or_else(|| "unknown".to_owned(), |known| value(known, unit_name));
+                    let place = [*time as f64 / 1e9, known.unwrap_or(0.0) / scale];
+                    Some((place, format!("{value} at {}", text::nanos(*time))))
+                });
+            }
             if shown.response.clicked()
                 && let Some(time) = shown.inner
             {

@@ -2,6 +2,7 @@
 //! range.
 
 mod around;
+mod flows;
 mod insight;
 mod machine;
 mod node;
@@ -9,6 +10,7 @@ mod range;
 
 use crate::memo::Memo;
 use crate::panel::Cx;
+use crate::timeline::flows::Around;
 use egui::{ScrollArea, Ui};
 use insight::InSight;
 use llmtrace_analysis::stats::{By, Distribution};
@@ -26,6 +28,7 @@ pub struct Details {
     /// What the totals of a selected range are by.
     by: range::TotalsBy,
     in_sight: InSight,
+    flows: Around,
 }
 
 impl Details {
@@ -36,7 +39,7 @@ impl Details {
             if let Some(range) = cx.open.range {
                 range::range_ui(ui, cx, range, &mut self.by, &mut self.totals);
             } else if let Some(found) = cx.open.selected {
-                node::node_ui(ui, cx, found, &mut self.distribution);
+                node::node_ui(ui, cx, found, &mut self.distribution, &mut self.flows);
             } else {
                 self.in_sight.in_sight_ui(ui, cx, &mut self.totals);
             }

@@ -174,6 +174,18 @@ impl ExpertsPage {
                 };
                 painter.rect_filled(cell, 1.0, color);
             }
+            let line = Rect::from_min_size(Pos2::new(cells.left(), y), vec2(cells.width(), row));
+            let item = ui.interact(line, response.id.with(("layer", place)), Sense::hover());
+            item.widget_info(|| {
+                let of_most = (0..layer.counts.len())
+                    .filter_map(|expert| Some((measure.of(layer, expert)?, expert)))
+                    .max_by(|a, b| a.0.total_cmp(&b.0));
+                let most = of_most.map_or_else(String::new, |(value, expert)| {
+                    format!(", most expert {expert}: {}", measure.text(value))
+                });
+                let name = format!("layer {}: {} experts{most}", layer.name(), layer.experts);
+                WidgetInfo::selected(egui::Role::ListBoxOption, true, place == self.layer, name)
+            });
             if place == self.layer {
                 let band = Rect::from_min_size(Pos2::new(cells.left(), y), vec2(cells.width(), row));
                 painter.rect_stroke(band, 1.0, Stroke::new(1.5, cx.colors.accent), egui::StrokeKind::Outside);
@@ -271,6 +283,14 @@ fn balance_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Experts) {
             plot.line(Line::new("share of the most used experts", top).color(color).width(1.6));
             plot.pointer_coordinate().map(|at| at.x * 1e9)
         });
+    plot::announce(ui, &plot, "load balance over time", found.over_time.len(), |at| {
+        let part = found.over_time.get(at)?;
+        let time = text::nanos(part.begin_nanos);
+        Some((
+            [part.begin_nanos as f64 / 1e9, part.variation],
+            format!("variation {:.2} at {time}", part.variation),
+        ))
+    });
     if plot.response.clicked()
         && let Some(time) = plot.inner
         && let Some(part) = found.over_time.iter().rfind(|part| part.begin_nanos as f64 <= time)
@@ -318,13 +338,17 @@ fn distances_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
         egui_plot::Bar::new(f64::from(distance), count as f64 / all.max(1) as f64).width(0.9)
     });
     let bars: Vec<_> = bars.collect();
-    plot::still("distances")
+    let plot = plot::still("distances")
         .height(PLOT_HEIGHT)
         .y_axis_formatter(|mark, _| text::percent(mark.value))
         .grid_color(colors.line)
         .show(ui, |plot| {
             plot.bar_chart(egui_plot::BarChart::new("reuse", bars).color(colors.op(OpClass::Matmul)));
         });
+    plot::announce(ui, &plot, "reuse distances", layer.distances.len(), |at| {
+        let share = *layer.distances.get(at)? as f64 / all.max(1) as f64;
+        Some(([at as f64 + 1.0, share], format!("{} after {}", text::percent(share), at + 1)))
+    });
     let more = if median >= DISTANCES { " or more" } else { "" };
     ui.weak(format!("median {median}{more}; the last bar is {DISTANCES} and more"));
 }

@@ -26,6 +26,8 @@ pub mod experts;
 pub mod find;
 pub mod graph;
 pub mod history;
+pub mod keys;
+pub mod keys_window;
 mod live;
 pub mod loader;
 pub mod memo;

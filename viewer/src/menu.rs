@@ -1,10 +1,9 @@
-//! The menu bar, the tabs, and the list of keys. All from the table of
-//! commands.
+//! The menu bar and the tabs, from the table of commands.
 
 use crate::command::{Command, Entry, Menu, TABLE, key_name};
 use crate::state::{Live, Page, State, file_name};
-use crate::theme::{Colors, ThemeChoice};
-use egui::{Button, Grid, MenuBar, RichText, Ui, Window};
+use crate::theme::{Colors, PaletteChoice, ThemeChoice};
+use egui::{Button, MenuBar, RichText, Ui, Window};
 use llmtrace_analysis::glossary::{TERMS, Topic};
 
 /// Draws the bar at the top.
@@ -25,6 +24,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                     ui.separator();
                     themes_ui(ui, state, commands);
                     ui.separator();
+                    palette_ui(ui, state, commands);
                     memory_ui(ui, state, commands);
                     scale_ui(ui, state, commands);
                     let mut reduced = state.settings.reduced_motion;
@@ -77,7 +77,8 @@ fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
 }
 
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
-    let keys = entry.keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
+    let keys = state.settings.keys.of(entry);
+    let keys = keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
     let enabled = !entry.needs_trace || state.open().is_some();
     let item = ui.add_enabled(enabled, Button::new(entry.name).shortcut_text(keys));
     if item.on_hover_text(entry.help).clicked() {
@@ -117,6 +118,18 @@ fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     }
 }
 
+/// Which colours operators have.
+fn palette_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    ui.menu_button("Colours", |ui| {
+        for (palette, name) in PaletteChoice::ALL {
+            if ui.radio(state.settings.palette == palette, name).clicked() {
+                commands.push(Command::Colours(palette));
+                ui.close();
+            }
+        }
+    });
+}
+
 /// How large everything is.
 fn scale_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.menu_button("Size of everything", |ui| {
@@ -150,38 +163,9 @@ pub(crate) const MOUSE: &[(&str, &str)] = &[
     ("Shift+drag, right or middle drag", "Move sideways"),
     ("Click", "Select a node, a token or a graph"),
     ("Double click", "Fill the window with it"),
+    ("Click or drag on the ruler of tokens", "Select a token, or a run of whole ones"),
     ("W A S D", "Hold to zoom and move"),
 ];
-
-/// The list of keys.
-pub(crate) fn keys_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
-    let mut visible = true;
-    Window::new("Keys and mouse")
-        .open(&mut visible)
-        .collapsible(false)
-        .resizable(false)
-        .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
-        .vscroll(true)
-        .max_height(ui.ctx().viewport_rect().height() * 0.85)
-        .show(ui.ctx(), |ui| {
-            Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
-                for (keys, what) in MOUSE {
-                    ui.strong(*keys);
-                    ui.label(*what);
-                    ui.end_row();
-                }
-                for entry in TABLE.iter().filter(|entry| !entry.keys.is_empty()) {
-                    let keys: Vec<String> = entry.keys.iter().map(|key| key_name(ui.ctx(), key)).collect();
-                    ui.strong(keys.join(", "));
-                    ui.label(entry.help);
-                    ui.end_row();
-                }
-            });
-        });
-    if !visible {
-        commands.push(Command::Keys);
-    }
-}
 
 /// The glossary: what words and numbers mean.
 pub(crate) fn glossary_ui(ui: &mut Ui, commands: &mut Vec<Command>) {

@@ -15,7 +15,7 @@ use crate::theme::OpClass;
 use egui::{Frame, RichText, ScrollArea, Stroke, Ui, vec2};
 use egui_plot::{HLine, HoverPosition, Line, PlotPoints};
 use llmtrace_analysis::{Phase, Token};
-use operators::Sort;
+use operators::Operators;
 
 /// Below this width the page has one column.
 const TWO_COLUMNS: f32 = 900.0;
@@ -29,7 +29,7 @@ const PLOT_HEIGHT: f32 = 216.0;
 /// The page's own state.
 #[derive(Default)]
 pub struct Overview {
-    sort: Sort,
+    operators: Operators,
 }
 
 impl Overview {
@@ -75,7 +75,7 @@ impl Overview {
             card_ui(ui, cx, "Recording", recording::recording_ui);
         }
         ui.add_space(10.0);
-        card_ui(ui, cx, "Operators", |ui, cx| self.sort.operators_ui(ui, cx));
+        card_ui(ui, cx, "Operators", |ui, cx| self.operators.operators_ui(ui, cx));
     }
 }
 
@@ -142,6 +142,12 @@ fn tokens_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
             plot.line(Line::new("time per token", PlotPoints::from(points)).color(color).width(1.6));
             plot.pointer_coordinate().map(|at| at.x.round())
         });
+    plot::announce(ui, &plot, "time per token", tokens.len(), |at| {
+        let token = tokens.get(at)?;
+        let nanos = token.range.nanos();
+        let place = [f64::from(token.number), nanos as f64 / 1e6];
+        Some((place, format!("d{}: {}", token.number, text::nanos(nanos))))
+    });
     if plot.response.clicked()
         && let Some(number) = plot.inner
         && let Some(token) = tokens.iter().find(|token| f64::from(token.number) == number)

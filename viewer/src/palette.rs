@@ -90,7 +90,8 @@ impl Palette {
                 // What its name lacks, its description may say.
                 let by_help = || score(&self.query, entry.help).map(|score| score + 100);
                 let score = score(&self.query, entry.name).or_else(by_help)?;
-                let keys = entry.keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
+                let keys = state.settings.keys.of(entry);
+                let keys = keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
                 let (name, help) = (entry.name.to_owned(), entry.help.to_owned());
                 Some((score, Offer { name, help, keys, command: entry.command.clone() }))
             })

@@ -1,8 +1,9 @@
 //! Settings, recent files and what was kept of each trace, as JSON in the user's data folder. Losing them
 //! is no reason to fail: errors are logged for developers and forgotten.
 
+use crate::keys::Keys;
 use crate::session::{self, Session};
-use crate::theme::ThemeChoice;
+use crate::theme::{PaletteChoice, ThemeChoice};
 use llmtrace_analysis::DEFAULT_CACHE_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,10 @@ pub struct Settings {
     pub scale_percent: u32,
     /// Whether things move at once instead of gliding.
     pub reduced_motion: bool,
+    /// Colours of operators.
+    pub palette: PaletteChoice,
+    /// Keys that the user chose.
+    pub keys: Keys,
 }
 
 impl Default for Settings {
@@ -38,7 +43,18 @@ impl Default for Settings {
         let (theme, recent) = (ThemeChoice::default(), Vec::new());
         let (window, maximized) = (None, false);
         let (scale_percent, reduced_motion) = (100, false);
-        Self { theme, recent, window, maximized, cache_mib: CACHE_MIB, scale_percent, reduced_motion }
+        let (palette, keys) = Default::default();
+        Self {
+            theme,
+            recent,
+            window,
+            maximized,
+            cache_mib: CACHE_MIB,
+            scale_percent,
+            reduced_motion,
+            palette,
+            keys,
+        }
     }
 }
 

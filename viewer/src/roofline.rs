@@ -57,6 +57,11 @@ impl Roofline {
     pub fn roofline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             egui::Frame::new().inner_margin(16).show(ui, |ui| {
+                if let Some(why) = crate::timeline::no_threads(cx.open) {
+                    ui.label(RichText::new("No roofline").heading());
+                    ui.label(format!("{why}. It is not known how long operators took."));
+                    return;
+                }
                 let Some(found) = answers.get_ui(ui, cx) else { return };
                 self.contents_ui(ui, cx, &found);
             });
@@ -165,6 +170,10 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
             }
             plot.pointer_coordinate()
         });
+    plot::announce(ui, &response, "operators against the roofs", points.len(), |at| {
+        let (row, place) = points.get(at)?;
+        Some((*place, label(row).replace('\n', ", ")))
+    });
     let clicked = response.response.clicked();
     if let Some(row) = response.inner.filter(|_| clicked).and_then(near) {
         show(cx, row);
@@ -224,11 +233,13 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         .body(|body| {
             body.rows(ROW, rows.len(), |mut line| {
                 let Some(row) = rows.get(line.index()) else { return };
-                for cell in cells(row) {
+                let cells = cells(row);
+                for cell in &cells {
                     line.col(|ui| {
-                        ui.add(egui::Label::new(cell).truncate());
+                        ui.add(egui::Label::new(cell.as_str()).truncate());
                     });
                 }
+                plot::announce_row(&line.response(), false, &cells);
                 if line.response().clicked() {
                     show(cx, row);
                 }

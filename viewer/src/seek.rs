@@ -41,6 +41,13 @@ pub enum Seek {
     },
     /// The span at a place.
     Span(Place),
+    /// The span of a lane at a time, or the first one after.
+    At {
+        /// The lane.
+        lane: u32,
+        /// When.
+        time: Nanos,
+    },
     /// The longest span of a lane in a range, to be selected where it is.
     Longest {
         /// The lane.
@@ -75,6 +82,14 @@ impl Seek {
             Self::Span(place) => {
                 let found = |span| Command::GoTo(Found { place: *place, span });
                 trace.span(*place).map(found)
+            }
+            Self::At { lane, time } => {
+                let mut found = None;
+                trace.each_span(*lane, TimeRange::new(*time, Nanos::MAX), |index, span| {
+                    found = Some(Found { place: Place { lane: *lane, index }, span: *span });
+                    false
+                });
+                found.map(Command::GoTo)
             }
             Self::Longest { lane, range } => trace.longest_in(*lane, *range).map(Command::Select),
         }

@@ -68,7 +68,7 @@ pub struct Note {
 }
 
 /// All that is kept for a trace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Session {
     /// Marks, by time.
@@ -77,10 +77,22 @@ pub struct Session {
     pub pinned: Vec<String>,
     /// Lanes that are not shown, by name.
     pub hidden: Vec<String>,
+    /// Groups of lanes of which only the head is shown, by name.
+    pub collapsed: Vec<String>,
+    /// Whether arrows lead to the selected span, from it, and from wakers to woken threads.
+    pub arrows: bool,
     /// Colours of bars.
     pub color: ColorBy,
     /// What the strip of the whole trace shows.
     pub metric: Metric,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        let (notes, pinned, hidden, collapsed) = Default::default();
+        let (color, metric) = Default::default();
+        Self { notes, pinned, hidden, collapsed, arrows: true, color, metric }
+    }
 }
 
 /// A change of a session.
@@ -94,6 +106,12 @@ pub enum Change {
     Unmark(usize),
     /// Show a lane or hide it.
     Hide(String, bool),
+    /// Collapse a group of lanes or expand it.
+    Collapse(String, bool),
+    /// Collapse these groups, and no others.
+    CollapseOnly(Vec<String>),
+    /// Show arrows if there are none, else none.
+    ToggleArrows,
     /// Put a lane to the top, or back.
     Pin(String, bool),
     /// Move a pinned lane up.
@@ -113,6 +131,11 @@ impl Session {
         session.notes.sort_by_key(|note| note.time);
         session.notes.truncate(MOST_MARKS);
         session
+    }
+
+    /// Whether only the head of a group is shown.
+    pub fn is_collapsed(&self, group: &str) -> bool {
+        self.collapsed.iter().any(|name| name == group)
     }
 
     /// Carries a change out.
@@ -141,6 +164,9 @@ impl Session {
             }
             Change::Unmark(_) => {}
             Change::Hide(name, on) => set(&mut self.hidden, name, on),
+            Change::Collapse(name, on) => set(&mut self.collapsed, name, on),
+            Change::CollapseOnly(names) => self.collapsed = names,
+            Change::ToggleArrows => self.arrows = !self.arrows,
             Change::Pin(name, on) => set(&mut self.pinned, name, on),
             Change::Raise(name) => {
                 if let Some(at) = self.pinned.iter().position(|known| *known == name).filter(|at| *at > 0) {
@@ -150,6 +176,7 @@ impl Session {
             Change::ShowAll => {
                 self.hidden.clear();
                 self.pinned.clear();
+                self.collapsed.clear();
             }
             Change::Color(color) => self.color = color,
             Change::Metric(metric) => self.metric = metric,

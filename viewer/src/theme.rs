@@ -1,8 +1,7 @@
 //! Every colour and size of the app.
 //!
 //! Operators have one colour per class, the same in every view. The hues are
-//! apart for people who do not see red and green alike (after Okabe and Ito),
-//! and lightness differs as well.
+//! after Okabe and Ito; a second palette keeps all of them apart to people who lack a kind of cone.
 
 use egui::{Color32, CornerRadius, FontFamily, FontId, Stroke, TextStyle, Theme, Visuals};
 use llmtrace_analysis::format::machine::State;
@@ -10,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Height of the minimap.
 pub const MINIMAP_HEIGHT: f32 = 52.0;
+/// Height of the ruler of tokens.
+pub const TOKEN_RULER_HEIGHT: f32 = 18.0;
 /// Height of the time ruler.
 pub const RULER_HEIGHT: f32 = 22.0;
 /// Width of the column of lane names.
@@ -209,6 +210,8 @@ pub struct Colors {
     pub loss: Color32,
     /// Warnings.
     pub warning: Color32,
+    /// Ends of scales: little, and much.
+    pub scale: [Color32; 2],
     ops: [Color32; OpClass::ALL.len()],
     states: [Color32; StateClass::ALL.len()],
 }
@@ -218,7 +221,52 @@ const fn rgb(hex: u32) -> Color32 {
 }
 
 /// The dark theme.
-pub static DARK: Colors = Colors {
+pub static DARK: Colors = DARK_COLORS;
+/// The light theme.
+pub static LIGHT: Colors = LIGHT_COLORS;
+/// The dark theme with colours that people tell apart who lack a kind of cone.
+pub static DARK_SAFE: Colors = Colors {
+    accent: rgb(0x56b4e9),
+    loss: rgb(0xff7b39),
+    warning: rgb(0xf0e442),
+    scale: [rgb(0x2f6fb8), rgb(0xf2c53d)],
+    // The least difference of two, to each kind of eyes, is fifteen times that of the usual ones.
+    ops: [
+        rgb(0x5647b6),
+        rgb(0xe7b054),
+        rgb(0x14938d),
+        rgb(0x8ebbd3),
+        rgb(0x95fafa),
+        rgb(0x83352e),
+        rgb(0xe64b14),
+        rgb(0xfaf840),
+        rgb(0xb669fa),
+    ],
+    states: [rgb(0x2a7ab8), rgb(0xf0e442), rgb(0xe64b14), rgb(0xc9a4f0), rgb(0x39404a)],
+    ..DARK_COLORS
+};
+/// The same in light.
+pub static LIGHT_SAFE: Colors = Colors {
+    accent: rgb(0x0072b2),
+    loss: rgb(0xc04000),
+    warning: rgb(0x7a5200),
+    scale: [rgb(0x7fb2e5), rgb(0xa33b00)],
+    ops: [
+        rgb(0x1430fa),
+        rgb(0xfaba14),
+        rgb(0x3eaa97),
+        rgb(0x5f3589),
+        rgb(0x4dd6eb),
+        rgb(0x5a141d),
+        rgb(0xb44017),
+        rgb(0xe57415),
+        rgb(0xb47cfa),
+    ],
+    states: [rgb(0x6fb0e0), rgb(0xb08a00), rgb(0xb44017), rgb(0x4a2570), rgb(0xd8dee5)],
+    ..LIGHT_COLORS
+};
+
+const DARK_COLORS: Colors = Colors {
     dark: true,
     background: rgb(0x17191d),
     lane: rgb(0x1e2126),
@@ -232,6 +280,7 @@ pub static DARK: Colors = Colors {
     graph: rgb(0x39434f),
     loss: rgb(0xff6b6b),
     warning: rgb(0xf0b429),
+    scale: [rgb(0x35a97f), rgb(0xe8983a)],
     ops: [
         rgb(0x4a90d9),
         rgb(0xe8983a),
@@ -246,8 +295,7 @@ pub static DARK: Colors = Colors {
     states: [rgb(0x2f6f5b), rgb(0xf0b429), rgb(0xe0559a), rgb(0x8f7fe0), rgb(0x39404a)],
 };
 
-/// The light theme.
-pub static LIGHT: Colors = Colors {
+const LIGHT_COLORS: Colors = Colors {
     dark: false,
     background: rgb(0xf7f8fa),
     lane: rgb(0xeceff3),
@@ -261,6 +309,7 @@ pub static LIGHT: Colors = Colors {
     graph: rgb(0xd5dce4),
     loss: rgb(0xc81e1e),
     warning: rgb(0x9a6700),
+    scale: [rgb(0x1f9a70), rgb(0xe08a1e)],
     ops: [
         rgb(0x2f7bc8),
         rgb(0xe08a1e),
@@ -276,9 +325,20 @@ pub static LIGHT: Colors = Colors {
 };
 
 impl Colors {
-    /// The colours in force for `ui`.
+    /// The colours in force for `ui`: visuals carry the accent, by which palettes are told apart.
     pub fn of(visuals: &Visuals) -> &'static Self {
-        if visuals.dark_mode { &DARK } else { &LIGHT }
+        let safe = |colors: &Self| visuals.hyperlink_color == colors.accent;
+        match visuals.dark_mode {
+            true if safe(&DARK_SAFE) => &DARK_SAFE,
+            true => &DARK,
+            false if safe(&LIGHT_SAFE) => &LIGHT_SAFE,
+            false => &LIGHT,
+        }
+    }
+
+    /// A colour from little (0) to much (1).
+    pub fn scaled(&self, share: f32) -> Color32 {
+        self.scale[0].lerp_to_gamma(self.scale[1], share.clamp(0.0, 1.0))
     }
 
     /// The colour of a class of operators.
@@ -347,9 +407,30 @@ impl From<ThemeChoice> for egui::ThemePreference {
     }
 }
 
+/// Which colours things have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PaletteChoice {
+    /// The usual ones.
+    #[default]
+    Usual,
+    /// Those that people tell apart who lack a kind of cone.
+    ColourBlindSafe,
+}
+
+impl PaletteChoice {
+    /// All, with their names.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Usual, "Usual colours"), (Self::ColourBlindSafe, "Safe for colour-blind eyes")];
+}
+
 /// Gives a context our looks, in both themes.
-pub fn install(context: &egui::Context) {
-    for (theme, colors) in [(Theme::Dark, &DARK), (Theme::Light, &LIGHT)] {
+pub fn install(context: &egui::Context, palette: PaletteChoice) {
+    let [dark, light] = match palette {
+        PaletteChoice::Usual => [&DARK, &LIGHT],
+        PaletteChoice::ColourBlindSafe => [&DARK_SAFE, &LIGHT_SAFE],
+    };
+    for (theme, colors) in [(Theme::Dark, dark), (Theme::Light, light)] {
         context.style_mut_of(theme, |style| {
             style.visuals = visuals(colors);
             style.text_styles = [
@@ -419,11 +500,86 @@ mod tests {
             let linear = |c: u8| (f32::from(c) / 255.0).powf(2.2);
             0.2126 * linear(color.r()) + 0.7152 * linear(color.g()) + 0.0722 * linear(color.b())
         };
-        for colors in [&DARK, &LIGHT] {
+        for colors in [&DARK, &LIGHT, &DARK_SAFE, &LIGHT_SAFE] {
             for class in OpClass::ALL {
                 let (bar, text) = (luminance(colors.op(class)), luminance(colors.text_on(colors.op(class))));
                 let contrast = (bar.max(text) + 0.05) / (bar.min(text) + 0.05);
                 assert!(contrast > 3.2, "{} {contrast}", class.name());
+            }
+        }
+    }
+
+    /// What a colour looks like to people without red, green or blue cones (Machado, Oliveira and
+    /// Fernandes 2009), or with all three, in linear light.
+    const EYES: [[[f32; 3]; 3]; 4] = [
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ];
+
+    fn oklab(color: Color32, eyes: &[[f32; 3]; 3]) -> [f32; 3] {
+        let linear = [color.r(), color.g(), color.b()].map(|c| {
+            let c = f32::from(c) / 255.0;
+            if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+        });
+        let times =
+            |m: &[[f32; 3]; 3], v: [f32; 3]| m.map(|row| row[0] * v[0] + row[1] * v[1] + row[2] * v[2]);
+        let seen = times(eyes, linear).map(|c| c.clamp(0.0, 1.0));
+        let lms = times(
+            &[
+                [0.412_221_5, 0.536_332_5, 0.051_446],
+                [0.211_903_5, 0.680_699_5, 0.107_396_9],
+                [0.088_302_5, 0.281_718_8, 0.629_978_7],
+            ],
+            seen,
+        );
+        times(
+            &[
+                [0.210_454_3, 0.793_617_8, -0.004_072],
+                [1.977_998_5, -2.428_592_2, 0.450_593_7],
+                [0.025_904, 0.782_771_8, -0.808_675_8],
+            ],
+            lms.map(f32::cbrt),
+        )
+    }
+
+    /// The least difference of two classes to any eyes, in OKLab.
+    fn least_difference(colors: &[Color32]) -> f32 {
+        let mut least = f32::INFINITY;
+        for eyes in &EYES {
+            let seen: Vec<[f32; 3]> = colors.iter().map(|color| oklab(*color, eyes)).collect();
+            for (at, a) in seen.iter().enumerate() {
+                for b in &seen[..at] {
+                    let square: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+                    least = least.min(square.sqrt());
+                }
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn safe_colours_differ_to_all_eyes() {
+        for colors in [&DARK_SAFE, &LIGHT_SAFE] {
+            assert!(least_difference(&colors.ops) > 0.12, "{}", least_difference(&colors.ops));
+            assert!(least_difference(&colors.scale) > 0.2, "{}", least_difference(&colors.scale));
+            // States are drawn side by side.
+            assert!(least_difference(&colors.states) > 0.08, "{}", least_difference(&colors.states));
+        }
+        assert!(least_difference(&DARK.ops) < least_difference(&DARK_SAFE.ops));
+    }
+
+    #[test]
+    fn the_palette_in_force_is_found_again() {
+        let context = egui::Context::default();
+        for (palette, dark, light) in
+            [(PaletteChoice::ColourBlindSafe, &DARK_SAFE, &LIGHT_SAFE), (PaletteChoice::Usual, &DARK, &LIGHT)]
+        {
+            install(&context, palette);
+            for (theme, colors) in [(Theme::Dark, dark), (Theme::Light, light)] {
+                let visuals = context.style_of(theme).visuals.clone();
+                assert!(std::ptr::eq(Colors::of(&visuals), colors));
             }
         }
     }

@@ -131,3 +131,96 @@ fn the_manual_in_the_documentation_is_what_the_table_gives() {
         "write `llmtrace-viewer --manual` to docs/viewer.md"
     );
 }
+
+#[test]
+fn keys_are_changed_by_place_and_a_conflict_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("viewer.json");
+    let store = llmtrace_viewer::recent::Store::at(path.clone());
+    let mut harness = Harness::builder().with_size(egui::vec2(1280.0, 900.0)).build_eframe(move |creation| {
+        ViewerApp::new(&creation.egui_ctx, store, llmtrace_viewer::memo::Jobs::Inline)
+    });
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../sample-traces/gemma3-270m-2t.llmtrace");
+    let context = harness.ctx.clone();
+    harness.state_mut().open(&context, sample.into());
+    harness.run_steps(3);
+    apply(&mut harness, Command::Show(Page::Timeline));
+    let press = |harness: &mut Harness<'_, ViewerApp>, key, physical_key| {
+        let (pressed, repeat, modifiers) = (true, false, Modifiers::NONE);
+        harness.event(Event::Key { key, physical_key, pressed, repeat, modifiers });
+        harness.event(Event::Key { key, physical_key, pressed: false, repeat, modifiers });
+        harness.run_steps(4);
+    };
+    harness.key_press(Key::F1);
+    harness.run_steps(4);
+    let change = |harness: &mut Harness<'_, ViewerApp>, command: &str| {
+        harness.get_by_label("Filter commands").focus();
+        harness.run_steps(2);
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
+        harness.get_by_label("Filter commands").type_text(command);
+        harness.run_steps(4);
+        harness.get_by_label(&format!("Change the key of {command}")).click();
+        harness.run_steps(4);
+    };
+    // M marks: whoever wants it for something else is told.
+    change(&mut harness, "Whole trace");
+    press(&mut harness, Key::M, Some(Key::M));
+    let all = texts(&harness);
+    assert!(all.contains("M is the key of “Mark this time”."), "{all}");
+    harness.get_by_label("Leave it").click();
+    harness.run_steps(3);
+    // On a French keyboard `ù` lies where others have the apostrophe.
+    change(&mut harness, "Mark this time");
+    press(&mut harness, Key::Colon, Some(Key::Quote));
+    harness.key_press(Key::Escape);
+    harness.run_steps(4);
+    press(&mut harness, Key::M, Some(Key::M));
+    assert!(opened(&harness).session.notes.is_empty());
+    press(&mut harness, Key::Colon, Some(Key::Quote));
+    assert_eq!(opened(&harness).session.notes.len(), 1);
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(kept.contains("Mark this time"), "{kept}");
+    apply(&mut harness, Command::ResetKeys(None));
+    press(&mut harness, Key::M, Some(Key::M));
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("Mark this time"));
+}
+
+#[test]
+fn keys_that_a_keyboard_lacks_are_found_by_their_place() {
+    let mut harness = harness();
+    let token = opened(&harness).trace.tokens[5].range;
+    apply(&mut harness, Command::ZoomTo(token));
+    harness.key_press(Key::ArrowRight);
+    harness.run_steps(3);
+    let first = opened(&harness).selected.unwrap();
+    // What a German keyboard has where others have `]` is none of the keys of the table.
+    let (key, physical_key, pressed, repeat) = (Key::F30, Some(Key::CloseBracket), true, false);
+    harness.event(Event::Key { key, physical_key, pressed, repeat, modifiers: Modifiers::NONE });
+    harness.run_steps(4);
+    let next = opened(&harness).selected.unwrap();
+    assert_ne!(next.place, first.place);
+    assert_eq!(opened(&harness).key(&next.span), opened(&harness).key(&first.span));
+}
+
+#[test]
+fn colours_and_size_are_chosen_and_kept() {
+    use llmtrace_viewer::theme::{Colors, DARK, DARK_SAFE, PaletteChoice};
+    let mut harness = harness();
+    apply(&mut harness, Command::Theme(ThemeChoice::Dark));
+    let colors = |harness: &Harness<'_, ViewerApp>| Colors::of(&harness.ctx.global_style().visuals);
+    assert!(std::ptr::eq(colors(&harness), &DARK));
+    harness.get_by_label("View").click();
+    harness.run_steps(4);
+    harness.get_by_role_and_label(Role::Button, "Colours").hover();
+    harness.run_steps(10);
+    harness.get_by_label("Safe for colour-blind eyes").click();
+    harness.run_steps(4);
+    assert!(std::ptr::eq(colors(&harness), &DARK_SAFE));
+    assert_eq!(harness.state().state.settings.palette, PaletteChoice::ColourBlindSafe);
+    harness.key_press_modifiers(Modifiers::COMMAND, Key::Plus);
+    harness.run_steps(3);
+    assert_eq!(harness.state().state.settings.scale_percent, 110);
+    harness.key_press_modifiers(Modifiers::COMMAND, Key::Num0);
+    harness.run_steps(3);
+    assert_eq!(harness.state().state.settings.scale_percent, 100);
+}

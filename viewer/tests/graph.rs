@@ -126,3 +126,27 @@ fn splits_of_a_scheduler_are_steps_from_backend_to_backend() {
     // No op spans come from a device: that is said, and nothing is made up.
     assert!(device.contains("325 nodes") && device.contains("costs are unknown"), "{device}");
 }
+
+#[test]
+fn two_tokens_are_held_against_each_other() {
+    let mut harness = harness("gemma3-270m-2t.llmtrace");
+    let tokens: Vec<_> = opened(&harness).trace.tokens.iter().map(|token| token.range).collect();
+    let context = harness.ctx.clone();
+    harness.state_mut().apply(&context, Command::SelectRange(tokens[5]));
+    harness.run_steps(3);
+    harness.get_by_label("selected range").click();
+    harness.run_steps(3);
+    harness.get_by_label("Keep to compare").click();
+    harness.run_steps(3);
+    // With itself there is no difference.
+    assert!(texts(&harness).contains("(+0.0 %), of nodes in both"), "{}", texts(&harness));
+    harness.state_mut().apply(&context, Command::SelectRange(tokens[30]));
+    harness.run_steps(4);
+    let all = texts(&harness);
+    assert!(all.contains("compared with the selected range of graph"), "{all}");
+    assert!(!all.contains("(+0.0 %), of nodes in both"), "{all}");
+    assert!(all.contains("layers 0–16  ×17  ") && all.contains(" %  "), "{all}");
+    harness.get_by_label("Stop comparing").click();
+    harness.run_steps(3);
+    assert!(!texts(&harness).contains("compared with"));
+}

@@ -164,3 +164,51 @@ fn without_op_spans_it_says_why_there_is_nothing() {
     harness.run_steps(4);
     assert!(texts(&harness).contains("No op spans were recorded"), "{}", texts(&harness));
 }
+
+#[test]
+fn rows_are_walked_by_keys_and_compared_in_the_table() {
+    let mut harness = harness();
+    let press = |harness: &mut Harness<'_, ViewerApp>, key| {
+        harness.key_press(key);
+        harness.run_steps(3);
+    };
+    harness.get_by_label("prefill").click();
+    harness.run_steps(3);
+    harness.get_by_label("Keep to compare").click();
+    harness.run_steps(3);
+    harness.get_by_label("decode").click();
+    harness.run_steps(3);
+    // Decoding one token takes less than prefilling many.
+    let changes = texts(&harness);
+    assert!(
+        changes.lines().filter(|line| line.starts_with('-') && line.ends_with(" %")).count() > 4,
+        "{changes}"
+    );
+    press(&mut harness, egui::Key::ArrowDown);
+    press(&mut harness, egui::Key::ArrowDown);
+    press(&mut harness, egui::Key::ArrowUp);
+    let selected = |harness: &Harness<'_, ViewerApp>| {
+        use egui_kittest::kittest::NodeT;
+        let mut rows = harness.get_all_by_role(Role::Row);
+        let row = rows.find(|row| row.accesskit_node().is_selected() == Some(true));
+        row.and_then(|row| row.accesskit_node().label())
+    };
+    let first = selected(&harness).unwrap();
+    assert!(first.starts_with("MUL_MAT: "), "{first}");
+    press(&mut harness, egui::Key::Enter);
+    assert!(texts(&harness).contains("ffn_up: "), "{}", texts(&harness));
+    press(&mut harness, egui::Key::Backspace);
+    assert_eq!(selected(&harness), Some(first));
+}
+
+#[test]
+fn plots_and_tables_can_be_read_without_seeing_them() {
+    let harness = harness();
+    let count = |role| harness.query_all_by_role(role).count();
+    assert!(count(Role::Figure) >= 2);
+    let points = count(Role::GraphicsSymbol);
+    assert!((20..200).contains(&points), "{points}");
+    assert!(count(Role::Row) > 10);
+    let all = texts(&harness);
+    assert!(all.contains("wall times of executions") && all.contains("durations"), "{all}");
+}

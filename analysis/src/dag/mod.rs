@@ -35,12 +35,20 @@ pub enum Leaf {
     Cache,
     /// What a call brings: tokens, positions, masks.
     Input,
+    /// A copy of what another backend has, at the begin of a split.
+    Copied,
 }
 
 impl Leaf {
     /// What a tensor is, by the names that engines give.
     pub fn of(name: &str) -> Self {
-        if name.starts_with("cache_") || name.contains("_cache_") {
+        // The scheduler calls copies `CPU#inp_embd#0`: backend, tensor, number of the copy.
+        let copied = name.rsplit_once('#').is_some_and(|(before, number)| {
+            before.contains('#') && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if copied {
+            Self::Copied
+        } else if name.starts_with("cache_") || name.contains("_cache_") {
             Self::Cache
         } else if name.contains(".weight") || name.contains(".bias") || name.contains(".scale") {
             Self::Weight

@@ -110,6 +110,8 @@ fn weights_and_caches_are_told_apart() {
     assert_eq!(Leaf::of("cache_k_l3"), Leaf::Cache);
     assert_eq!(Leaf::of("blk.3.attn_q.weight"), Leaf::Weight);
     assert_eq!(Leaf::of("inp_pos"), Leaf::Input);
+    assert_eq!(Leaf::of("Vulkan0#norm-3#0"), Leaf::Copied);
+    assert_eq!(Leaf::of("node#12"), Leaf::Input);
 }
 
 #[test]

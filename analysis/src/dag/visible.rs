@@ -42,6 +42,8 @@ pub struct Leaves {
     pub caches: Sum,
     /// Inputs of the call.
     pub inputs: Sum,
+    /// What another backend computed, and was copied.
+    pub copied: Sum,
 }
 
 /// Tensors and their bytes.
@@ -120,6 +122,7 @@ impl Visible {
                             Leaf::Weight => &mut leaves.weights,
                             Leaf::Cache => &mut leaves.caches,
                             Leaf::Input => &mut leaves.inputs,
+                            Leaf::Copied => &mut leaves.copied,
                         };
                         sum.add(size(whole));
                     }

@@ -55,6 +55,7 @@ terms! {
         "critical", false: "Wall time of executions: what a node costs the run" = "Σ (last thread's end of computing − first thread's begin)";
         "wall", false: "Wall time of an execution" = "last thread's end of computing − first thread's begin";
         "each", false: "Mean wall time of an execution" = "wall ÷ count";
+        "change", false: "How much longer an execution takes than in the part that was kept to compare with" = "mean ÷ mean of that part − 1";
         "critical path", false: "The chain of nodes, each needing the one before, that takes longest" = "longest path through the graph by wall time";
         "histogram", false: "How many executions took how long; each bar is 3 % wider in time than the one before";
         "distribution function", false: "Part of the executions that take at most so long";

@@ -402,7 +402,9 @@ struct event_on_cpu {
 
 struct event_woken {
 	struct event_head head;
-	__u64 pad[2];
+	__u32 waker_tid;	/* 0: not a thread, but an interrupt that came upon one */
+	__u32 waker_pid;
+	__u64 pad;
 };
 
 struct event_thread_ended {

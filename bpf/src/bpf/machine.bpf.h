@@ -115,11 +115,22 @@ SEC("tp_btf/sched_waking")
 int BPF_PROG(machine_waking, struct task_struct *task)
 {
 	__u32 *process = watched_as(task->tgid);
+	struct task_struct *waker;
+	struct pt_regs *regs;
+	bool wakes;
 
 	if (!process)
 		return 0;
 	MACHINE_BEGIN(task->pid);
-	PUT(event_woken, EVENT_WOKEN, *process, );
+	/* A thread in a system call wakes another one; outside of one, something came upon it. */
+	waker = bpf_get_current_task_btf();
+	regs = (struct pt_regs *)bpf_task_pt_regs(waker);
+	wakes = waker->pid && (long)regs->orig_ax != -1;
+	PUT(event_woken, EVENT_WOKEN, *process,
+		event->waker_tid = wakes ? waker->pid : 0;
+		event->waker_pid = wakes ? waker->tgid : 0;
+		event->pad = 0;
+	);
 	return 0;
 }
 

@@ -9,15 +9,15 @@ const PAGES: [(&str, &str); 7] = [
     ("Overview", "The run on one page: speed, what limits it and what to try, time per token."),
     (
         "Timeline",
-        "Tokens, graphs, requests, calls, backends and threads over time, down to the nanosecond. Drag over it for the totals of a range; click a bar for its node.",
+        "Tokens, graphs, requests, calls, backends and threads over time, down to the nanosecond. Drag over it for the totals of a range, over the ruler of tokens for whole tokens; click a bar for its node: arrows lead from what it reads and to what reads it, and from a thread to one that it wakes. Lanes can be filtered, pinned and hidden, groups of them collapsed. Hatched time was computed, but its operators are not in the recording; red time lost events.",
     ),
     (
         "Operators",
-        "A table to group, sort, filter and drill into. Beside it every execution of the chosen row: percentiles, a histogram whose brushed durations are marked on the timeline, a scatter, threads, the longest. *Keep to compare* holds one selection against another.",
+        "A table to group, sort, filter and drill into. Beside it every execution of the chosen row: percentiles, a histogram whose brushed durations are marked on the timeline, a scatter, threads, the longest. *Keep to compare* holds one selection against another, in the table too. Arrows up and down choose a row, Enter shows what it is made of, Backspace goes back.",
     ),
     (
         "Graph",
-        "The compute graph. Equal layers are folded into one; double-click or Enter expands in place, Backspace folds. Colours say time, wait, bytes or distance from the roof. What is selected here is selected everywhere.",
+        "The compute graph. Equal layers are folded into one; double-click or Enter expands in place, Backspace folds. Colours say time, wait, bytes, distance from the roof, or the difference from what *Keep to compare* kept. What is selected here is selected everywhere.",
     ),
     ("Experts", "Which experts of a mixture tokens were sent to, and how evenly."),
     ("Counters", "Counters and samples over time, and what operators counted, where they were recorded."),
@@ -39,7 +39,7 @@ pub fn manual() -> String {
         let _ = writeln!(text, "| {keys} | {what} |");
     }
     text.push_str(
-        "\nW, A, S and D go by their place on the keyboard, whatever letters are there.\n\n## Commands\n\nAll of them are in the menus and in the command palette.\n",
+        "\nW, A, S and D go by their place on the keyboard, whatever letters are there. The keys below can be changed in the list of keys (`?`); a key that is chosen there goes by its place, too, and so do keys such as `[` on keyboards that have none.\n\n## For other eyes, and without any\n\nLanes, spans in sight, plots with their points, rows of tables and parts of graphs have names for screen readers. The menu *View* has the size of everything, a palette that keeps operators apart to colour-blind eyes, and reduced motion.\n\n## Commands\n\nAll of them are in the menus and in the command palette.\n",
     );
     for (menu, name) in [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")] {
         let _ = writeln!(text, "\n### {name}\n\n| command | keys | |\n|---|---|---|");
@@ -50,7 +50,7 @@ pub fn manual() -> String {
         }
     }
     text.push_str(
-        "\nSettings, marks and lanes that were pinned or hidden are kept in the user's folder for data of programs, never in a trace.\n",
+        "\nSettings with keys, marks, and lanes that were pinned, hidden or collapsed are kept in the user's folder for data of programs, never in a trace.\n",
     );
     text
 }

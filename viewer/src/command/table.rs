@@ -33,6 +33,8 @@ pub struct Entry {
     pub keys: &'static [KeyboardShortcut],
     /// Whether it works only on an open trace.
     pub needs_trace: bool,
+    /// The only page where its keys work; elsewhere they are that page's.
+    pub page: Option<Page>,
 }
 
 const fn key(key: Key) -> KeyboardShortcut {
@@ -44,7 +46,10 @@ const fn with_command(key: Key) -> KeyboardShortcut {
 }
 
 macro_rules! entry {
-    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+    (on $page:ident: $menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*]) => {
+        entry!(@ Some(Page::$page), $menu, $command, $name, $help, [$($key),*], true)
+    };
+    (@ $page:expr, $menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
         Entry {
             command: $command,
             name: $name,
@@ -52,7 +57,11 @@ macro_rules! entry {
             menu: Menu::$menu,
             keys: &[$($key),*],
             needs_trace: $needs_trace,
+            page: $page,
         }
+    };
+    ($menu:ident, $command:expr, $name:literal, $help:literal, [$($key:expr),*], $needs_trace:literal) => {
+        entry!(@ None, $menu, $command, $name, $help, [$($key),*], $needs_trace)
     };
 }
 
@@ -159,6 +168,30 @@ pub static TABLE: &[Entry] = &[
         true
     ),
     entry!(
+        View,
+        Command::Larger,
+        "Larger",
+        "Everything a little larger",
+        [with_command(Key::Plus), with_command(Key::Equals)],
+        false
+    ),
+    entry!(
+        View,
+        Command::Smaller,
+        "Smaller",
+        "Everything a little smaller",
+        [with_command(Key::Minus)],
+        false
+    ),
+    entry!(
+        View,
+        Command::Scale(100),
+        "Normal size",
+        "Everything as large as it was at first",
+        [with_command(Key::Num0)],
+        false
+    ),
+    entry!(
         Go,
         Command::MarkHere,
         "Mark this time",
@@ -220,6 +253,30 @@ pub static TABLE: &[Entry] = &[
         "Compute anew",
         "Tables and answers of a trace that is still being recorded, as it is now; they do not change by themselves",
         [key(Key::F5)],
+        true
+    ),
+    entry!(
+        View,
+        Command::Session(Change::ToggleArrows),
+        "Arrows",
+        "Arrows from what the selected span reads, to what reads it, and from wakers to woken threads",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::CollapseLanes(true),
+        "Collapse all groups of lanes",
+        "Of each group of lanes only its head",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::CollapseLanes(false),
+        "Expand all groups of lanes",
+        "All lanes of all groups",
+        [],
         true
     ),
     entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),
@@ -298,6 +355,34 @@ pub static TABLE: &[Entry] = &[
         [key(Key::Num0), key(Key::Home)],
         true
     ),
+    entry!(
+        on Timeline: Go,
+        Command::NextToken,
+        "Next token",
+        "Select the token after the selection, or the one in the middle of the window",
+        [key(Key::Period)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::PreviousToken,
+        "Previous token",
+        "Select the token before",
+        [key(Key::Comma)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::LaneDown,
+        "Lane below",
+        "Select the span at the same time on the next thread",
+        [key(Key::ArrowDown)]
+    ),
+    entry!(
+        on Timeline: Go,
+        Command::LaneUp,
+        "Lane above",
+        "Select the span at the same time on the thread before",
+        [key(Key::ArrowUp)]
+    ),
     entry!(Go, Command::ZoomIn, "Zoom in", "Show less (hold W)", [key(Key::Plus), key(Key::Equals)], true),
     entry!(Go, Command::ZoomOut, "Zoom out", "Show more (hold S)", [key(Key::Minus)], true),
     entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times (hold A)", [key(Key::PageUp)], true),
@@ -324,6 +409,8 @@ pub static TABLE: &[Entry] = &[
 /// A key as people write it.
 pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String {
     let symbol = match shortcut.logical_key {
+        Key::Period => ".",
+        Key::Comma => ",",
         Key::OpenBracket => "[",
         Key::CloseBracket => "]",
         Key::Slash => "/",
@@ -334,41 +421,10 @@ pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String 
         Key::Escape => "Esc",
         _ => return context.format_shortcut(shortcut),
     };
-    symbol.to_owned()
-}
-
-/// Whether the system's keys for copying were pressed, and no text of a label is marked, which is
-/// what they copy then. The system tells of these keys by an event of its own.
-fn wants_copy(context: &egui::Context) -> bool {
-    let marked = context.plugin::<egui::text_selection::LabelSelectionState>().lock().has_selection();
-    !marked && context.input(|input| input.events.contains(&egui::Event::Copy))
-}
-
-/// The command of a key that was just pressed; consumes the key. An open menu
-/// keeps the keys that it knows.
-pub fn pressed(context: &egui::Context) -> Option<Command> {
-    let typing = context.egui_wants_keyboard_input();
-    if !typing && wants_copy(context) {
-        // The system's event is the same with Shift.
-        let table = context.input(|input| input.modifiers.shift);
-        return Some(Command::Copy(if table { What::Table } else { What::Selection }));
+    if shortcut.modifiers.is_none() {
+        return symbol.to_owned();
     }
-    if egui::Popup::is_any_open(context) && context.input(|input| input.key_pressed(Key::Escape)) {
-        return None;
-    }
-    let command = context.input_mut(|input| {
-        let hit = |keys: &[KeyboardShortcut], input: &mut egui::InputState| {
-            keys.iter().any(|key| {
-                // A field of text has its own undo.
-                let plain = key.modifiers.is_none() || key.logical_key == Key::Z;
-                let is_text = typing && plain && key.logical_key != Key::Escape;
-                !is_text && input.consume_shortcut(key)
-            })
-        };
-        TABLE.iter().find(|entry| hit(entry.keys, input)).map(|entry| entry.command.clone())
-    });
-    if command.is_some() {
-        egui::Popup::close_all(context);
-    }
-    command
+    let whole = context.format_shortcut(shortcut);
+    // The last part is the key.
+    whole.rsplit_once('+').map_or_else(|| symbol.to_owned(), |(held, _)| format!("{held}+{symbol}"))
 }

@@ -6,6 +6,7 @@ use crate::memo::Memo;
 use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::plot;
 use crate::text;
+use crate::timeline::flows::Around;
 use egui::accesskit::Role;
 use egui::{
     Align2, CollapsingHeader, CornerRadius, FontId, Grid, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2,
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 type Answer = Memo<(NodeKey, Phase), Distribution>;
 
-pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: Found, memo: &mut Answer) {
+pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: Found, memo: &mut Answer, around: &mut Around) {
     let (place, span) = (found.place, &found.span);
     let key = cx.open.key(span);
     ui.horizontal(|ui| {
@@ -36,6 +37,8 @@ pub(crate) fn node_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: Found, memo: &mut Ans
     super::machine::span_ui(ui, cx, place.lane, span);
     ui.separator();
     threads_ui(ui, cx, span);
+    ui.separator();
+    super::flows::flows_ui(ui, cx, around);
     ui.separator();
     distribution_ui(ui, cx, &key, span, memo);
 }
@@ -227,7 +230,7 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
         })
         .collect();
     let last = found.bins.last().map_or(1.0, |bin| bin.from_nanos as f64 + step);
-    plot::still("histogram")
+    let response = plot::still("histogram")
         .width(ui.available_width() - 14.0)
         .height(110.0)
         .show_grid([false, true])
@@ -245,5 +248,11 @@ fn histogram_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Distribution, this: u64) {
             plot.bar_chart(BarChart::new("occurrences", bars).allow_hover(false));
             plot.vline(VLine::new("this one", (this as f64).min(last)).color(cx.colors.text).width(1.5));
         });
+    plot::announce(ui, &response, "how long occurrences took", found.bins.len(), |at| {
+        let bin = found.bins.get(at).filter(|bin| bin.count > 0)?;
+        let from = text::nanos(bin.from_nanos);
+        let place = [bin.from_nanos as f64 + step / 2.0, bin.count as f64];
+        Some((place, format!("{} from {from}", text::count(bin.count))))
+    });
     ui.weak("The line is this execution; the last bar also holds what is longer.");
 }

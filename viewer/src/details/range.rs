@@ -120,9 +120,13 @@ pub(crate) fn totals_ui(ui: &mut Ui, cx: &mut Cx<'_>, by: By, rows: &[Total]) {
                 row.col(|ui| {
                     ui.label(text::nanos(total.compute_nanos));
                 });
+                let wait = total.wait_nanos.map_or_else(|| "–".into(), text::nanos);
                 row.col(|ui| {
-                    ui.label(total.wait_nanos.map_or_else(|| "–".into(), text::nanos));
+                    ui.label(wait.as_str());
                 });
+                let cells =
+                    [total.key.clone(), text::percent(total.share), text::nanos(total.compute_nanos), wait];
+                crate::plot::announce_row(&row.response(), false, &cells);
             });
         });
 }

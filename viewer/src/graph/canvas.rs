@@ -26,7 +26,8 @@ const CURVED: f32 = 0.12;
 
 /// How hot a part is, from 0 to 1, and what to say about it.
 struct Said {
-    heat: Option<f32>,
+    /// What lies over the part's colour, and how much of it.
+    heat: Option<(Color32, f32)>,
     line: String,
 }
 
@@ -222,10 +223,10 @@ impl GraphPage {
             let part = picture.visible.items.get(item).and_then(|part| outline.parts.get(*part));
             let Some(part) = part.filter(|_| rect.intersects(window)) else { continue };
             let op = picture.ops.get(item).map_or("", String::as_str);
-            let said = self.say(outline, part, op, costs, hottest);
+            let said = self.say(cx.colors, outline, part, op, (costs, hottest));
             let class = cx.colors.op(OpClass::of(op));
             let fill = match said.heat {
-                Some(heat) => cx.colors.card.lerp_to_gamma(hot(cx.colors), heat * 0.85),
+                Some((color, heat)) => cx.colors.card.lerp_to_gamma(color, heat * 0.85),
                 None if self.heat == Heat::Operator && !op.is_empty() => class,
                 None => cx.colors.card,
             };
@@ -277,33 +278,39 @@ impl GraphPage {
     fn hottest(&self, outline: &Outline, picture: &Picture, costs: Option<&Costs>) -> f64 {
         let Some(costs) = costs else { return 0.0 };
         let parts = picture.visible.items.iter().filter_map(|part| outline.parts.get(*part));
-        let each = parts.filter_map(|part| self.measure(&Cost::of(costs, part.nodes.clone())));
-        each.fold(0.0, f64::max)
+        let each = parts.filter_map(|part| self.measure(costs, part.nodes.clone()));
+        each.fold(0.0, |most, value| f64::max(most, value.abs()))
     }
 
-    fn measure(&self, cost: &Cost) -> Option<f64> {
+    fn measure(&self, costs: &Costs, nodes: std::ops::Range<u32>) -> Option<f64> {
+        let cost = Cost::of(costs, nodes.clone());
         match self.heat {
             _ if cost.ran == 0 => None,
             Heat::Time => Some(cost.wall as f64),
             Heat::Wait => Some(cost.wait_share()),
             Heat::Bytes => cost.bytes.map(|bytes| bytes as f64),
             Heat::Roof => cost.roof.map(|share| 1.0 - share.min(1.0)),
+            Heat::Difference => self.baseline.as_ref()?.change(costs, nodes),
             Heat::Operator => None,
         }
     }
 
     fn say(
         &self,
+        colors: &Colors,
         outline: &Outline,
         part: &llmtrace_analysis::dag::Part,
         op: &str,
-        costs: Option<&Costs>,
-        hottest: f64,
+        (costs, hottest): (Option<&Costs>, f64),
     ) -> Said {
         let Some(costs) = costs else { return Said { heat: None, line: op.to_owned() } };
         let cost = Cost::of(costs, part.nodes.clone());
         // By the root, so that what costs a tenth can still be told from nothing.
-        let heat = self.measure(&cost).map(|value| (value / hottest.max(1e-12)).sqrt() as f32);
+        let heat = self.measure(costs, part.nodes.clone()).map(|value| {
+            // What is shorter than before is cold.
+            let color = if value < 0.0 { colors.scale[0] } else { colors.scale[1] };
+            (color, (value.abs() / hottest.max(1e-12)).sqrt() as f32)
+        });
         let value = match self.heat {
             _ if cost.ran == 0 && is_view(op) => "view".to_owned(),
             _ if cost.ran == 0 && is_fused(costs, part.nodes.start) => "fused".to_owned(),
@@ -326,6 +333,15 @@ impl GraphPage {
                 || "no roof known".to_owned(),
                 |share| format!("{} of roof", text::percent(share)),
             ),
+            Heat::Difference => {
+                let both = self.baseline.as_ref().and_then(|kept| kept.both(costs, part.nodes.clone()));
+                both.filter(|(_, before)| *before > 0.0).map_or_else(
+                    || "not in both".to_owned(),
+                    |(now, before)| {
+                        format!("{:+.1} %  {}", (now / before - 1.0) * 100.0, text::nanos_f64(now - before))
+                    },
+                )
+            }
         };
         let line = if op.is_empty() { value } else { format!("{op}  {value}") };
         Said { heat, line }
@@ -345,7 +361,10 @@ impl GraphPage {
                 lines.push("no ceilings of the host in this trace: run llmtrace calibrate there".to_owned());
             }
         }
-        lines.push("w weights · kv cache · in inputs of the call · wider edges carry more bytes".to_owned());
+        if self.heat == Heat::Difference && self.baseline.is_some() {
+            lines.push("warm: longer than what is compared with · cold: shorter".to_owned());
+        }
+        lines.push("w weights · kv cache · in inputs of the call · copied: of another backend · wider edges carry more bytes".to_owned());
         lines.push("double click or Enter expands, Backspace folds, arrows go along".to_owned());
         let mut y = window.bottom() - 6.0;
         for line in lines.iter().rev() {
@@ -371,11 +390,6 @@ fn is_fused(costs: &Costs, node: u32) -> bool {
 fn is_critical(costs: Option<&Costs>, nodes: std::ops::Range<u32>) -> bool {
     let marked = costs.and_then(|costs| costs.critical.get(nodes.start as usize..nodes.end as usize));
     marked.is_some_and(|marked| marked.contains(&true))
-}
-
-/// The colour of what costs most.
-fn hot(colors: &Colors) -> Color32 {
-    colors.op(OpClass::Attention)
 }
 
 /// Width of an edge: one point, and one more for each fourfold of a KiB.
@@ -409,6 +423,7 @@ fn paint_leaves(painter: &Painter, rect: Rect, scale: f32, colors: &Colors, pict
         ("w", leaves.weights, colors.op(OpClass::Copy)),
         ("kv", leaves.caches, colors.op(OpClass::Position)),
         ("in", leaves.inputs, colors.op(OpClass::Elementwise)),
+        ("copied", leaves.copied, colors.op(OpClass::Routing)),
     ] {
         if sum.tensors == 0 {
             continue;
@@ -467,9 +482,12 @@ fn item_ui(
         ui.label(line);
     }
     if let Some(leaves) = picture.visible.leaves.get(item) {
-        for (name, sum) in
-            [("weights", leaves.weights), ("KV cache", leaves.caches), ("inputs", leaves.inputs)]
-        {
+        for (name, sum) in [
+            ("weights", leaves.weights),
+            ("KV cache", leaves.caches),
+            ("inputs", leaves.inputs),
+            ("copied from another backend", leaves.copied),
+        ] {
             if sum.tensors > 0 {
                 let bytes = sum.bytes.map_or_else(|| "size unknown".to_owned(), text::bytes);
                 ui.weak(format!("{name}: {} tensors, {bytes}", sum.tensors));

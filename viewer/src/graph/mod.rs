@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! │ graph · heat · whole run or a token · views · critical path · find      │
+//! │ what is kept to compare with                                            │
 //! │ split 1 CPU ⏵ split 2 Vulkan0 ⏵ …      (where there are several)        │
 //! │ ┌ canvas: drag moves, wheel zooms, click selects ┐ ┌ part ────────────┐ │
 //! │ │        ┌───────────┐                           │ │ times, bytes      │ │
@@ -12,6 +13,7 @@
 //! │ └────┴───────────────────┴───────────────────────┘ └───────────────────┘ │
 //! ```
 
+mod baseline;
 mod camera;
 mod canvas;
 mod part;
@@ -23,6 +25,7 @@ use crate::memo::{Going, Memo};
 use crate::panel::Cx;
 use crate::text;
 use crate::theme::DETAILS_WIDTH;
+use baseline::Baseline;
 use camera::Camera;
 use egui::{ComboBox, Frame, Margin, Panel, RichText, TextEdit, Ui};
 use llmtrace_analysis::dag::{NodeHeat, Outline, Part, critical_path, heat};
@@ -44,16 +47,31 @@ pub(crate) enum Heat {
     Bytes,
     /// Part of the roof that is reached: what is far below it is hot.
     Roof,
+    /// How much longer or shorter than in what was kept to compare.
+    Difference,
     /// The class of the operator.
     Operator,
 }
 
+/// Which computations costs are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scope {
+    /// All of the trace.
+    #[default]
+    All,
+    /// The token of the selection, or in the middle of the timeline's window.
+    Token,
+    /// Those that begin in the selected range.
+    Selection,
+}
+
 impl Heat {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Time, "time"),
         (Self::Wait, "wait"),
         (Self::Bytes, "bytes"),
         (Self::Roof, "roof"),
+        (Self::Difference, "difference"),
         (Self::Operator, "operator"),
     ];
 }
@@ -79,8 +97,9 @@ pub struct GraphPage {
     expanded: BTreeSet<usize>,
     views: bool,
     heat: Heat,
-    /// Only the token in the middle of the timeline's window.
-    one_token: bool,
+    scope: Scope,
+    /// What is compared with.
+    baseline: Option<Baseline>,
     critical: bool,
     query: String,
     picture: Memo<Shown, Arc<Picture>>,
@@ -117,7 +136,11 @@ impl GraphPage {
             self.head_ui(ui, cx, graph);
             splits::splits_ui(ui, cx, graph, &mut self.graph);
             let costs = self.costs(ui, cx, index);
-            self.find_ui(ui, cx, graph, &outline);
+            ui.horizontal_wrapped(|ui| {
+                self.find_ui(ui, cx, graph, &outline);
+                ui.separator();
+                self.compare_ui(ui, cx, (index, graph), costs.as_deref());
+            });
             let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap()));
             Panel::right("graph details")
                 .default_size(DETAILS_WIDTH)
@@ -195,7 +218,11 @@ impl GraphPage {
     fn costs(&mut self, ui: &Ui, cx: &Cx<'_>, index: u32) -> Option<Arc<Costs>> {
         let middle = cx.open.view.time_from_x(cx.open.view.width() / 2.0);
         let at = cx.open.selected.map_or(middle, |found| found.span.begin);
-        let range = cx.open.trace.token_at(at).map(|token| token.range).filter(|_| self.one_token);
+        let range = match self.scope {
+            Scope::All => None,
+            Scope::Token => cx.open.trace.token_at(at).map(|token| token.range),
+            Scope::Selection => cx.open.range,
+        };
         let trace = Arc::clone(&cx.open.trace);
         let compute = move |going: &Going| {
             let nodes = heat(&trace, index, range, &|_| going.on()).ok()?;
@@ -236,9 +263,17 @@ impl GraphPage {
                 ui.selectable_value(&mut self.heat, heat, name);
             }
             ui.separator();
-            ui.selectable_value(&mut self.one_token, false, "all computations");
-            ui.selectable_value(&mut self.one_token, true, "one token")
+            ui.selectable_value(&mut self.scope, Scope::All, "all computations");
+            ui.selectable_value(&mut self.scope, Scope::Token, "one token")
                 .on_hover_text("The token of the selection, or in the middle of the timeline's window");
+            let selected = cx.open.range.is_some();
+            if !selected && self.scope == Scope::Selection {
+                self.scope = Scope::All;
+            }
+            ui.add_enabled_ui(selected, |ui| {
+                ui.selectable_value(&mut self.scope, Scope::Selection, "selected range")
+                    .on_disabled_hover_text("Drag over the timeline to select a range");
+            });
             ui.separator();
             ui.toggle_value(&mut self.critical, "critical path").on_hover_text(
                 "The longest way by mean wall time: what is left if all else were done beside it",
@@ -254,6 +289,53 @@ impl GraphPage {
             }
             if ui.button("Expand all").clicked() {
                 self.expand_all(true);
+            }
+        });
+    }
+
+    /// Keeps costs, to colour by how others differ from them.
+    fn compare_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, (index, graph): (u32, &Graph), costs: Option<&Costs>) {
+        let known = costs.filter(|costs| costs.executions > 0);
+        if let Some((baseline, costs)) = self.baseline.as_mut().zip(known) {
+            baseline.find(&cx.open.trace.file, (index, graph), costs);
+        }
+        ui.horizontal_wrapped(|ui| {
+            let Some(baseline) = &self.baseline else {
+                let button = ui.add_enabled(known.is_some(), egui::Button::new("Keep to compare"));
+                let button = button
+                    .on_hover_text("Then choose another token, range or graph: colours show the difference");
+                if let Some(costs) = known.filter(|_| button.clicked()) {
+                    let of = match self.scope {
+                        Scope::All => "all computations".to_owned(),
+                        Scope::Token => "one token".to_owned(),
+                        Scope::Selection => "the selected range".to_owned(),
+                    };
+                    let name = format!("{of} of graph {}", graph.id);
+                    self.baseline = Some(Baseline::of(name, &cx.open.trace.file, graph, costs));
+                    self.heat = Heat::Difference;
+                }
+                if self.heat == Heat::Difference {
+                    ui.weak("nothing is kept to compare with yet");
+                }
+                return;
+            };
+            ui.label(format!("compared with {}", baseline.name));
+            let all = known.and_then(|costs| baseline.both(costs, 0..graph.nodes));
+            if let Some((now, before)) = all {
+                let change = (now / before.max(1e-9) - 1.0) * 100.0;
+                ui.weak(format!(
+                    "{}, then {} ({change:+.1} %), of nodes in both",
+                    text::nanos_f64(before),
+                    text::nanos_f64(now)
+                ));
+            } else if known.is_some() {
+                ui.weak("no node is in both");
+            }
+            if ui.button("Stop comparing").clicked() {
+                self.baseline = None;
+                if self.heat == Heat::Difference {
+                    self.heat = Heat::Time;
+                }
             }
         });
     }

@@ -173,6 +173,13 @@ impl HistogramView {
                 }
                 plot.pointer_coordinate()
             });
+        plot::announce(ui, &response, "durations", bins.counts.len(), |at| {
+            let count = bins.counts.get(at).copied().filter(|count| *count > 0)?;
+            let (from, to) = (*bins.edges.get(at)?, *bins.edges.get(at + 1)?);
+            let place = [(self.x(from) + self.x(to)) / 2.0, y(count, behind.walls.len())];
+            let ends = (text::nanos_f64(from), text::nanos_f64(to));
+            Some((place, format!("{} of {} to {}", text::count(count), ends.0, ends.1)))
+        });
         self.drag(&response.response, response.inner, extent);
         if bins.longer > 0 {
             ui.weak(format!("{} longer ones are right of the picture", text::count(bins.longer)));

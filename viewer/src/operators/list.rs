@@ -40,11 +40,13 @@ pub(crate) fn list_ui(ui: &mut Ui, cx: &mut Cx<'_>, behind: &Behind, brush: Brus
             .body(|body| {
                 body.rows(ROW, longest.len(), |mut line| {
                     let Some(one) = longest.get(line.index()) else { return };
-                    for cell in cells(cx, behind, one) {
+                    let cells = cells(cx, behind, one);
+                    for cell in &cells {
                         line.col(|ui| {
-                            ui.add(egui::Label::new(cell).selectable(false).truncate());
+                            ui.add(egui::Label::new(cell.as_str()).selectable(false).truncate());
                         });
                     }
+                    crate::plot::announce_row(&line.response(), false, &cells);
                     if line.response().on_hover_text("Click to see it on the timeline").clicked() {
                         chosen = Some(**one);
                     }

@@ -15,20 +15,21 @@
 mod histogram;
 mod list;
 mod scatter;
-mod table;
+pub(crate) mod table;
 mod threads;
 
 use crate::memo::{Going, Memo};
 use crate::panel::Cx;
 use crate::text;
-use egui::{Align, Layout, Panel, RichText, ScrollArea, TextEdit, Ui};
+use egui::{Align, Key, Layout, Modifiers, Panel, RichText, ScrollArea, TextEdit, Ui};
 use histogram::HistogramView;
 use llmtrace_analysis::operators::{Filter, Group, Node, Occurrences, Query, Row, nodes, occurrences, rows};
 use llmtrace_analysis::{Phase, TimeRange};
 use scatter::Scatter;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use table::Sort;
+use table::{Contents, Form, Sort};
 
 /// Part of the page that what stands beside the table has when it is first shown.
 const SIDE_SHARE: f32 = 0.37;
@@ -61,7 +62,16 @@ pub struct OperatorsPage {
     histogram: HistogramView,
     scatter: Scatter,
     /// What to compare with.
-    kept: Option<(String, Arc<Behind>)>,
+    kept: Option<Kept>,
+}
+
+/// A selection that others are compared with.
+struct Kept {
+    name: String,
+    behind: Arc<Behind>,
+    /// What the rows of the table were, and their mean times by key.
+    group: Group,
+    means: HashMap<String, f64>,
 }
 
 /// What the rows of the table are of, and their order.
@@ -211,16 +221,17 @@ impl OperatorsPage {
 
     fn refresh(&mut self, query: Query, nodes: &[Node]) {
         let shown = (query, self.group, self.filter.clone(), self.sort);
+        let kept = self.kept.as_ref().filter(|kept| kept.group == self.group).map(|kept| &kept.means);
         match &mut self.rows {
             Some((of, _)) if *of == shown => {}
             // Only the order has changed.
             Some((of, known)) if (&of.0, &of.1, &of.2) == (&shown.0, &shown.1, &shown.2) => {
-                self.sort.apply(known);
+                self.sort.apply(known, kept);
                 of.3 = self.sort;
             }
             _ => {
                 let mut rows = rows(nodes, self.group, &self.filter);
-                self.sort.apply(&mut rows);
+                self.sort.apply(&mut rows, kept);
                 self.rows = Some((shown, rows));
             }
         }
@@ -257,19 +268,61 @@ impl OperatorsPage {
             return;
         }
         let (group, below) = (*group, group.below());
-        let acted = self.sort.table_ui(ui, cx, (group, rows), self.chosen.as_deref());
-        match acted {
+        let (by_key, reveal) = self.step(ui, rows);
+        let contents = Contents {
+            form: Form::Full,
+            group,
+            rows,
+            chosen: self.chosen.as_deref(),
+            reveal,
+            kept: self.kept.as_ref().filter(|kept| kept.group == group).map(|kept| &kept.means),
+        };
+        let acted = self.sort.table_ui(ui, cx, &contents);
+        match acted.or(by_key) {
             Some(table::Acted::Choose(key)) => {
                 self.chosen = if self.chosen.as_ref() == Some(&key) { None } else { Some(key) };
                 self.histogram.forget_brush();
             }
             Some(table::Acted::Into(key)) => {
-                self.filter.path.push((group, key));
-                self.group = below.unwrap_or(group);
-                self.chosen = None;
+                if let Some(below) = below {
+                    self.filter.path.push((group, key));
+                    self.group = below;
+                    self.chosen = None;
+                }
             }
             None => {}
         }
+        let up = !ui.ctx().egui_wants_keyboard_input()
+            && ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Backspace));
+        if let Some((group, key)) = up.then(|| self.filter.path.pop()).flatten() {
+            // Where one came from.
+            (self.group, self.chosen) = (group, Some(key));
+        }
+    }
+
+    /// Up and down choose a row, Enter shows what it is made of.
+    fn step(&self, ui: &Ui, rows: &[Row]) -> (Option<table::Acted>, Option<usize>) {
+        if ui.ctx().egui_wants_keyboard_input() {
+            return (None, None);
+        }
+        let (down, up, enter) = ui.input_mut(|input| {
+            let mut key = |key| input.consume_key(Modifiers::NONE, key);
+            (key(Key::ArrowDown), key(Key::ArrowUp), key(Key::Enter))
+        });
+        let at = self.chosen.as_ref().and_then(|key| rows.iter().position(|row| row.key == *key));
+        if enter {
+            return (self.chosen.clone().map(table::Acted::Into), None);
+        }
+        let next = match at {
+            _ if down == up => return (None, None),
+            None => 0,
+            Some(at) if down => (at + 1).min(rows.len().saturating_sub(1)),
+            Some(at) => at.saturating_sub(1),
+        };
+        if at == Some(next) {
+            return (None, None);
+        }
+        (rows.get(next).map(|row| table::Acted::Choose(row.key.clone())), Some(next))
     }
 
     /// What the executions are of: the chosen row, or all of the table.
@@ -313,7 +366,7 @@ impl OperatorsPage {
                 let all = text::count(kept.saturating_add(all));
                 ui.weak(format!("an even sample: {} of {all} executions", text::count(kept)));
             }
-            let kept = self.kept.as_ref().map(|(name, behind)| (name.as_str(), &**behind));
+            let kept = self.kept.as_ref().map(|kept| (kept.name.as_str(), &*kept.behind));
             let brushed = self.histogram.histogram_ui(ui, cx, (&title, &behind), kept);
             ui.add_space(10.0);
             self.scatter.scatter_ui(ui, cx, &behind.found, brushed.clone());
@@ -339,12 +392,15 @@ impl OperatorsPage {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if self.kept.is_some() {
                     if ui.button("Stop comparing").clicked() {
-                        self.kept = None;
+                        (self.kept, self.rows) = (None, None);
                     }
                 } else if let Some(behind) = behind {
                     let button = ui.button("Keep to compare");
                     if button.on_hover_text("Then choose another row, phase or range").clicked() {
-                        self.kept = Some((title.to_owned(), Arc::clone(behind)));
+                        let rows = self.rows.take().map_or_else(Vec::new, |(_, rows)| rows);
+                        let means = rows.into_iter().map(|row| (row.key, row.sums.mean())).collect();
+                        let (name, behind) = (title.to_owned(), Arc::clone(behind));
+                        self.kept = Some(Kept { name, behind, group: self.group, means });
                     }
                 }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {

@@ -128,6 +128,11 @@ impl Scatter {
                 plot.points(Points::new("executions", place(&bright)).radius(radius).color(color));
                 (plot.pointer_coordinate(), plot.plot_bounds())
             });
+        plot::announce(ui, &response, "wall times of executions", points.len(), |at| {
+            let (place, point) = points.get(at)?;
+            let one = found.all.get(*place)?;
+            Some((*point, format!("{} at {}", text::nanos(one.wall), against.text(point[0]))))
+        });
         let (at, bounds) = response.inner;
         let size = [bounds.width().max(1e-9), bounds.height().max(1e-9)];
         if let Some(at) = at.filter(|_| response.response.clicked())

@@ -1,4 +1,5 @@
-//! The table: one row an operator, name, node, layer, module, shape or phase.
+//! The table: one row an operator, name, node, layer, module, shape or phase. The overview has the
+//! short form of it.
 
 use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::text;
@@ -6,6 +7,8 @@ use crate::theme::OpClass;
 use egui::{Align, Layout, Rect, RichText, Sense, Ui, pos2, vec2};
 use egui_extras::{Column, TableBuilder};
 use llmtrace_analysis::operators::{Group, Row};
+use llmtrace_analysis::stats::waits_known;
+use std::collections::HashMap;
 
 const ROW: f32 = 22.0;
 /// Bars of the small histograms.
@@ -35,10 +38,34 @@ enum By {
     Tail,
     Longest,
     Bytes,
+    Change,
+}
+
+/// Which columns there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// All for which there is room; rows can be chosen and drilled into.
+    Full,
+    /// Those that the sums of a file tell.
+    Short,
+}
+
+/// What a table shows.
+pub(crate) struct Contents<'a> {
+    pub(crate) form: Form,
+    pub(crate) group: Group,
+    /// In order.
+    pub(crate) rows: &'a [Row],
+    /// Key of the chosen row.
+    pub(crate) chosen: Option<&'a str>,
+    /// A row to bring into sight.
+    pub(crate) reveal: Option<usize>,
+    /// Means of what is compared with, by key.
+    pub(crate) kept: Option<&'a HashMap<String, f64>>,
 }
 
 /// Column, header, terms of the glossary.
-const HEADERS: [(By, &str, &[&str]); 10] = [
+const HEADERS: [(By, &str, &[&str]); 11] = [
     (By::Key, "", &[]),
     (By::Time, "share", &["share"]),
     (By::Time, "time", &["time"]),
@@ -49,6 +76,7 @@ const HEADERS: [(By, &str, &[&str]); 10] = [
     (By::Tail, "p99", &["percentile", "wall"]),
     (By::Longest, "durations", &["histogram"]),
     (By::Bytes, "GB/s", &["bytes/s"]),
+    (By::Change, "change", &["change"]),
 ];
 
 /// What the user did to a row.
@@ -62,28 +90,34 @@ pub(crate) enum Acted {
 
 impl Sort {
     /// Draws the table of rows that are in order.
-    pub(crate) fn table_ui(
-        &mut self,
-        ui: &mut Ui,
-        cx: &Cx<'_>,
-        (group, rows): (Group, &[Row]),
-        chosen: Option<&str>,
-    ) -> Option<Acted> {
+    pub(crate) fn table_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, contents: &Contents<'_>) -> Option<Acted> {
+        let Contents { form, group, rows, chosen, kept, .. } = *contents;
+        let waits = waits_known(&cx.open.trace);
         let top = rows.iter().map(|row| row.share).fold(0.0, f64::max);
         let mut acted = None;
         let width = ui.available_width();
         // Narrow tables leave out what the panel beside them tells as well.
         let columns: Vec<(By, &str, &[&str])> = HEADERS
             .into_iter()
-            .filter(|(_, name, _)| width >= 900.0 || !matches!(*name, "mean" | "p99" | "GB/s"))
+            .filter(|(by, name, _)| match (form, by) {
+                (Form::Short, _) => {
+                    matches!(by, By::Key | By::Time | By::Wait | By::Count | By::Mean)
+                }
+                (_, By::Change) => kept.is_some(),
+                _ => width >= 900.0 || !matches!(*name, "mean" | "p99" | "GB/s"),
+            })
             .collect();
         let first = if group == Group::Shape { 300.0 } else { 170.0 };
         let mut table = TableBuilder::new(ui)
             .striped(true)
+            .vscroll(form == Form::Full)
             .sense(Sense::click())
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::initial(first).at_least(120.0).resizable(true).clip(true))
             .column(Column::remainder().at_least(96.0).clip(true));
+        if let Some(row) = contents.reveal {
+            table = table.scroll_to_row(row, None);
+        }
         for (_, name, _) in columns.iter().skip(2) {
             table = table.column(Column::exact(if *name == "durations" { 96.0 } else { 70.0 }));
         }
@@ -98,13 +132,13 @@ impl Sort {
                 body.rows(ROW, rows.len(), |mut line| {
                     let Some(row) = rows.get(line.index()) else { return };
                     line.set_selected(chosen == Some(row.key.as_str()));
-                    let into = row_ui(&mut line, cx, (row, group), top, &columns);
+                    let drilled = (form == Form::Full).then_some(group).and_then(Group::below).is_some();
+                    let change = kept.and_then(|kept| change(row, kept));
+                    let into = row_ui(&mut line, cx, (row, drilled), (top, waits, change), &columns);
                     let response = line.response();
-                    response.widget_info(|| {
-                        let name = format!("{}: {}", row.key, text::percent(row.share));
-                        egui::WidgetInfo::labeled(egui::accesskit::Role::Row, true, name)
-                    });
-                    if into || response.double_clicked() && group.below().is_some() {
+                    let name = format!("{}: {}", row.key, text::percent(row.share));
+                    crate::plot::announce_row(&response, chosen == Some(row.key.as_str()), &[name]);
+                    if into || drilled && response.double_clicked() {
                         acted = Some(Acted::Into(row.key.clone()));
                     } else if response.clicked() {
                         acted = Some(Acted::Choose(row.key.clone()));
@@ -137,7 +171,7 @@ impl Sort {
     }
 
     /// Puts rows in order. Keys are found once: a trace may have a million names.
-    pub(crate) fn apply(self, rows: &mut [Row]) {
+    pub(crate) fn apply(self, rows: &mut [Row], kept: Option<&HashMap<String, f64>>) {
         let percentile = |row: &Row, percent| row.sums.walls.percentile(percent).unwrap_or(0);
         rows.sort_by_cached_key(|row| {
             let number = match self.by {
@@ -152,6 +186,10 @@ impl Sort {
                 By::Tail => percentile(row, 99.0),
                 By::Longest => row.sums.longest.0,
                 By::Bytes => rate(row).unwrap_or(0.0).to_bits(),
+                // From -1 up; what was not there before comes last.
+                By::Change => {
+                    kept.and_then(|kept| change(row, kept)).map_or(0, |change| (change + 2.0).to_bits())
+                }
             };
             (number, row.key.clone())
         });
@@ -159,6 +197,12 @@ impl Sort {
             rows.reverse();
         }
     }
+}
+
+/// How much longer an execution takes than it did in what was kept, as a part of that.
+fn change(row: &Row, kept: &HashMap<String, f64>) -> Option<f64> {
+    let before = *kept.get(&row.key)?;
+    (before > 0.0).then(|| row.sums.mean() / before - 1.0)
 }
 
 fn wait_share(row: &Row) -> f64 {
@@ -176,8 +220,8 @@ fn rate(row: &Row) -> Option<f64> {
 fn row_ui(
     line: &mut egui_extras::TableRow<'_, '_>,
     cx: &Cx<'_>,
-    (row, group): (&Row, Group),
-    top: f64,
+    (row, drilled): (&Row, bool),
+    (top, waits, change): (f64, bool, Option<f64>),
     columns: &[(By, &str, &[&str])],
 ) -> bool {
     let color = row.op.as_deref().map_or(cx.colors.weak, |op| cx.colors.op(OpClass::of(op)));
@@ -185,7 +229,7 @@ fn row_ui(
     line.col(|ui| {
         ui.spacing_mut().item_spacing.x = 6.0;
         swatch_ui(ui, color);
-        if group.below().is_some() {
+        if drilled {
             let button = egui::Button::new("⏵").small().frame(false);
             let hint = format!("{} different nodes; see what it is made of", row.nodes);
             into = ui.add(button).on_hover_text(hint).clicked();
@@ -208,7 +252,9 @@ fn row_ui(
                 return small_histogram_ui(ui, cx, row, color);
             }
             let value = match by {
+                By::Wait if !waits => "–".into(),
                 By::Wait => text::percent(wait_share(row)),
+                By::Change => change.map_or_else(|| "–".into(), |part| format!("{:+.1} %", part * 100.0)),
                 By::Count => text::count(row.sums.count),
                 By::Mean => text::nanos_f64(row.sums.mean()),
                 By::Median => percentile(50.0),
@@ -269,7 +315,7 @@ mod tests {
         let rows = [row("10", 100, 30, &[5, 9]), row("9", 300, 10, &[1]), row("2", 200, 80, &[2, 2, 90])];
         let order = |by, ascending| {
             let mut rows = rows.clone();
-            Sort { by, ascending }.apply(&mut rows);
+            Sort { by, ascending }.apply(&mut rows, None);
             rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(order(By::Key, true), "2 9 10");
@@ -279,5 +325,11 @@ mod tests {
         assert_eq!(order(By::Mean, true), "9 10 2");
         assert_eq!(order(By::Median, true), "9 2 10");
         assert_eq!(order(By::Longest, false), "2 10 9");
+        // Means are 7, 1 and 31.3.
+        let kept = HashMap::from([("10".to_owned(), 14.0), ("2".to_owned(), 10.0)]);
+        let mut rows = rows.clone();
+        Sort { by: By::Change, ascending: false }.apply(&mut rows, Some(&kept));
+        assert_eq!(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["2", "10", "9"]);
+        assert_eq!(change(&rows[1], &kept), Some(-0.5));
     }
 }

@@ -18,7 +18,9 @@ const BAR_HEIGHT: f32 = 16.0;
 
 /// Draws the cards.
 pub(super) fn answers_ui(ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
-    if cx.open.trace.lanes().is_empty() {
+    if let Some(why) = crate::timeline::no_threads(cx.open) {
+        ui.weak(format!("{why}. What limits the run is not known."));
+        ui.add_space(10.0);
         return;
     }
     let Some(found) = answers.get_ui(ui, cx) else {

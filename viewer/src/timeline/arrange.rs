@@ -1,65 +1,136 @@
-//! Lanes as the user wants them: pinned ones on top, hidden ones left out.
+//! Lanes as the user wants them: pinned ones on top, hidden ones left out, groups collapsed.
 
 use super::rows::{Kind, Row};
 use crate::command::Command;
 use crate::panel::Cx;
 use crate::session::Change;
 use crate::state::Open;
-use crate::theme::{LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT};
-use egui::{Grid, ScrollArea, TextEdit, Ui};
+use egui::accesskit::Role;
+use egui::{Align2, FontId, Grid, Rect, ScrollArea, Sense, Stroke, TextEdit, Ui, WidgetInfo, pos2};
 
-/// The lanes to show, of all there are, in a window `available` points high. Lanes of threads share
-/// what hidden ones leave.
-pub(crate) fn arrange(all: Vec<Row>, open: &Open, available: f32) -> Vec<Row> {
-    let session = &open.session;
-    if session.hidden.is_empty() && session.pinned.is_empty() {
-        return all;
-    }
-    let gap = |rows: &[Row], at: usize| {
-        let before = at.checked_sub(1).and_then(|before| rows.get(before));
-        let end = before.map_or(0.0, |row| row.top + row.height);
-        rows.get(at).map_or(LANE_GAP, |row| row.top - end)
-    };
-    let mut kept: Vec<(usize, Row, f32)> = Vec::with_capacity(all.len());
-    for (at, row) in all.iter().enumerate() {
-        // A strip goes where its thread goes.
-        let owner = match row.kind {
-            Kind::States(lane) => Row { kind: Kind::Thread(lane), ..*row },
-            _ => *row,
-        };
-        let (own, name) = (row.name(open), owner.name(open));
-        if session.hidden.contains(&name) || session.hidden.contains(&own) {
-            continue;
-        }
-        let place = session.pinned.iter().position(|pinned| *pinned == name);
-        kept.push((place.unwrap_or(usize::MAX), *row, gap(&all, at)));
-    }
-    kept.sort_by_key(|(place, ..)| *place);
-    let is_thread = |row: &Row| matches!(row.kind, Kind::Thread(_));
-    let threads = kept.iter().filter(|(_, row, _)| is_thread(row)).count().max(1);
-    let others: f32 =
-        kept.iter().filter(|(_, row, _)| !is_thread(row)).map(|(_, row, gap)| row.height + gap).sum();
-    let each = (available - others - LANE_GAP) / threads as f32 - LANE_GAP;
-    let each = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
-    let mut top = 0.0;
-    let place = |(_, row, gap): (usize, Row, f32)| {
-        let height = if is_thread(&row) { each } else { row.height };
-        let row = Row { top: top + gap, height, ..row };
-        top = row.top + height;
-        row
-    };
-    kept.into_iter().map(place).collect()
+/// Height of a group's head.
+const HEAD: f32 = 15.0;
+/// The same when it is collapsed and shows what its lanes do.
+const COLLAPSED: f32 = 28.0;
+
+/// Lanes that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Tokens, graphs, what was recorded.
+    Run,
+    /// Sequences, calls, caches, experts.
+    Inference,
+    /// Counters and samples.
+    Counters,
+    /// Backends.
+    Backends,
+    /// Page faults and reads.
+    Machine,
+    /// Threads, and their states.
+    Threads,
 }
 
-/// Which group a lane is of.
-fn group(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Sequence(_) | Kind::Calls | Kind::Cells => "Inference",
-        Kind::Backend(_) => "Backends",
-        Kind::Thread(_) | Kind::States(_) => "Threads",
-        Kind::Tokens | Kind::Graphs | Kind::Levels => "Run",
-        _ => "Machine and others",
+impl Group {
+    /// Those that can be collapsed.
+    pub(crate) const FOLDABLE: [Self; 5] =
+        [Self::Inference, Self::Counters, Self::Backends, Self::Machine, Self::Threads];
+
+    /// Which one a lane is of.
+    pub(crate) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Group(group) => group,
+            Kind::Tokens | Kind::Graphs | Kind::Levels => Self::Run,
+            Kind::Sequence(_) | Kind::Calls | Kind::Cells | Kind::Experts => Self::Inference,
+            Kind::Counter(_) => Self::Counters,
+            Kind::Backend(_) => Self::Backends,
+            Kind::Faults => Self::Machine,
+            Kind::Thread(_) | Kind::States(_) => Self::Threads,
+        }
     }
+
+    /// Its name, as shown and as kept.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Run => "Run",
+            Self::Inference => "Inference",
+            Self::Counters => "Counters",
+            Self::Backends => "Backends",
+            Self::Machine => "Machine",
+            Self::Threads => "Threads",
+        }
+    }
+}
+
+/// The lane whose name stands for a row: a strip goes where its thread goes.
+fn owner(row: &Row) -> Row {
+    match row.kind {
+        Kind::States(lane) => Row { kind: Kind::Thread(lane), ..*row },
+        _ => *row,
+    }
+}
+
+/// The lanes to show, of all there are, in a window `available` points high: pinned ones on top,
+/// those that are hidden or whose name lacks `filter` left out, groups under their heads.
+pub(crate) fn arrange(all: Vec<Row>, open: &Open, available: f32, filter: &str) -> Vec<Row> {
+    let session = &open.session;
+    let wanted = filter.trim().to_lowercase();
+    let mut pinned: Vec<(usize, Row)> = Vec::new();
+    let mut groups: Vec<(Group, Vec<Row>)> = Vec::new();
+    for row in all {
+        let (own, name) = (row.name(open), owner(&row).name(open));
+        let fits = wanted.is_empty() || name.to_lowercase().contains(&wanted);
+        if !fits || session.hidden.contains(&name) || session.hidden.contains(&own) {
+            continue;
+        }
+        if let Some(place) = session.pinned.iter().position(|pinned| *pinned == name) {
+            pinned.push((place, row));
+            continue;
+        }
+        let group = Group::of(row.kind);
+        match groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, lanes)) => lanes.push(row),
+            None => groups.push((group, vec![row])),
+        }
+    }
+    pinned.sort_by_key(|(place, _)| *place);
+    let mut rows: Vec<Row> = pinned.into_iter().map(|(_, row)| row).collect();
+    for (group, lanes) in groups {
+        let count = lanes.iter().filter(|row| !matches!(row.kind, Kind::States(_))).count();
+        // Who looks for lanes wants to see them.
+        let collapsed = wanted.is_empty() && session.is_collapsed(group.name());
+        if group != Group::Run && wanted.is_empty() && (count > 1 || collapsed) {
+            let height = if collapsed { COLLAPSED } else { HEAD };
+            rows.push(Row { kind: Kind::Group(group), top: 0.0, height });
+        }
+        if !collapsed {
+            rows.extend(lanes);
+        }
+    }
+    super::rows::place(&mut rows, available);
+    rows
+}
+
+/// Draws the head of a group, which a click collapses or expands; names its lanes when they are not
+/// drawn.
+pub(super) fn head_ui(ui: &mut Ui, group: Group, (gutter, rect): (Rect, Rect), cx: &mut Cx<'_>) {
+    let collapsed = cx.open.session.is_collapsed(group.name());
+    let response = ui.interact(gutter, ui.scope_id().with(("group", group.name())), Sense::click());
+    let what = if collapsed { "Expand" } else { "Collapse" };
+    let said = format!("{what} {}", group.name());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, said.as_str()));
+    let color = if response.hovered() || response.has_focus() { cx.colors.text } else { cx.colors.weak };
+    let arrow = if collapsed { "⏵" } else { "⏷" };
+    let at = pos2(gutter.left() + 4.0, gutter.center().y);
+    let font = FontId::proportional(11.0);
+    ui.painter().text(at, Align2::LEFT_CENTER, format!("{arrow} {}", group.name()), font, color);
+    if !collapsed {
+        let middle = rect.center().y;
+        ui.painter().hline(rect.x_range(), middle, Stroke::new(1.0, cx.colors.line.gamma_multiply(0.6)));
+    }
+    if response.clicked() {
+        cx.commands.push(Command::Session(Change::Collapse(group.name().to_owned(), !collapsed)));
+    }
+    response.on_hover_text(said);
 }
 
 /// The list of lanes: which are shown, which are pinned.
@@ -76,14 +147,9 @@ pub(crate) fn menu_ui(ui: &mut Ui, cx: &mut Cx<'_>, all: &[Row], filter: &mut St
     });
     let wanted = filter.to_lowercase();
     ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
-        let mut groups: Vec<&'static str> = Vec::new();
-        for row in all {
-            if !groups.contains(&group(row.kind)) {
-                groups.push(group(row.kind));
-            }
-        }
-        for name in groups {
-            let of_group = || all.iter().filter(move |row| group(row.kind) == name);
+        for group in [Group::Run].into_iter().chain(Group::FOLDABLE) {
+            let name = group.name();
+            let of_group = || all.iter().filter(move |row| Group::of(row.kind) == group);
             let lanes: Vec<String> = of_group()
                 .map(|row| row.name(cx.open))
                 .filter(|lane| lane.to_lowercase().contains(&wanted))

@@ -263,12 +263,17 @@ fn merged(waits: &[Sync], window: TimeRange, pixel: Nanos) -> Vec<TimeRange> {
 }
 
 fn arrow(canvas: &Canvas<'_>, from: Pos2, to: Pos2, stroke: Stroke) {
+    canvas.painter.line_segment([from, to], stroke);
+    arrow_head(canvas, from, to, stroke.color);
+}
+
+/// The head of a line, if there is room for one.
+pub(super) fn arrow_head(canvas: &Canvas<'_>, from: Pos2, to: Pos2, color: Color32) {
     let along = (to - from).normalized();
     let across = along.rot90();
-    canvas.painter.line_segment([from, to], stroke);
     if (to - from).length() > 6.0 {
         let tip = [to, to - along * 6.0 + across * 2.5, to - along * 6.0 - across * 2.5];
-        canvas.painter.add(Shape::convex_polygon(tip.to_vec(), stroke.color, Stroke::NONE));
+        canvas.painter.add(Shape::convex_polygon(tip.to_vec(), color, Stroke::NONE));
     }
 }
 

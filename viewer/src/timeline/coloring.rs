@@ -84,7 +84,7 @@ impl Coloring {
 
 /// From nothing to all.
 fn scale(colors: &Colors, share: f32) -> Color32 {
-    colors.op(OpClass::Norm).lerp_to_gamma(colors.op(OpClass::Attention), share.clamp(0.0, 1.0))
+    colors.scaled(share)
 }
 
 /// A colour for each part of a layer.

@@ -11,7 +11,8 @@
 
 use super::view::View;
 use crate::command::Command;
-use egui::{Context, Event, Key, PointerButton, Response};
+use crate::keys::HELD;
+use egui::{Context, Event, PointerButton, Response};
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// Points of wheel that double the scale.
@@ -61,15 +62,12 @@ pub(crate) fn wheel(response: &Response, view: &mut View, left: f32, vertical_sc
 #[derive(Debug, Default)]
 pub(crate) struct Held([bool; 4]);
 
-/// In, out, earlier, later.
-const PLACES: [Key; 4] = [Key::W, Key::S, Key::A, Key::D];
-
 impl Held {
     fn update(&mut self, input: &egui::InputState) {
         for event in &input.events {
             match event {
                 Event::Key { key, physical_key, pressed, modifiers, .. } => {
-                    let place = PLACES.iter().position(|known| *known == physical_key.unwrap_or(*key));
+                    let place = HELD.iter().position(|known| *known == physical_key.unwrap_or(*key));
                     let plain = modifiers.is_none() || modifiers.shift_only();
                     if let Some(held) = place.and_then(|place| self.0.get_mut(place)) {
                         *held = *pressed && plain;

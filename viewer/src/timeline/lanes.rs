@@ -1,5 +1,6 @@
 //! Draws the lanes. Every lane is one mesh, plus text in bars that have room.
 
+use super::arrange::Group;
 use super::paint::Quads;
 use super::rows::{Kind, Row};
 use super::view::View;
@@ -13,12 +14,42 @@ use llmtrace_analysis::{Phase, TimeRange, Token};
 /// Lanes at least this high have a second line of text in their bars.
 const TWO_LINES: f32 = 44.0;
 
+/// Lower ones have none.
+const ONE_LINE: f32 = 13.0;
+
 /// Fills `bars` with what a lane shows in `view`; wants what it lacks.
 pub(crate) fn bars(open: &Open, lane: u32, view: &View, bars: &mut Vec<Bar>) {
     bars.clear();
     let Some(lane) = open.trace.lane(lane) else { return };
     let min_nanos = view.nanos_from_pixels(MIN_BAR);
     fold(&open.trace, lane, view.range(), min_nanos, bars, &mut open.wanted.borrow_mut());
+}
+
+/// What the lanes of a collapsed group do: threads as thin lanes, of others their names.
+pub(super) fn collapsed(canvas: &Canvas<'_>, open: &Open, group: Group) {
+    let names = || {
+        let rows = super::rows::rows(open, 0.0).into_iter().filter(|row| Group::of(row.kind) == group);
+        rows.map(|row| row.name(open)).collect::<Vec<_>>()
+    };
+    if group != Group::Threads {
+        let text = text::shorten(&names().join(", "), 160);
+        let at = canvas.rect.left_center() + egui::vec2(6.0, 0.0);
+        let font = FontId::proportional(11.0);
+        canvas.painter.text(at, Align2::LEFT_CENTER, text, font, canvas.colors.weak);
+        return;
+    }
+    let lanes = open.trace.lanes();
+    let each = canvas.rect.height() / lanes.len().max(1) as f32;
+    let mut folded = Vec::new();
+    for (at, lane) in lanes.iter().enumerate() {
+        let top = canvas.rect.top() + each * at as f32;
+        let gap = if each >= 4.0 { 1.0 } else { 0.0 };
+        let rect = Rect::from_x_y_ranges(canvas.rect.x_range(), top..=top + each - gap);
+        bars(open, lane.id, canvas.view, &mut folded);
+        // Too low for names, however few lanes there are.
+        let parts = Canvas { rect, ..*canvas };
+        parts.thread(open, &folded, None, None, false);
+    }
 }
 
 /// The class whose colour a bar has.
@@ -108,6 +139,7 @@ impl Canvas<'_> {
         bars: &[Bar],
         colors: Option<&[Option<Color32>]>,
         hovered: Option<usize>,
+        labelled: bool,
     ) {
         let mut quads = Quads::new(self.rect, bars.len() * 2 + 8);
         for (index, bar) in bars.iter().enumerate() {
@@ -116,6 +148,9 @@ impl Canvas<'_> {
             self.thread_bar(&mut quads, open, (bar, next), color, hovered == Some(index));
         }
         self.painter.add(quads.into_shape());
+        if !labelled || self.rect.height() < ONE_LINE {
+            return;
+        }
         let lines = self.rect.height() >= TWO_LINES;
         for (index, bar) in bars.iter().enumerate() {
             if let What::Span(_, span) = &bar.what

@@ -106,6 +106,9 @@ fn state_ui(ui: &mut Ui, open: &Open, row: &ThreadState) {
             ui.label(preempted_by(open, row));
         }
         State::Woken => {
+            if row.other_tid != NONE {
+                ui.label(format!("woken by thread {}", row.other_tid));
+            }
             ui.weak("wake-up latency: from being woken to running");
         }
         State::Faulting => {

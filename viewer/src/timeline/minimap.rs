@@ -119,6 +119,10 @@ impl Minimap {
         quads.rect(Rect::from_x_y_ranges(rect.left()..=left, rect.y_range()), veil);
         quads.rect(Rect::from_x_y_ranges(right..=rect.right(), rect.y_range()), veil);
         painter.add(quads.into_shape());
+        super::overlay::paint_loss_ticks(
+            &Canvas { painter: &painter, colors, view: &whole, rect: below },
+            open,
+        );
         let frame = Rect::from_x_y_ranges(left..=right, rect.y_range());
         painter.rect_stroke(frame, 2.0, Stroke::new(1.5, colors.accent), StrokeKind::Inside);
     }

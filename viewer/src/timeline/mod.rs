@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! │ minimap: the whole trace, with the visible window
+//! │ ruler of tokens: d0 │ d5 │ d10
 //! │ ruler ───┬──────────┬──────────┬──────
 //! │ tokens   │ prefill 128 tokens  │ d0 │ d1 │ d2
 //! │ graph    │ graph 0 · 727 nodes ────
+//! │ recorded │ thread │ graph │ thread      level and marks, where they changed
+//! │ ⏷ Inference ─────────────────────      a group, which can be collapsed
 //! │ seq 0    │ 42 tokens │▪│▪│▪│           what each micro-batch does for it, and requests
 //! │ calls    │      ▪ sample ▪ sample        what happens between micro-batches
 //! │ KV cells │ ▁▂▂▃▃▄▄▅▅▁▁▂                  in use, and operations on them
-//! │ recorded │ thread │ graph │ thread      level and marks, where they changed
 //! │ experts  │ ▓▒░▓ ▓▒▓▓ ░▒▓▓            of each token (column) in each layer (row)
 //! │ memory   │ ▁▁▂▃▄▄▄▄▄▄▄▄▄▄▄▄          counters and samples, those that were chosen
 //! │ CPU      │ ▇▇▇▇▇▇          ▇▇          backends, where there are several
@@ -17,12 +19,15 @@
 //! │          │ ─────────┄┄┄┄──────────   on a CPU, runnable, asleep
 //! ```
 
+mod access;
 mod around;
 mod arrange;
 mod backends;
 pub(crate) mod coloring;
 mod counters;
 mod experts;
+pub(crate) mod flows;
+mod gaps;
 mod highlight;
 mod input;
 mod lanes;
@@ -30,33 +35,38 @@ mod levels;
 mod machine;
 pub(crate) mod marks;
 mod minimap;
+mod overlay;
 mod paint;
+mod pick;
 mod rows;
 mod ruler;
+mod token_ruler;
 mod tooltip;
 pub mod view;
 
 use crate::command::Command;
 use crate::panel::Cx;
-use crate::seek::Seek;
 use crate::session::{Change, Metric};
 use crate::state::Open;
-use crate::text;
-use crate::theme::{Colors, GUTTER_WIDTH, MIN_BAR, MINIMAP_HEIGHT, RULER_HEIGHT};
+use crate::theme::{GUTTER_WIDTH, MIN_BAR, MINIMAP_HEIGHT, RULER_HEIGHT, TOKEN_RULER_HEIGHT};
+use access::Announcer;
+pub(crate) use arrange::Group;
 use coloring::Coloring;
 use egui::accesskit::Role;
 use egui::containers::menu::{MenuButton, MenuConfig};
 use egui::{
-    FontId, Painter, PopupCloseBehavior, Pos2, Rect, Response, ScrollArea, Sense, Stroke, Ui, WidgetInfo,
-    pos2, vec2,
+    FontId, PopupCloseBehavior, Rect, Response, ScrollArea, Sense, Stroke, TextEdit, Ui, WidgetInfo, pos2,
+    vec2,
 };
+use gaps::Gap;
+pub(crate) use gaps::no_threads;
 use input::{Drag, Held};
 use lanes::Canvas;
-use levels::Moment;
-use llmtrace_analysis::fold::{Bar, What};
-use llmtrace_analysis::{Found, Nanos, Place, TimeRange};
+use llmtrace_analysis::fold::Bar;
+use llmtrace_analysis::{Found, Nanos, TimeRange};
 pub(crate) use machine::preempted_by;
 use minimap::Minimap;
+use pick::{bar_at, clicks, snap};
 use rows::{Kind, Row};
 use tooltip::Hit;
 use view::View;
@@ -67,14 +77,21 @@ pub struct Timeline {
     minimap: Minimap,
     drag: Option<Drag>,
     ruler_drag: Option<Drag>,
+    /// Token at which a drag over their ruler began.
+    token_drag: Option<usize>,
     held: Held,
     coloring: Coloring,
     /// What the list of lanes is filtered by.
     lane_filter: String,
+    /// What names of the lanes that are shown have in common.
+    shown_filter: String,
+    flows: flows::Around,
     experts: experts::Lane,
     counters: counters::Lanes,
     /// Bars of each row, kept for their memory.
     bars: Vec<Vec<Bar>>,
+    /// What of each row is not recorded.
+    gaps: Vec<Vec<Gap>>,
 }
 
 impl Timeline {
@@ -86,12 +103,17 @@ impl Timeline {
         let strip =
             |top: f32, height: f32| Rect::from_min_max(pos2(left, top), pos2(full.right(), top + height));
         let minimap = strip(full.top(), MINIMAP_HEIGHT);
-        let ruler = strip(minimap.bottom() + 4.0, RULER_HEIGHT);
+        let tokens = strip(minimap.bottom() + 3.0, TOKEN_RULER_HEIGHT);
+        let ruler = strip(tokens.bottom(), RULER_HEIGHT);
         let lanes = Rect::from_min_max(pos2(full.left(), ruler.bottom()), full.max);
 
         let response = ui.interact(minimap, ui.scope_id().with("minimap"), Sense::click_and_drag());
         announce(&response, Role::ScrollBar, "minimap");
         self.minimap.input(&response, &mut view);
+        input::wheel(&response, &mut view, left, false);
+        let response = ui.interact(tokens, ui.scope_id().with("token ruler"), Sense::click_and_drag());
+        announce(&response, Role::Label, "token ruler");
+        token_ruler::input(&response, &mut self.token_drag, &view, left, cx.open, cx.commands);
         input::wheel(&response, &mut view, left, false);
         let response = ui.interact(ruler, ui.scope_id().with("ruler"), Sense::click_and_drag());
         announce(&response, Role::Label, "ruler");
@@ -103,21 +125,17 @@ impl Timeline {
         self.lanes_ui(ui, lanes, &mut view, cx);
 
         let painter = ui.painter().clone();
-        self.gutter_ui(ui, (minimap, ruler, lanes), cx);
+        self.gutter_ui(ui, (minimap, tokens, ruler), cx);
         self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
         let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
+        token_ruler::paint(&painter, tokens, cx.open, &view, cx.colors);
         ruler::paint(&painter, ruler, pointer.map(|pointer| pointer.x), &view, cx.colors);
-        paint_range(
-            &painter.with_clip_rect(ruler.union(below)),
-            ruler.union(below),
-            cx.open,
-            &view,
-            cx.colors,
-        );
+        let under = tokens.union(below);
+        overlay::paint_range(&painter.with_clip_rect(under), under, cx.open, &view, cx.colors);
         marks::paint(&painter, ruler, below, cx.open, &view, cx.colors);
         highlight::paint(&painter, (minimap, ruler, below), cx.open, &view, cx.colors);
         if let Some(pointer) = pointer {
-            paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
+            overlay::paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
         }
         if view != cx.open.view {
             cx.commands.push(Command::Look(view));
@@ -125,7 +143,7 @@ impl Timeline {
     }
 
     /// Left of minimap and ruler: what the one shows, and which lanes there are.
-    fn gutter_ui(&mut self, ui: &mut Ui, (minimap, ruler, lanes): (Rect, Rect, Rect), cx: &mut Cx<'_>) {
+    fn gutter_ui(&mut self, ui: &mut Ui, (minimap, tokens, ruler): (Rect, Rect, Rect), cx: &mut Cx<'_>) {
         let at = |strip: Rect| {
             Rect::from_min_max(pos2(strip.left() - GUTTER_WIDTH + 8.0, strip.top()), strip.left_bottom())
         };
@@ -140,12 +158,16 @@ impl Timeline {
                 }
             }
         });
+        let field = TextEdit::singleline(&mut self.shown_filter).hint_text("filter lanes");
+        let field = field.font(FontId::proportional(11.0)).margin(egui::Margin::symmetric(4, 1));
+        let place = at(tokens).translate(vec2(-4.0, 0.0)).shrink2(vec2(2.0, 0.0));
+        ui.put(place, field.desired_width(place.width() - 8.0)).accessible_name("Lanes shown");
         let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(ruler)));
         let hidden = cx.open.session.hidden.len();
         let name = if hidden == 0 { "lanes ⏷".to_owned() } else { format!("{hidden} hidden ⏷") };
         let button = egui::Button::new(egui::RichText::new(name).size(11.5)).frame(false);
         MenuButton::from_button(button).config(stays()).ui(&mut child, |ui| {
-            let all = rows::rows(cx.open, lanes.height(), self.experts.height());
+            let all = rows::rows(cx.open, self.experts.height());
             arrange::menu_ui(ui, cx, &all, &mut self.lane_filter);
         });
     }
@@ -164,11 +186,12 @@ impl Timeline {
     }
 
     fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>) {
-        let rows = arrange::arrange(
-            rows::rows(cx.open, rect.height(), self.experts.height()),
-            cx.open,
-            rect.height(),
-        );
+        let all = rows::rows(cx.open, self.experts.height());
+        let found_any = !all.is_empty();
+        let rows = arrange::arrange(all, cx.open, rect.height(), &self.shown_filter);
+        if rows.is_empty() {
+            return self.nothing_ui(ui, rect, found_any);
+        }
         let height = rows::height(&rows).max(rect.height());
         let scrolls = rows::height(&rows) > rect.height() + 0.5;
         let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect).id_salt("lanes"));
@@ -196,14 +219,23 @@ impl Timeline {
             }
             self.counters.prepare(ui, view, cx);
             self.bars.resize_with(rows.len(), Vec::new);
-            for (row, bars) in rows.iter().zip(&mut self.bars) {
+            self.gaps.resize_with(rows.len(), Vec::new);
+            for ((row, bars), gaps) in rows.iter().zip(&mut self.bars).zip(&mut self.gaps) {
                 if let Kind::Thread(lane) = row.kind {
                     lanes::bars(cx.open, lane, view, bars);
+                    *gaps = gaps::gaps(cx.open, lane, bars, view);
                 }
             }
+            // Those who do not see the bars read them.
+            let mut announcer = Announcer::new(&response);
             let hit = self.hit(&response, &rows, all, left, view, cx.open);
             clicks(&response, hit.as_ref(), cx);
-            self.paint_rows(ui, &rows, all, view, hit.as_ref(), cx);
+            self.paint_rows(ui, &rows, all, view, (hit.as_ref(), &mut announcer), cx);
+            if let Some(why) = gaps::no_threads(cx.open) {
+                let top = all.top() + rows::height(&rows) + 24.0;
+                let place = Rect::from_min_max(pos2(left, top), pos2(all.right(), top + 40.0));
+                ui.put(place, egui::Label::new(egui::RichText::new(why).color(cx.colors.weak)));
+            }
             if let Some(row) = rows.iter().find(|row| row.kind == Kind::Experts) {
                 let top = all.top() + row.top;
                 let gutter = Rect::from_x_y_ranges(all.left()..=left, top..=top + row.height);
@@ -214,6 +246,27 @@ impl Timeline {
             {
                 let time = view.time_from_x(pointer.x - left);
                 response.on_hover_ui_at_pointer(|ui| tooltip::hit_ui(ui, cx.open, &hit, time));
+            }
+        });
+    }
+
+    /// Says why there is no lane.
+    fn nothing_ui(&mut self, ui: &mut Ui, rect: Rect, found_any: bool) {
+        let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(rect));
+        ui.vertical_centered(|ui| {
+            ui.add_space(40.0);
+            if !found_any {
+                ui.heading("Nothing was recorded");
+                ui.label(
+                    "The file has neither calls nor threads: the program computed nothing while it was recorded, or the recorder found none of its functions. llmtrace doctor says what it would find.",
+                );
+            } else if self.shown_filter.trim().is_empty() {
+                ui.label("All lanes are hidden.");
+            } else {
+                ui.label(format!("No lane is called “{}”.", self.shown_filter.trim()));
+                if ui.button("Show all").clicked() {
+                    self.shown_filter.clear();
+                }
             }
         });
     }
@@ -265,22 +318,29 @@ impl Timeline {
             }
             Kind::Thread(lane) => {
                 let bars = self.bars.get(index)?;
-                bar_at(bars, time, view.nanos_from_pixels(1.0)).map(|(index, bar)| Hit::Bar {
-                    lane,
-                    index,
-                    bar,
-                })
+                let bar = bar_at(bars, time, view.nanos_from_pixels(1.0));
+                let gap = || self.gaps.get(index)?.iter().find(|gap| gap.range.contains(time)).copied();
+                bar.map(|(index, bar)| Hit::Bar { lane, index, bar }).or_else(|| gap().map(Hit::Gap))
             }
+            Kind::Group(_) => None,
         }
     }
 
-    fn paint_rows(&self, ui: &Ui, rows: &[Row], all: Rect, view: &View, hit: Option<&Hit>, cx: &Cx<'_>) {
+    fn paint_rows(
+        &mut self,
+        ui: &mut Ui,
+        rows: &[Row],
+        all: Rect,
+        view: &View,
+        (hit, announcer): (Option<&Hit>, &mut Announcer),
+        cx: &mut Cx<'_>,
+    ) {
         let left = all.left() + GUTTER_WIDTH;
         let everywhere = ui.painter().clone();
         let selected = cx.open.selected;
         let marked = selected.map(|found| cx.open.on_each_lane(&found.span)).unwrap_or_default();
         let grid = Rect::from_min_max(pos2(left, all.top()), all.max);
-        for (row, bars) in rows.iter().zip(&self.bars) {
+        for ((row, bars), gaps) in rows.iter().zip(&self.bars).zip(&self.gaps) {
             let rect = Rect::from_min_max(
                 pos2(left, all.top() + row.top),
                 pos2(all.right(), all.top() + row.top + row.height),
@@ -290,6 +350,16 @@ impl Timeline {
             }
             let painter =
                 everywhere.with_clip_rect(rect.expand2(vec2(0.0, 2.0)).intersect(everywhere.clip_rect()));
+            let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
+            if let Kind::Group(group) = row.kind {
+                arrange::head_ui(ui, group, (gutter, rect), cx);
+                if cx.open.session.is_collapsed(group.name()) {
+                    painter.rect_filled(rect, 0.0, cx.colors.lane);
+                    let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect };
+                    lanes::collapsed(&canvas, cx.open, group);
+                }
+                continue;
+            }
             painter.rect_filled(rect, 0.0, cx.colors.lane);
             let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect };
             let hovered = match hit {
@@ -297,7 +367,11 @@ impl Timeline {
                 _ => None,
             };
             match row.kind {
-                Kind::Tokens => canvas.tokens(&cx.open.trace.tokens, hovered, true),
+                Kind::Group(_) => {}
+                Kind::Tokens => {
+                    canvas.tokens(&cx.open.trace.tokens, hovered, true);
+                    announcer.tokens(ui, &canvas, cx);
+                }
                 Kind::Graphs => canvas.graphs(cx.open),
                 Kind::Sequence(lane) => around::paint_sequences(&canvas, cx.open, lane),
                 Kind::Calls => around::paint_calls(&canvas, cx.open),
@@ -315,113 +389,26 @@ impl Timeline {
                     });
                     let colors = self.counters.colors(cx.open, lane, bars, cx.colors);
                     let colors = colors.or_else(|| self.coloring.colors(cx.open, bars, cx.colors));
-                    canvas.thread(cx.open, bars, colors.as_deref(), hovered);
+                    canvas.thread(cx.open, bars, colors.as_deref(), hovered, true);
+                    gaps::paint(&canvas, gaps);
                     canvas.damaged(cx.open, lane);
+                    announcer.bars(ui, &canvas, (lane, bars, gaps), cx);
                     outline_selected(&canvas, lane, &marked, cx);
                 }
             }
-            let gutter = Rect::from_min_max(pos2(all.left(), rect.top()), pos2(left, rect.bottom()));
             let canvas = Canvas { painter: &everywhere, ..canvas };
             if !matches!(row.kind, Kind::States(_)) {
                 canvas.name(cx.open, row, gutter);
             }
-            announce_row(ui, row, rect, cx.open);
+            announce_row(ui, row, rect, bars, view, cx.open);
         }
         let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
         let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect: grid };
         backends::paint_lines(&canvas, cx.open, rows, all.top());
-        paint_losses(
-            &everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect())),
-            grid,
-            cx.open,
-            view,
-            cx.colors,
-        );
-    }
-}
-
-/// The begin or end of a token or a bar nearest to a time, if one is within `slack`.
-fn snap(open: &Open, bars: &[Vec<Bar>], time: Nanos, slack: u64) -> Nanos {
-    let mut best = (slack.saturating_add(1), time);
-    let mut look = |edge: Nanos| {
-        let distance = edge.abs_diff(time);
-        if distance < best.0 {
-            best = (distance, edge);
-        }
-    };
-    let tokens = &open.trace.tokens;
-    let at = tokens.partition_point(|token| token.range.begin <= time);
-    for token in tokens.iter().skip(at.saturating_sub(1)).take(2) {
-        look(token.range.begin);
-        look(token.range.end);
-    }
-    for bars in bars {
-        let at = bars.partition_point(|bar| bar.range.begin <= time);
-        for bar in bars.iter().skip(at.saturating_sub(1)).take(2) {
-            look(bar.range.begin);
-            look(bar.range.end);
-        }
-    }
-    best.1
-}
-
-/// The bar at a time, or the one that ends or begins within `slack`.
-fn bar_at(bars: &[Bar], time: Nanos, slack: u64) -> Option<(usize, Bar)> {
-    let after = bars.partition_point(|bar| bar.range.begin <= time);
-    let near = |index: usize| {
-        let bar = bars.get(index)?;
-        let inside =
-            bar.range.begin <= time.saturating_add(slack) && time < bar.range.end.saturating_add(slack);
-        inside.then_some((index, *bar))
-    };
-    after.checked_sub(1).and_then(near).or_else(|| near(after))
-}
-
-fn clicks(response: &Response, hit: Option<&Hit>, cx: &mut Cx<'_>) {
-    if response.double_clicked() {
-        let range = match hit {
-            Some(Hit::Token(token)) => token.range,
-            Some(Hit::Graph(span)) => TimeRange::new(span.begin, span.end),
-            Some(Hit::Bar { bar, .. }) => bar.range,
-            Some(Hit::Backend(item)) => item.range(),
-            Some(Hit::Counter(_)) => return,
-            Some(Hit::Experts(pick)) => pick.range(),
-            Some(Hit::Machine(item)) => item.range(),
-            Some(Hit::Level(Moment::Range(range))) => range.range,
-            Some(Hit::Around(found)) => match found.range() {
-                Some(range) => range,
-                None => return,
-            },
-            Some(Hit::Level(Moment::Mark(_))) | None => return,
-        };
-        cx.commands.push(Command::ZoomTo(range));
-    } else if response.clicked() {
-        match hit {
-            Some(Hit::Token(token)) => cx.commands.push(Command::SelectRange(token.range)),
-            Some(Hit::Graph(span)) => {
-                cx.commands.push(Command::SelectRange(TimeRange::new(span.begin, span.end)))
-            }
-            Some(Hit::Bar { lane, bar, .. }) => {
-                let lane = *lane;
-                cx.commands.push(match bar.what {
-                    What::Span(index, span) | What::Folded(index, span) => {
-                        Command::Select(Found { place: Place { lane, index }, span })
-                    }
-                    What::Buckets { .. } => Command::Seek(Seek::Longest { lane, range: bar.range }),
-                });
-            }
-            Some(Hit::Backend(item)) => cx.commands.push(Command::SelectRange(item.range())),
-            Some(Hit::Experts(pick)) => cx.commands.push(Command::SelectRange(pick.range())),
-            Some(Hit::Machine(item)) => cx.commands.push(Command::SelectRange(item.range())),
-            Some(Hit::Level(Moment::Range(range))) => cx.commands.push(Command::SelectRange(range.range)),
-            Some(Hit::Around(found)) => cx.commands.push(match found.range() {
-                Some(range) => Command::SelectRange(range),
-                None => Command::ClearSelection,
-            }),
-            Some(Hit::Level(Moment::Mark(_)) | Hit::Counter(_)) | None => {
-                cx.commands.push(Command::ClearSelection)
-            }
-        }
+        gaps::paint_changes(&canvas, cx.open);
+        self.flows.paint(&canvas, cx.open, rows, all.top());
+        overlay::paint_losses(&painter, grid, cx.open, view, cx.colors);
+        announcer.losses(ui, &canvas, cx);
     }
 }
 
@@ -437,68 +424,20 @@ fn announce(response: &Response, role: Role, name: &str) {
     response.widget_info(|| WidgetInfo::labeled(role, true, name));
 }
 
-/// A lane's name and what is selected on it, for those who do not see it.
-fn announce_row(ui: &Ui, row: &Row, rect: Rect, open: &Open) {
+/// A lane's name and what is selected on it, or what it does, for those who do not see it.
+fn announce_row(ui: &Ui, row: &Row, rect: Rect, bars: &[Bar], view: &View, open: &Open) {
     let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name(open));
-        if let Some(found) = selected {
-            let key = open.key(&found.span);
-            info.current_text_value = Some(format!("selected {} {}", key.op, key.name));
-        }
+        info.current_text_value = match selected {
+            Some(found) => {
+                let key = open.key(&found.span);
+                Some(format!("selected {} {}", key.op, key.name))
+            }
+            None if matches!(row.kind, Kind::Thread(_)) => Some(access::in_sight(bars, view)),
+            None => None,
+        };
         info
     });
-}
-
-fn paint_range(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &Colors) {
-    let Some(range) = open.range else { return };
-    let left = (rect.left() + view.x_from_time(range.begin)).clamp(rect.left() - 5.0, rect.right() + 5.0);
-    let right = (rect.left() + view.x_from_time(range.end)).clamp(left, rect.right() + 5.0);
-    let band = Rect::from_x_y_ranges(left..=right.max(left + 1.0), rect.y_range());
-    painter.rect_filled(band, 0.0, colors.veil());
-    let stroke = Stroke::new(1.0, colors.accent);
-    painter.vline(band.left(), rect.y_range(), stroke);
-    painter.vline(band.right(), rect.y_range(), stroke);
-    let visible = band.intersect(rect);
-    let label = text::nanos(range.nanos());
-    let galley = painter.layout_no_wrap(label, FontId::proportional(11.5), colors.text_on(colors.accent));
-    let size = galley.size() + vec2(8.0, 2.0);
-    if visible.is_positive() {
-        let x = visible.center().x.clamp(rect.left() + size.x / 2.0, rect.right() - size.x / 2.0);
-        let tag = Rect::from_center_size(pos2(x, rect.bottom() - size.y), size);
-        painter.rect_filled(tag, 3.0, colors.accent);
-        painter.galley(tag.min + vec2(4.0, 1.0), galley, colors.text_on(colors.accent));
-    }
-}
-
-/// A line at the pointer and the time there.
-fn paint_pointer(painter: &Painter, ruler: Rect, lanes: Rect, pointer: Pos2, view: &View, colors: &Colors) {
-    let x = painter.round_to_pixel_center(pointer.x);
-    painter.vline(x, lanes.y_range(), Stroke::new(1.0, colors.weak.gamma_multiply(0.6)));
-    let step = ruler::step(view, 4.0);
-    let time = view.time_from_x(pointer.x - ruler.left());
-    let label = text::time_at_step((time / step * step) as i64, step);
-    let galley = painter.layout_no_wrap(label, FontId::proportional(11.0), colors.text);
-    let size = galley.size() + vec2(8.0, 2.0);
-    let left = (x - size.x / 2.0).clamp(ruler.left(), (ruler.right() - size.x).max(ruler.left()));
-    let tag = Rect::from_min_size(pos2(left, ruler.top()), size);
-    painter.rect_filled(tag, 3.0, colors.card);
-    painter.galley(tag.min + vec2(4.0, 1.0), galley, colors.text);
-}
-
-/// Where events were lost: one mark a pixel at most.
-fn paint_losses(painter: &Painter, rect: Rect, open: &Open, view: &View, colors: &Colors) {
-    let losses = &open.trace.losses;
-    let window = view.range();
-    let pixel = view.nanos_from_pixels(2.0);
-    let mut at = losses.partition_point(|loss| loss.begin < window.begin).saturating_sub(1);
-    while let Some(loss) = losses.get(at).filter(|loss| loss.begin < window.end) {
-        let left = (rect.left() + view.x_from_time(loss.begin)).max(rect.left() - 2.0);
-        let right = (rect.left() + view.x_from_time(loss.end)).clamp(left + 2.0, rect.right() + 4.0);
-        let band = Rect::from_x_y_ranges(left..=right, rect.y_range());
-        painter.rect_filled(band, 0.0, colors.loss.gamma_multiply(0.35));
-        let next = loss.begin.saturating_add(pixel);
-        at += 1 + losses.get(at + 1..).unwrap_or_default().partition_point(|loss| loss.begin < next);
-    }
 }

@@ -1,5 +1,6 @@
 //! Which lanes there are, and where.
 
+use super::arrange::Group;
 use super::{around, backends, experts, levels, machine};
 use crate::state::Open;
 use crate::theme::{
@@ -9,7 +10,7 @@ use crate::theme::{
 use llmtrace_analysis::counters::Series;
 
 /// Bits of a lane's number below that of its process.
-const PROCESS_SHIFT: u32 = 20;
+pub(super) const PROCESS_SHIFT: u32 = 20;
 
 /// Space between a thread's lane and the strip that belongs to it.
 const STATES_GAP: f32 = 1.0;
@@ -17,6 +18,8 @@ const STATES_GAP: f32 = 1.0;
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// The head of a group of lanes.
+    Group(Group),
     /// Prefills and decoded tokens.
     Tokens,
     /// Graph computations.
@@ -55,6 +58,7 @@ impl Row {
     /// Its name, as shown and as announced.
     pub(crate) fn name(&self, open: &Open) -> String {
         match self.kind {
+            Kind::Group(group) => group.name().into(),
             Kind::Tokens => "tokens".into(),
             Kind::Graphs => "graph".into(),
             Kind::Levels => "recorded".into(),
@@ -84,64 +88,70 @@ impl Row {
     }
 }
 
-/// All lanes of a trace in a window `available` points high, from the top; that of experts is
-/// `experts_height` high.
-pub(crate) fn rows(open: &Open, available: f32, experts_height: f32) -> Vec<Row> {
+/// All lanes of a trace, in their order; that of experts is `experts_height` high. Where they are,
+/// and how high those of threads, is for [`place`] to say.
+pub(crate) fn rows(open: &Open, experts_height: f32) -> Vec<Row> {
     let threads = open.trace.lane_ids();
-    let mut rows = Vec::with_capacity(threads.len() + 2);
-    let mut top = LANE_GAP;
-    let mut add = |kind: Kind, height: f32| {
-        // A strip lies close under its lane.
-        if matches!(kind, Kind::States(_)) {
-            top += STATES_GAP - LANE_GAP;
-        }
-        rows.push(Row { kind, top, height });
-        top += height + LANE_GAP;
-        top
-    };
-    let mut used = LANE_GAP;
+    let mut rows = Vec::with_capacity(threads.len() + 8);
+    let mut add = |kind: Kind, height: f32| rows.push(Row { kind, top: 0.0, height });
     if !open.trace.tokens.is_empty() {
-        used = add(Kind::Tokens, TOKENS_HEIGHT);
+        add(Kind::Tokens, TOKENS_HEIGHT);
     }
     if !open.trace.graph_spans.is_empty() {
-        used = add(Kind::Graphs, GRAPHS_HEIGHT);
+        add(Kind::Graphs, GRAPHS_HEIGHT);
+    }
+    if levels::any(open) {
+        add(Kind::Levels, LEVELS_HEIGHT);
     }
     for lane in 0..around::sequence_lanes(open) {
-        used = add(Kind::Sequence(lane), SEQUENCE_HEIGHT);
+        add(Kind::Sequence(lane), SEQUENCE_HEIGHT);
     }
     if !open.trace.inference.calls.is_empty() {
-        used = add(Kind::Calls, GRAPHS_HEIGHT);
+        add(Kind::Calls, GRAPHS_HEIGHT);
     }
     let caches = open.trace.around().kv.len();
     if caches > 0 {
-        used = add(Kind::Cells, CELLS_HEIGHT * caches.min(4) as f32);
-    }
-    if levels::any(open) {
-        used = add(Kind::Levels, LEVELS_HEIGHT);
+        add(Kind::Cells, CELLS_HEIGHT * caches.min(4) as f32);
     }
     if experts::any(open) {
-        used = add(Kind::Experts, experts_height);
+        add(Kind::Experts, experts_height);
     }
     for &series in &open.counters.shown {
-        used = add(Kind::Counter(series), COUNTER_HEIGHT);
+        add(Kind::Counter(series), COUNTER_HEIGHT);
     }
     for lane in backends::lanes(open) {
-        used = add(Kind::Backend(lane.backend), BACKEND_HEIGHT);
+        add(Kind::Backend(lane.backend), BACKEND_HEIGHT);
     }
     if machine::any_faults(open) {
-        used = add(Kind::Faults, FAULTS_HEIGHT);
+        add(Kind::Faults, FAULTS_HEIGHT);
     }
-    let strips = threads.iter().filter(|lane| open.trace.machine.has_lane(**lane)).count();
-    let used = used + strips as f32 * (STATES_HEIGHT + STATES_GAP);
-    let each = (available - used) / threads.len().max(1) as f32 - LANE_GAP;
-    let height = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
     for thread in threads {
-        add(Kind::Thread(thread), height);
+        add(Kind::Thread(thread), LANE_MIN_HEIGHT);
         if open.trace.machine.has_lane(thread) {
             add(Kind::States(thread), STATES_HEIGHT);
         }
     }
     rows
+}
+
+/// Puts rows one below the other in a window `available` points high; lanes of threads share what
+/// the others leave.
+pub(crate) fn place(rows: &mut [Row], available: f32) {
+    let is_thread = |row: &Row| matches!(row.kind, Kind::Thread(_));
+    // A strip lies close under its lane.
+    let gap = |row: &Row| if matches!(row.kind, Kind::States(_)) { STATES_GAP } else { LANE_GAP };
+    let threads = rows.iter().filter(|row| is_thread(row)).count().max(1);
+    let others: f32 = rows.iter().filter(|row| !is_thread(row)).map(|row| row.height + gap(row)).sum();
+    let each = (available - others - LANE_GAP) / threads as f32 - LANE_GAP;
+    let each = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
+    let mut top = 0.0;
+    for row in rows {
+        row.top = top + gap(row);
+        if is_thread(row) {
+            row.height = each;
+        }
+        top = row.top + row.height;
+    }
 }
 
 /// Height of all lanes together.

@@ -2,7 +2,7 @@
 
 use super::around::{self, Around};
 use super::lanes::token_names;
-use super::{backends, counters, experts, levels, machine};
+use super::{backends, counters, experts, gaps, levels, machine};
 use crate::panel::swatch_ui;
 use crate::state::Open;
 use crate::text;
@@ -31,6 +31,8 @@ pub(crate) enum Hit {
     Experts(experts::Pick),
     /// What the kernel did.
     Machine(machine::Item),
+    /// Time of which operators were not recorded.
+    Gap(gaps::Gap),
     /// A bar of a thread's lane, and its place in the list of bars.
     Bar { lane: u32, index: usize, bar: Bar },
 }
@@ -47,6 +49,7 @@ pub(crate) fn hit_ui(ui: &mut Ui, open: &Open, hit: &Hit, time: Nanos) {
         Hit::Counter(point) => counters::found_ui(ui, open, point),
         Hit::Experts(pick) => experts::found_ui(ui, pick, Colors::of(ui.visuals())),
         Hit::Machine(item) => machine::found_ui(ui, open, item),
+        Hit::Gap(gap) => gaps::found_ui(ui, open, gap),
         Hit::Bar { lane, bar, .. } => match &bar.what {
             What::Span(_, span) => {
                 span_ui(ui, open, span);

@@ -1,29 +1,16 @@
 //! A sample in the app, without a display.
 
+mod texts;
+
 use egui::vec2;
 use egui_kittest::Harness;
-use egui_kittest::kittest::NodeT;
 use llmtrace_viewer::app::ViewerApp;
 use llmtrace_viewer::command::Command;
 use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
 use llmtrace_viewer::state::Page;
 use std::path::Path;
-
-/// All that the page announces.
-pub(crate) fn texts(harness: &Harness<'_, ViewerApp>) -> String {
-    let mut all = String::new();
-    let mut nodes = vec![harness.root()];
-    while let Some(node) = nodes.pop() {
-        let access = node.accesskit_node();
-        for text in [access.label(), access.value()].into_iter().flatten() {
-            all.push_str(&text);
-            all.push('\n');
-        }
-        nodes.extend(node.children());
-    }
-    all
-}
+pub(crate) use texts::texts;
 
 /// A page of a sample.
 pub(crate) fn harness(sample: &str, page: Page, height: f32) -> Harness<'static, ViewerApp> {

@@ -132,7 +132,7 @@ impl MachineEvents {
                 }
             }
             Event::ThreadName(event) => self.states.name(time, tid, event.text()),
-            Event::Woken(_) => self.states.woken(time, tid),
+            Event::Woken(event) => self.states.woken(time, tid, (event.waker_tid, event.waker_pid)),
             Event::OnCpu(_) => {
                 self.seldom.switches += 1;
                 self.states.on(time, tid, cpu);

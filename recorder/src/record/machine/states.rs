@@ -121,13 +121,15 @@ impl States {
         }
     }
 
-    pub(super) fn woken(&mut self, time: Nanos, tid: u32) {
+    /// By a thread of a process, or by none: then its number is 0.
+    pub(super) fn woken(&mut self, time: Nanos, tid: u32, waker: (u32, u32)) {
         self.doubts(time);
+        let other = if waker.0 == 0 { (NONE, NONE) } else { waker };
         if let Some(now) = self.threads.get(&tid)
             && now.state.is_asleep()
         {
             let cpu = now.cpu;
-            self.change(time, tid, Now::new(State::Woken, time, cpu));
+            self.change(time, tid, Now { other, ..Now::new(State::Woken, time, cpu) });
         }
     }
 
@@ -256,16 +258,18 @@ mod tests {
         states.on(14, 7, 0);
         states.off(20, 7, 0, Off::Sleeping, (0, 0));
         // Another one may be woken while it runs.
-        states.woken(25, 7);
-        states.woken(26, 7);
+        states.woken(25, 7, (70, 69));
+        states.woken(26, 7, (71, 71));
         states.on(27, 7, 0);
-        states.woken(28, 7);
+        states.woken(28, 7, (0, 0));
         states.off(30, 7, 0, Off::Faulting, (0, 0));
         states.on(40, 7, 0);
         states.off(41, 7, 0, Off::Ended, (0, 0));
         states.finish(99);
         let preempted = states.rows.get(1).cloned().expect("a row");
         assert_eq!((preempted.0.other_tid, preempted.0.other_pid, preempted.1.as_str()), (70, 69, "stress"));
+        let woken = states.rows.get(4).map(|(row, _)| (row.state, row.other_tid, row.other_pid));
+        assert_eq!(woken, Some((State::Woken as u8, 70, 69)));
         assert_eq!(
             rows(&mut states),
             [
@@ -286,7 +290,7 @@ mod tests {
         let mut states = States::new(0);
         states.begin(5);
         // It slept before; since when, nobody knows.
-        states.woken(8, 7);
+        states.woken(8, 7, (0, 0));
         states.on(10, 7, 3);
         // Nothing but a probe tells of this one: it never left its CPU.
         states.seen(11, 8);

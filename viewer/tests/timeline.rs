@@ -1,0 +1,164 @@
+//! Flow arrows, groups, tokens, gaps and losses on the timeline, without a display.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+mod sample;
+
+use egui::accesskit::Role;
+use egui::{Key, Modifiers};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use llmtrace_analysis::TimeRange;
+use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::command::Command;
+use llmtrace_viewer::session::Change;
+use llmtrace_viewer::state::{Open, Page};
+use sample::texts;
+
+fn harness() -> Harness<'static, ViewerApp> {
+    sample::harness("gemma3-270m-2t.llmtrace", Page::Timeline, 900.0)
+}
+
+fn opened<'a>(harness: &'a Harness<'_, ViewerApp>) -> &'a Open {
+    harness.state().state.open().unwrap()
+}
+
+fn apply(harness: &mut Harness<'_, ViewerApp>, command: Command) {
+    let context = harness.ctx.clone();
+    harness.state_mut().apply(&context, command);
+    harness.run_steps(3);
+}
+
+fn press(harness: &mut Harness<'_, ViewerApp>, key: Key) {
+    harness.key_press(key);
+    harness.run_steps(3);
+}
+
+/// What items of lanes are called.
+fn items(harness: &Harness<'_, ViewerApp>) -> Vec<String> {
+    let found = harness.query_all_by_role(Role::ListBoxOption);
+    found.filter_map(|node| node.accesskit_node().label()).collect()
+}
+
+#[test]
+fn the_selected_span_leads_to_what_it_reads_and_who_reads_it() {
+    let mut harness = harness();
+    let token = opened(&harness).trace.tokens[9].range;
+    apply(&mut harness, Command::ZoomTo(token));
+    apply(&mut harness, Command::FindFor("ffn_up-3".into()));
+    press(&mut harness, Key::Enter);
+    press(&mut harness, Key::Escape);
+    let all = texts(&harness);
+    assert!(all.contains("Reads from\n") && all.contains("Read by\n"), "{all}");
+    let selected = opened(&harness).selected.unwrap();
+    assert_eq!(opened(&harness).name(&selected.span), "ffn_up-3");
+    // Both projections read the same norm.
+    harness.get_by_role_and_label(Role::Link, "ffn_norm-3").click();
+    harness.run_steps(3);
+    let source = opened(&harness).selected.unwrap();
+    assert_eq!(opened(&harness).name(&source.span), "ffn_norm-3");
+    assert_eq!(source.span.graph_span, selected.span.graph_span);
+    assert!(source.span.compute_end() <= selected.span.begin);
+    assert!(texts(&harness).contains("ffn_gate-3\n"), "{}", texts(&harness));
+}
+
+#[test]
+fn groups_collapse_to_their_head_and_are_remembered() {
+    let mut harness = harness();
+    harness.get_by_label("thread 1");
+    harness.get_by_label("Collapse Threads").click();
+    harness.run_steps(3);
+    assert!(!texts(&harness).contains("thread 1\n"), "{}", texts(&harness));
+    assert_eq!(opened(&harness).session.collapsed, ["Threads"]);
+    harness.get_by_label("Expand Threads").click();
+    harness.run_steps(3);
+    harness.get_by_label("thread 1");
+    apply(&mut harness, Command::CollapseLanes(true));
+    assert!(!texts(&harness).contains("thread 0\n") && texts(&harness).contains("tokens\n"));
+    apply(&mut harness, Command::Session(Change::ShowAll));
+    harness.get_by_label("thread 0");
+}
+
+#[test]
+fn lanes_are_filtered_by_their_names() {
+    let mut harness = harness();
+    let filter = |harness: &mut Harness<'_, ViewerApp>, text: &str| {
+        harness.get_by_label("Lanes shown").focus();
+        harness.run_steps(2);
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
+        harness.get_by_label("Lanes shown").type_text(text);
+        harness.run_steps(4);
+    };
+    filter(&mut harness, "Thread 1");
+    let all = texts(&harness);
+    assert!(all.contains("thread 1\n") && !all.contains("thread 0\n"), "{all}");
+    filter(&mut harness, "of nothing");
+    assert!(texts(&harness).contains("No lane is called"), "{}", texts(&harness));
+    harness.get_by_label("Show all").click();
+    harness.run_steps(4);
+    harness.get_by_label("thread 0");
+}
+
+#[test]
+fn tokens_are_selected_one_after_the_other_and_in_runs() {
+    let mut harness = harness();
+    let tokens: Vec<TimeRange> = opened(&harness).trace.tokens.iter().map(|token| token.range).collect();
+    apply(&mut harness, Command::SelectRange(tokens[4]));
+    press(&mut harness, Key::Period);
+    assert_eq!(opened(&harness).range, Some(tokens[5]));
+    press(&mut harness, Key::Comma);
+    press(&mut harness, Key::Comma);
+    assert_eq!(opened(&harness).range, Some(tokens[3]));
+    apply(&mut harness, Command::ZoomTo(TimeRange::new(tokens[10].begin, tokens[20].end)));
+    let ruler = harness.get_by_label("token ruler").rect();
+    let view = opened(&harness).view;
+    let at = |range: TimeRange| {
+        let x = ruler.left() + view.x_from_time(range.begin + range.nanos() / 2);
+        egui::pos2(x, ruler.center().y)
+    };
+    harness.drag_at(at(tokens[12]));
+    harness.step();
+    harness.hover_at(at(tokens[13]));
+    harness.step();
+    harness.hover_at(at(tokens[15]));
+    harness.step();
+    harness.drop_at(at(tokens[15]));
+    harness.run_steps(3);
+    assert_eq!(opened(&harness).range, Some(TimeRange::new(tokens[12].begin, tokens[15].end)));
+}
+
+#[test]
+fn spans_in_sight_are_items_with_names_and_can_be_walked_by_keys() {
+    let mut harness = harness();
+    // Everything in sight: folded bars and tokens, and no more than some hundreds.
+    let all = items(&harness);
+    assert!(all.iter().any(|name| name.starts_with("token d")), "{all:?}");
+    let whole = texts(&harness);
+    assert!(whole.contains("in sight ") && whole.contains(" nodes: computing "), "{whole}");
+    assert!(all.len() <= 240, "{}", all.len());
+    let token = opened(&harness).trace.tokens[7].range;
+    let part = TimeRange::new(token.begin + token.nanos() / 2, token.begin + token.nanos() / 2 + 200_000);
+    apply(&mut harness, Command::ZoomTo(part));
+    press(&mut harness, Key::ArrowRight);
+    let first = opened(&harness).selected.unwrap();
+    let other = |harness: &Harness<'_, ViewerApp>| opened(harness).selected.unwrap();
+    press(&mut harness, Key::ArrowDown);
+    let below = other(&harness);
+    assert_ne!(below.place.lane, first.place.lane);
+    assert_eq!(below.span.node, first.span.node);
+    press(&mut harness, Key::ArrowUp);
+    assert_eq!(other(&harness).place, first.place);
+    press(&mut harness, Key::ArrowRight);
+    assert_eq!(other(&harness).place.index, first.place.index + 1);
+    // A screen reader's click selects.
+    let labels_of = |harness: &Harness<'_, ViewerApp>, selected: bool| {
+        let found = harness.query_all_by_role(Role::ListBoxOption);
+        let of = found.filter(|node| node.accesskit_node().is_selected() == Some(selected));
+        let labels = of.filter_map(|node| node.accesskit_node().label());
+        labels.filter(|label| label.contains(": computing ")).collect::<Vec<String>>()
+    };
+    let wanted = labels_of(&harness, false).into_iter().find(|label| !label.contains(" nodes: ")).unwrap();
+    harness.query_all_by_label(&wanted).next().unwrap().click_accesskit();
+    harness.run_steps(3);
+    let now = labels_of(&harness, true);
+    assert!(now.contains(&wanted), "{wanted}: {now:?}");
+}
