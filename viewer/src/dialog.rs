@@ -15,6 +15,8 @@ use std::thread::{self, Thread};
 pub(crate) enum Purpose {
     /// A trace to open.
     Open,
+    /// Which trace to compare with.
+    Compare,
     /// Where to save a range.
     Save(TimeRange),
 }
@@ -31,8 +33,9 @@ impl Dialog {
     pub(crate) fn ask(purpose: Purpose, name: &str, context: egui::Context) -> Self {
         let dialog = rfd::AsyncFileDialog::new().add_filter("llmtrace", &["llmtrace"]);
         let asked: Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match purpose {
-            Purpose::Open => {
-                Box::pin(dialog.set_title("Open trace").add_filter("All files", &["*"]).pick_file())
+            Purpose::Open | Purpose::Compare => {
+                let title = if purpose == Purpose::Open { "Open trace" } else { "Compare with" };
+                Box::pin(dialog.set_title(title).add_filter("All files", &["*"]).pick_file())
             }
             Purpose::Save(_) => {
                 let stem = name.strip_suffix(".llmtrace").unwrap_or(name);

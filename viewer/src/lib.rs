@@ -16,6 +16,7 @@
 pub mod answers;
 pub mod app;
 pub mod command;
+pub mod compare;
 pub mod counters;
 pub mod details;
 mod dialog;

@@ -4,6 +4,7 @@ use super::Command;
 use crate::session::{Change, ColorBy};
 use crate::state::Page;
 use egui::{Key, KeyboardShortcut, Modifiers};
+use llmtrace_analysis::align::AlignBy;
 
 /// Which menu shows a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,15 @@ macro_rules! entry {
 
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
+    // A key without Shift also takes the one with it, so that this one comes first.
+    entry!(
+        File,
+        Command::CompareWith,
+        "Compare with…",
+        "Open a second trace beside this one",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::O)],
+        true
+    ),
     entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
     entry!(
         File,
@@ -114,6 +124,56 @@ pub static TABLE: &[Entry] = &[
         "Roofline",
         "Operators against what the machine could do",
         [key(Key::Num6)],
+        true
+    ),
+    entry!(
+        View,
+        Command::Show(Page::Compare),
+        "Compare",
+        "This trace above a second one, and what makes the difference",
+        [key(Key::Num8)],
+        true
+    ),
+    entry!(View, Command::SwapSides, "Swap sides", "Make the second trace A", [key(Key::X)], true),
+    entry!(File, Command::CloseSecond, "Close the second trace", "Stop comparing", [], true),
+    entry!(
+        View,
+        Command::Align(AlignBy::Token),
+        "Align by token",
+        "The nth token of one trace under that of the other",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Align(AlignBy::Phase),
+        "Align by phase",
+        "Prefill under prefill, the first decoded token under the first",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Align(AlignBy::Time),
+        "Align by time",
+        "The begin of one recording under that of the other",
+        [],
+        true
+    ),
+    entry!(
+        Go,
+        Command::NudgeLeft,
+        "Nudge the second trace left",
+        "Align by hand: move the second trace a little to the left",
+        [key(Key::Comma)],
+        true
+    ),
+    entry!(
+        Go,
+        Command::NudgeRight,
+        "Nudge the second trace right",
+        "Align by hand: move the second trace a little to the right",
+        [key(Key::Period)],
         true
     ),
     entry!(
@@ -266,6 +326,8 @@ pub static TABLE: &[Entry] = &[
 /// A key as people write it.
 pub fn key_name(context: &egui::Context, shortcut: &KeyboardShortcut) -> String {
     let symbol = match shortcut.logical_key {
+        Key::Comma => ",",
+        Key::Period => ".",
         Key::OpenBracket => "[",
         Key::CloseBracket => "]",
         Key::Slash => "/",

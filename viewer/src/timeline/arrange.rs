@@ -9,10 +9,10 @@ use crate::theme::{LANE_GAP, LANE_MAX_HEIGHT, LANE_MIN_HEIGHT};
 use egui::{Grid, ScrollArea, TextEdit, Ui};
 
 /// The lanes to show, of all there are, in a window `available` points high. Lanes of threads share
-/// what hidden ones leave.
-pub(crate) fn arrange(all: Vec<Row>, open: &Open, available: f32) -> Vec<Row> {
+/// what hidden ones leave. If `brief`, only tokens, graphs and threads are shown.
+pub(crate) fn arrange(all: Vec<Row>, open: &Open, available: f32, brief: bool) -> Vec<Row> {
     let session = &open.session;
-    if session.hidden.is_empty() && session.pinned.is_empty() {
+    if session.hidden.is_empty() && session.pinned.is_empty() && !brief {
         return all;
     }
     let gap = |rows: &[Row], at: usize| {
@@ -27,6 +27,9 @@ pub(crate) fn arrange(all: Vec<Row>, open: &Open, available: f32) -> Vec<Row> {
             Kind::States(lane) => Row { kind: Kind::Thread(lane), ..*row },
             _ => *row,
         };
+        if brief && !matches!(owner.kind, Kind::Tokens | Kind::Graphs | Kind::Thread(_)) {
+            continue;
+        }
         let (own, name) = (row.name(open), owner.name(open));
         if session.hidden.contains(&name) || session.hidden.contains(&own) {
             continue;

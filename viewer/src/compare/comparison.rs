@@ -1,0 +1,116 @@
+//! Two open traces: which token is which, and what times of B lie under those of A.
+
+use crate::session::Aligned;
+use crate::timeline::view::View;
+use llmtrace_analysis::align::{Alignment, Differences, pairs};
+use llmtrace_analysis::diff::{self, Difference};
+use llmtrace_analysis::{TimeRange, Trace};
+use std::sync::Arc;
+
+/// What is known of a pair as soon as both are open.
+pub struct Comparison {
+    /// What is put under what.
+    pub aligned: Aligned,
+    /// How much longer tokens took in B.
+    pub differences: Arc<Differences>,
+    /// What to say before anything else.
+    pub warnings: Vec<String>,
+    /// What differs around the runs, what matters first.
+    pub environment: Vec<Difference>,
+    alignment: Alignment,
+    ranges: [TimeRange; 2],
+}
+
+impl Comparison {
+    /// Of two traces.
+    pub fn new(a: &Trace, b: &Trace, aligned: Aligned) -> Self {
+        let pairs = pairs(&a.tokens, &b.tokens);
+        let (warnings, environment) = diff::mismatch(a, b);
+        let alignment = Alignment::new(a, b, &pairs, aligned.by, aligned.offset);
+        let ranges = [a.range(), b.range()];
+        let differences = Arc::new(Differences::new(pairs));
+        Self { aligned, differences, warnings, environment, alignment, ranges }
+    }
+
+    /// Puts B under A in another way.
+    pub fn align(&mut self, a: &Trace, b: &Trace, aligned: Aligned) {
+        self.alignment = Alignment::new(a, b, &self.differences.pairs, aligned.by, aligned.offset);
+        self.aligned = aligned;
+    }
+
+    /// Nanoseconds by which B's times are later at a time of A.
+    pub fn offset_at(&self, a: i64) -> i64 {
+        self.alignment.offset_at(a)
+    }
+
+    /// Nanoseconds by which B's times are later, where the middle of A's window is.
+    pub fn offset(&self, view: &View) -> i64 {
+        self.alignment.offset_at(view.begin().saturating_add((view.nanos() / 2.0) as i64))
+    }
+
+    /// A's window with room for what B has, and B's under it.
+    pub fn linked(&self, view: &View) -> [View; 2] {
+        let [a, b] = self.ranges;
+        let end = |range: TimeRange| i64::try_from(range.end).unwrap_or(i64::MAX);
+        let begin = |range: TimeRange| i64::try_from(range.begin).unwrap_or(i64::MAX);
+        let before = begin(a).saturating_sub(begin(b).saturating_sub(self.alignment.offset_at(begin(a))));
+        let after = end(b).saturating_sub(self.alignment.offset_at(end(a))).saturating_sub(end(a));
+        let room = [before, after].map(|nanos| nanos.max(0).unsigned_abs());
+        let first = view.with_room(room);
+        [first, first.shifted(b, self.offset(&first))]
+    }
+
+    /// A's window, given that of B.
+    pub fn unlinked(&self, b: &View, now: &View) -> View {
+        let [a, _] = self.ranges;
+        b.shifted(a, self.offset(now).saturating_neg())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llmtrace_analysis::align::AlignBy;
+    use llmtrace_analysis::format::Source;
+    use llmtrace_analysis::synth::{Options, bytes};
+
+    fn trace(spans: u64, slow: &str) -> Trace {
+        let options = Options { slow: vec![slow.parse().unwrap()], ..Options::new(spans, 2, 1) };
+        Trace::open(Source::Bytes(bytes(&options).unwrap()), &mut |_| true).unwrap()
+    }
+
+    #[test]
+    fn windows_stay_linked_whatever_side_moves() {
+        let (a, b) = (trace(20_000, "MUL_MAT=+1%"), trace(30_000, "MUL_MAT=+60%"));
+        for by in [AlignBy::Token, AlignBy::Phase, AlignBy::Time] {
+            let comparison = Comparison::new(&a, &b, Aligned { by, offset: 0 });
+            let mut view = View::whole(a.range(), 900.0);
+            for step in 0..60u16 {
+                let [in_a, in_b] = comparison.linked(&view);
+                assert_eq!(in_a.nanos(), in_b.nanos());
+                assert_eq!(in_b.begin() - in_a.begin(), comparison.offset(&in_a), "{by:?}");
+                let back = comparison.unlinked(&in_b, &in_a);
+                assert_eq!((back.begin(), back.nanos()), (in_a.begin(), in_a.nanos()));
+                view = in_a;
+                if step < 30 {
+                    view.zoom(1.2, 100.0 + f32::from(step));
+                } else {
+                    view.pan(f32::from(step) * 20.0 - 700.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_both_is_in_sight_of_the_whole() {
+        let (a, b) = (trace(10_000, "MUL_MAT=+1%"), trace(40_000, "MUL_MAT=+9%"));
+        for (a, b) in [(&a, &b), (&b, &a)] {
+            let comparison = Comparison::new(a, b, Aligned { by: AlignBy::Time, offset: 0 });
+            let [view, _] = comparison.linked(&View::whole(a.range(), 900.0));
+            let [in_a, in_b] = comparison.linked(&view.whole_with_room());
+            for (view, range) in [(in_a, a.range()), (in_b, b.range())] {
+                assert!(view.x_from_time(range.begin) >= 0.0 && view.x_from_time(range.end) <= 900.0);
+            }
+        }
+    }
+}
