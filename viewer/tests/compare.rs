@@ -30,14 +30,14 @@ fn sample_trace(name: &str) -> PathBuf {
 }
 
 /// A run, and one with a node that is slower.
-fn planted(folder: &Path) -> [PathBuf; 2] {
+fn planted(folder: &Path, slower: &str) -> [PathBuf; 2] {
     let write = |name: &str, seed: u64, slow: &[&str]| {
         let path = folder.join(name);
         let slow = slow.iter().map(|slow| slow.parse().unwrap()).collect();
         std::fs::write(&path, bytes(&Options { slow, ..Options::new(30_000, 2, seed) }).unwrap()).unwrap();
         path
     };
-    [write("before.llmtrace", 1, &[]), write("after.llmtrace", 2, &["ffn_up-7=+40%"])]
+    [write("before.llmtrace", 1, &[]), write("after.llmtrace", 2, &[slower])]
 }
 
 fn harness(store: Store) -> App {
@@ -96,6 +96,12 @@ fn click(harness: &mut App, pos: Pos2) {
     harness.run_steps(4);
 }
 
+fn click_row(harness: &mut App, name: &str) {
+    let at = harness.get_by_label(name).rect().left_center() + vec2(20.0, 0.0);
+    click(harness, at);
+    harness.run_steps(6);
+}
+
 fn drag(harness: &mut App, from: Pos2, to: Pos2) {
     harness.run_steps(30);
     button(harness, from, true);
@@ -117,9 +123,9 @@ fn the_regression_pair_is_shown_with_the_verdict_of_the_command_line() {
     let (a, b) = (side(&harness, false), side(&harness, true));
     let options = Compare { phase: None, grain: Grain::Role };
     let found = diff(&[&*a.trace], &[&*b.trace], &options, &|_| true).unwrap();
-    assert!(read.contains(&found.verdict()), "{read}");
+    assert!(read.contains(&found.verdict().replace('→', "⏵")), "{read}");
     for warning in found.warnings.iter().take(3) {
-        assert!(read.contains(warning), "{warning} is missing in {read}");
+        assert!(read.contains(&warning.replace('→', "⏵")), "{warning} is missing in {read}");
     }
     for part in found.contributions.iter().take(3) {
         assert!(read.contains(&format!("{:+.4} ms", part.ms)), "{part:?} is missing in {read}");
@@ -197,18 +203,18 @@ fn traces_are_aligned_by_token_phase_time_and_hand() {
 #[test]
 fn a_planted_regression_is_found_in_the_table_and_shown_on_both_sides() {
     let folder = tempfile::tempdir().unwrap();
-    let mut harness = compared(planted(folder.path()));
+    let mut harness = compared(planted(folder.path(), "ffn_up-7=+40%"));
     let (a, b) = (Arc::clone(&side(&harness, false).trace), Arc::clone(&side(&harness, true).trace));
     let found = diff(&[&*a], &[&*b], &Compare { phase: None, grain: Grain::Role }, &|_| true).unwrap();
     let first = &found.contributions[0];
     assert_eq!(first.mostly.as_deref(), Some("ffn_up-7"));
     let row = format!("{} ×{}: {:+.4} ms", first.key, first.nodes, first.ms);
-    harness.get_by_label(&row).click();
+    click_row(&mut harness, &row);
     harness.run_steps(8);
     for second in [false, true] {
         let open = side(&harness, second);
         let found = open.selected.expect("a typical execution is selected");
-        assert!(open.name(&found.span).starts_with("ffn_up"), "{}", open.name(&found.span));
+        assert_eq!(open.name(&found.span), "ffn_up-7", "the one that changed most");
         let x = open.view.x_from_time(found.span.begin);
         assert!(x > 0.0 && x < open.view.width(), "{x}");
     }
@@ -219,7 +225,7 @@ fn a_planted_regression_is_found_in_the_table_and_shown_on_both_sides() {
     harness.run_steps(3);
     let node = &found.nodes[0];
     assert!(node.key.starts_with("ffn_up-7"));
-    harness.get_by_label(&format!("{}: {:+.4} ms", node.key, node.ms)).click();
+    click_row(&mut harness, &format!("{}: {:+.4} ms", node.key, node.ms));
     harness.run_steps(8);
     let spans = [false, true].map(|second| {
         let open = side(&harness, second);
@@ -232,7 +238,7 @@ fn a_planted_regression_is_found_in_the_table_and_shown_on_both_sides() {
     harness.run_steps(3);
     harness.get_by_role_and_label(Role::Button, "Rooflines").click();
     harness.run_steps(4);
-    assert!(texts(&harness).contains("◆ B"));
+    assert!(texts(&harness).contains("B: diamonds"));
 }
 
 #[test]
@@ -288,7 +294,7 @@ fn two_dropped_files_are_compared() {
 fn sides_are_swapped_and_the_session_comes_back_with_the_trace() {
     let folder = tempfile::tempdir().unwrap();
     let store = || Store::at(folder.path().join("viewer.json"));
-    let [a, b] = planted(folder.path());
+    let [a, b] = planted(folder.path(), "MUL_MAT=+30%");
     let mut first = harness(store());
     let context = first.ctx.clone();
     first.state_mut().open(&context, a.clone());
@@ -330,14 +336,19 @@ fn sides_are_swapped_and_the_session_comes_back_with_the_trace() {
 #[test]
 fn what_does_not_match_is_said_at_the_top_and_all_else_is_compared() {
     let said = |a: PathBuf, b: PathBuf, wanted: &str| {
-        let harness = compared([a, b]);
+        let mut harness = compared([a, b]);
+        // Few lines at first; all of them when they are asked for.
+        let more = harness.query_by_label_contains(" more").map(|more| more.rect().center());
+        if let Some(more) = more {
+            click(&mut harness, more);
+        }
         let read = texts(&harness);
         assert!(read.contains(wanted), "{wanted} is missing in {read}");
         assert!(read.contains("A tokens\n") && read.contains("B tokens\n"), "{read}");
     };
     let [sample, _] = samples();
     said(sample.clone(), sample.clone(), "the same recording is on both sides");
-    said(sample_trace("gemma3-270m-1t"), sample_trace("gemma3-270m-2t"), "threads differ: 1 → 2");
+    said(sample_trace("gemma3-270m-1t"), sample_trace("gemma3-270m-2t"), "threads differ: 1 ⏵ 2");
     said(sample_trace("gemma3-270m-2t"), sample_trace("qwen3moe-synthetic-2t"), "not comparable");
     said(sample_trace("gemma3-270m-2t"), sample_trace("qwen3moe-synthetic-2t"), "models differ");
     // A trace of calls alone, of which there are few.

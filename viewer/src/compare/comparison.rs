@@ -51,10 +51,20 @@ impl Comparison {
     /// A's window with room for what B has, and B's under it.
     pub fn linked(&self, view: &View) -> [View; 2] {
         let [a, b] = self.ranges;
-        let end = |range: TimeRange| i64::try_from(range.end).unwrap_or(i64::MAX);
-        let begin = |range: TimeRange| i64::try_from(range.begin).unwrap_or(i64::MAX);
-        let before = begin(a).saturating_sub(begin(b).saturating_sub(self.alignment.offset_at(begin(a))));
-        let after = end(b).saturating_sub(self.alignment.offset_at(end(a))).saturating_sub(end(a));
+        let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+        let ends = |range: TimeRange| [signed(range.begin), signed(range.end)];
+        let ([begin, end], [b_begin, b_end]) = (ends(a), ends(b));
+        let before = |offset: i64| begin.saturating_sub(b_begin.saturating_sub(offset)).max(0);
+        let after = |offset: i64| b_end.saturating_sub(offset).saturating_sub(end).max(0);
+        // At the ends of A, and when all is in sight, which is aligned in its middle.
+        let mut room = [before(self.alignment.offset_at(begin)), after(self.alignment.offset_at(end))];
+        for _ in 0..3 {
+            let [left, right] = room;
+            let middle = (begin.saturating_sub(left) / 2).saturating_add(end.saturating_add(right) / 2);
+            let offset = self.alignment.offset_at(middle);
+            room = [left.max(before(offset)), right.max(after(offset))];
+        }
+        let [before, after] = room;
         let room = [before, after].map(|nanos| nanos.max(0).unsigned_abs());
         let first = view.with_room(room);
         [first, first.shifted(b, self.offset(&first))]
@@ -104,12 +114,14 @@ mod tests {
     #[test]
     fn all_of_both_is_in_sight_of_the_whole() {
         let (a, b) = (trace(10_000, "MUL_MAT=+1%"), trace(40_000, "MUL_MAT=+9%"));
-        for (a, b) in [(&a, &b), (&b, &a)] {
-            let comparison = Comparison::new(a, b, Aligned { by: AlignBy::Time, offset: 0 });
+        let ways = [AlignBy::Time, AlignBy::Token, AlignBy::Phase];
+        for ((a, b), by) in [(&a, &b), (&b, &a)].into_iter().flat_map(|pair| ways.map(|by| (pair, by))) {
+            let comparison = Comparison::new(a, b, Aligned { by, offset: 0 });
             let [view, _] = comparison.linked(&View::whole(a.range(), 900.0));
             let [in_a, in_b] = comparison.linked(&view.whole_with_room());
             for (view, range) in [(in_a, a.range()), (in_b, b.range())] {
-                assert!(view.x_from_time(range.begin) >= 0.0 && view.x_from_time(range.end) <= 900.0);
+                let (left, right) = (view.x_from_time(range.begin), view.x_from_time(range.end));
+                assert!(left >= 0.0 && right <= 900.0, "{by:?} {left} {right}");
             }
         }
     }

@@ -10,7 +10,7 @@ use llmtrace_analysis::diff::{Difference, Outcome, phases_of};
 use std::sync::Arc;
 
 /// Lines of what does not match that are shown at first.
-const FEW: usize = 3;
+const FEW: usize = 4;
 
 impl ComparePage {
     pub(super) fn head_ui(
@@ -109,8 +109,8 @@ impl ComparePage {
                 ui.spacing_mut().item_spacing.y = 2.0;
                 let shown = if self.all_warnings { warnings.len() } else { FEW };
                 for warning in warnings.iter().take(shown) {
-                    let line = RichText::new(format!("⚠ {warning}")).color(cx.colors.text);
-                    ui.add(egui::Label::new(line).truncate());
+                    let line = RichText::new(format!("⚠ {}", text::arrows(warning))).color(cx.colors.text);
+                    ui.add(egui::Label::new(line).truncate()).on_hover_text(text::arrows(warning));
                 }
                 if warnings.len() > FEW {
                     let more = warnings.len() - FEW;
@@ -124,7 +124,7 @@ impl ComparePage {
         }
         if !others.is_empty() {
             let line = |difference: &&Difference| {
-                format!("{}: {} → {}", difference.what, difference.a, difference.b)
+                format!("{}: {} ⏵ {}", difference.what, difference.a, difference.b)
             };
             let names: Vec<&str> = others.iter().map(|difference| difference.what).collect();
             let all: Vec<String> = others.iter().map(line).collect();
@@ -150,6 +150,6 @@ fn verdict_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Compared) {
         Outcome::Disturbed => cx.colors.warning,
         Outcome::NoDifference | Outcome::NotKnown => cx.colors.text,
     };
-    let text = RichText::new(diff.verdict()).size(15.0).strong().color(color);
+    let text = RichText::new(text::arrows(&diff.verdict())).size(15.0).strong().color(color);
     ui.add(egui::Label::new(text).truncate()).on_hover_text(&diff.method);
 }

@@ -110,6 +110,8 @@ pub struct ComparePage {
     /// Typical executions of the chosen row, and whether they were gone to.
     typical: Memo<Chosen, [Option<Found>; 2]>,
     jumped: bool,
+    /// What to do after this frame.
+    after: Vec<Command>,
     chart: Chart,
     durations: durations::Shown,
     rooflines: Rooflines,
@@ -153,6 +155,8 @@ impl ComparePage {
             .frame(bare(12, 6))
             .show(ui, |ui| self.below_ui(ui, cx, pair, answer.as_ref(), answers));
         CentralPanel::default().frame(Frame::new()).show(ui, |ui| self.lanes_ui(ui, cx, pair));
+        // After what the timelines say of their windows, such as a new width.
+        cx.commands.append(&mut self.after);
     }
 
     /// The comparison, once it is there; `None` while it is computed or when it was stopped.
@@ -299,7 +303,7 @@ impl ComparePage {
     }
 
     /// Goes to a typical execution of the chosen row, on both sides.
-    fn jump(&mut self, ui: &Ui, cx: &mut Cx<'_>, pair: Pair<'_>, found: &Compared) {
+    fn jump(&mut self, ui: &Ui, cx: &Cx<'_>, pair: Pair<'_>, found: &Compared) {
         if self.jumped {
             return;
         }
@@ -307,15 +311,23 @@ impl ComparePage {
         let calls = found.samples.typical(&chosen.members);
         let traces = [pair.a, pair.b].map(|open| Arc::clone(&open.trace));
         let members = Arc::clone(&chosen.members);
+        // Of several nodes the one that changed most, the same on both sides.
+        let nodes = found.samples.groups(Grain::Name).iter();
+        let nodes = nodes.filter(|node| node.members.iter().all(|id| members.contains(id)));
+        let lead = nodes.max_by(|a, b| a.ms.abs().total_cmp(&b.ms.abs()));
+        let lead = lead.map(|node| node.members.clone()).unwrap_or_default();
         let compute = move |_: &Going| {
             let [a, b] = traces;
             let [in_a, in_b] = calls;
-            Some([execution(&a, in_a, &members), execution(&b, in_b, &members)])
+            let either = |trace: &Trace, call: Option<TimeRange>| {
+                execution(trace, call, &lead).or_else(|| execution(trace, call, &members))
+            };
+            Some([either(&a, in_a), either(&b, in_b)])
         };
         let Some((executions, true)) = self.typical.get(&chosen, cx.jobs, ui.ctx(), compute) else { return };
         let executions = *executions;
         self.jumped = true;
-        go_to(cx, pair, executions);
+        self.after = go_to(pair, executions);
     }
 }
 
@@ -326,13 +338,13 @@ fn execution(trace: &Trace, call: Option<TimeRange>, members: &[NodeId]) -> Opti
 }
 
 /// Selects an execution on each side and shows both; aligns them by hand if they lie far apart.
-fn go_to(cx: &mut Cx<'_>, pair: Pair<'_>, executions: [Option<Found>; 2]) {
+fn go_to(pair: Pair<'_>, executions: [Option<Found>; 2]) -> Vec<Command> {
     let [a, b] =
         executions.map(|found| found.map(|found| TimeRange::new(found.span.begin, found.span.end())));
     let [in_a, in_b] = executions;
-    cx.commands.push(Command::ClearSelection);
-    cx.commands.extend(in_a.map(Command::Select));
-    cx.commands.extend(in_b.map(|found| Command::Second(Box::new(Command::Select(found)))));
+    let mut commands = vec![Command::ClearSelection];
+    commands.extend(in_a.map(Command::Select));
+    commands.extend(in_b.map(|found| Command::Second(Box::new(Command::Select(found)))));
     let widened = |range: TimeRange| {
         let margin = range.nanos();
         TimeRange::new(range.begin.saturating_sub(margin), range.end.saturating_add(margin))
@@ -345,16 +357,17 @@ fn go_to(cx: &mut Cx<'_>, pair: Pair<'_>, executions: [Option<Found>; 2]) {
             let under = TimeRange::new(moved(b.begin), moved(b.end));
             let both = TimeRange::new(a.begin.min(under.begin), a.end.max(under.end));
             if both.nanos() <= a.nanos().max(b.nanos()).saturating_mul(FAR) {
-                cx.commands.push(Command::ZoomTo(widened(both)));
+                commands.push(Command::ZoomTo(widened(both)));
             } else {
                 let longer = TimeRange::new(a.begin, a.begin.saturating_add(a.nanos().max(b.nanos())));
-                cx.commands.push(Command::ZoomTo(widened(longer)));
+                commands.push(Command::ZoomTo(widened(longer)));
                 let offset = i128::from(b.begin) - i128::from(a.begin);
-                cx.commands.push(Command::AlignAt(i64::try_from(offset).unwrap_or(0)));
+                commands.push(Command::AlignAt(i64::try_from(offset).unwrap_or(0)));
             }
         }
-        (Some(a), None) => cx.commands.push(Command::ZoomTo(widened(a))),
-        (None, Some(b)) => cx.commands.push(Command::Second(Box::new(Command::ZoomTo(widened(b))))),
+        (Some(a), None) => commands.push(Command::ZoomTo(widened(a))),
+        (None, Some(b)) => commands.push(Command::Second(Box::new(Command::ZoomTo(widened(b))))),
         (None, None) => {}
     }
+    commands
 }

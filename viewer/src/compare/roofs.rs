@@ -49,8 +49,8 @@ impl Rooflines {
                     ui.selectable_value(&mut self.of, of, of.name());
                 }
             });
-            ui.colored_label(cx.colors.side(false), "● A");
-            ui.colored_label(cx.colors.side(true), "◆ B");
+            ui.colored_label(cx.colors.side(false), "A: circles");
+            ui.colored_label(cx.colors.side(true), "B: diamonds");
             if [&a, &b].iter().any(|found| found.roofs.bytes.is_none()) {
                 ui.weak("a trace without ceilings of its host has no roof");
             }

@@ -1,8 +1,9 @@
 //! The table of what adds up to the change.
 
 use crate::panel::Cx;
+use crate::text;
 use egui::accesskit::Role;
-use egui::{Align, Label, Layout, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
+use egui::{Align, Color32, Label, Layout, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
 use llmtrace_analysis::diff::{Contribution, Diff, NodeId};
 
@@ -102,7 +103,7 @@ fn line(part: &Contribution) -> Line<'_> {
         (_, None) => notes.push("only in A".to_owned()),
         _ => {}
     }
-    notes.extend(part.became.clone());
+    notes.extend(part.became.as_deref().map(text::arrows));
     notes.extend(part.mostly.as_ref().map(|name| format!("mostly {name}")));
     Line {
         name: if part.nodes > 1 { format!("{} ×{}", part.key, part.nodes) } else { part.key.clone() },
@@ -131,7 +132,7 @@ impl Sort {
         TableBuilder::new(ui)
             .striped(true)
             .sense(Sense::click())
-            .cell_layout(Layout::right_to_left(Align::Center))
+            .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::initial(200.0).at_least(110.0).resizable(true).clip(true))
             .columns(Column::exact(64.0), 2)
             .column(Column::exact(92.0))
@@ -182,56 +183,45 @@ impl Sort {
 
 impl Line<'_> {
     fn cells_ui(&self, row: &mut TableRow<'_, '_>, cx: &Cx<'_>, most: f64) {
-        let weak = self.part.is_none();
-        let color = if weak && self.name != "change" { cx.colors.weak } else { cx.colors.text };
-        let number = |ui: &mut Ui, value: Option<f64>| {
-            ui.label(RichText::new(value.map_or_else(String::new, |ms| format!("{ms:.4}"))).color(color));
+        let weak = self.part.is_none() && self.name != "change";
+        let color = if weak { cx.colors.weak } else { cx.colors.text };
+        let name = |ui: &mut Ui, text: &str, color: Color32| {
+            let label = Label::new(RichText::new(text).color(color)).truncate().selectable(false);
+            ui.add(label).on_hover_text(text);
         };
+        let number = |ui: &mut Ui, text: RichText| {
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| ui.label(text.color(color)));
+        };
+        let ms = |value: Option<f64>| RichText::new(value.map_or_else(String::new, |ms| format!("{ms:.4}")));
+        row.col(|ui| name(ui, &self.name, color));
+        row.col(|ui| number(ui, ms(self.a_ms)));
+        row.col(|ui| number(ui, ms(self.b_ms)));
         row.col(|ui| {
-            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(Label::new(RichText::new(&self.name).color(color)).truncate().selectable(false))
-                    .on_hover_text(&self.name);
-            });
-        });
-        row.col(|ui| number(ui, self.a_ms));
-        row.col(|ui| number(ui, self.b_ms));
-        row.col(|ui| {
-            let rect = ui.max_rect();
-            let share = (self.ms.abs() / most.max(f64::MIN_POSITIVE)).min(1.0) as f32;
-            let tint = if self.ms >= 0.0 { cx.colors.slower() } else { cx.colors.faster() };
             if self.part.is_some() {
-                let width = (rect.width() - 2.0) * share;
-                let bar = Rect::from_min_size(
-                    pos2(rect.right() - width, rect.top() + 2.0),
-                    vec2(width, rect.height() - 4.0),
-                );
-                ui.painter().rect_filled(
-                    bar,
-                    2.0,
-                    tint.gamma_multiply(if self.significant { 0.42 } else { 0.18 }),
-                );
+                self.bar_ui(ui, cx, most);
             }
-            let text = RichText::new(format!("{:+.4}", self.ms)).color(color);
-            ui.label(if self.significant { text.strong() } else { text });
+            let text = RichText::new(format!("{:+.4}", self.ms));
+            number(ui, if self.significant { text.strong() } else { text });
         });
         row.col(|ui| {
             let share = self.a_ms.filter(|ms| *ms > 0.0).map(|ms| self.ms * 100.0 / ms);
-            ui.label(
-                RichText::new(share.map_or_else(String::new, |share| format!("{share:+.1}"))).color(color),
-            );
+            number(ui, RichText::new(share.map_or_else(String::new, |share| format!("{share:+.1}"))));
         });
         row.col(|ui| {
             let star = if self.significant { " *" } else { "" };
             let text = self.half.map_or_else(String::new, |half| format!("{half:.4}{star}"));
-            ui.label(RichText::new(text).color(color));
+            number(ui, RichText::new(text));
         });
-        row.col(|ui| {
-            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(
-                    Label::new(RichText::new(&self.note).color(cx.colors.weak)).truncate().selectable(false),
-                )
-                .on_hover_text(&self.note);
-            });
-        });
+        row.col(|ui| name(ui, &self.note, cx.colors.weak));
+    }
+
+    /// How large the change is beside the largest; pale where it may be chance.
+    fn bar_ui(&self, ui: &Ui, cx: &Cx<'_>, most: f64) {
+        let rect = ui.max_rect();
+        let share = (self.ms.abs() / most.max(f64::MIN_POSITIVE)).min(1.0) as f32;
+        let tint = if self.ms >= 0.0 { cx.colors.slower() } else { cx.colors.faster() };
+        let size = vec2((rect.width() - 2.0) * share, rect.height() - 4.0);
+        let bar = Rect::from_min_size(pos2(rect.right() - size.x, rect.top() + 2.0), size);
+        ui.painter().rect_filled(bar, 2.0, tint.gamma_multiply(if self.significant { 0.42 } else { 0.18 }));
     }
 }
