@@ -25,6 +25,7 @@
 //! command line and the app show. The crate does no I/O beyond the format
 //! crate and knows neither egui nor libbpf.
 
+pub mod align;
 pub mod attribution;
 mod cache;
 pub mod ceilings;

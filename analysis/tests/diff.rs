@@ -189,6 +189,40 @@ fn what_cannot_be_compared_is_said_first() {
 }
 
 #[test]
+fn a_comparison_is_cancelled_and_its_samples_lead_to_executions() {
+    use llmtrace_analysis::diff::{diff_with_samples, execution_in, mismatch};
+    use llmtrace_analysis::format::Error;
+    let (a, b) = (trace(20_000, 2, 1, &[]), trace(20_000, 2, 2, &["ffn_up-7=+40%"]));
+    let options = Compare { phase: None, grain: Grain::Role };
+    let cancelled = diff(&[&a], &[&b], &options, &|_| false);
+    assert!(matches!(cancelled, Err(Failure::Read(Error::Cancelled))));
+    let (found, samples) = diff_with_samples(&[&a], &[&b], &options, &|_| true).unwrap();
+    for grain in Grain::ALL {
+        let alone = compare(std::slice::from_ref(&a), std::slice::from_ref(&b), grain);
+        assert_eq!(samples.groups(grain), alone.contributions);
+    }
+    let node = samples.groups(Grain::Name).iter().find(|part| part.key == "ffn_up-7 MUL_MAT").unwrap();
+    let median = |walls: &[u64]| walls[walls.len() / 2] as f64 / 1e6;
+    let [in_a, in_b] = samples.nodes(&node.members);
+    assert!((median(&in_a) - node.a_ms.unwrap()).abs() < 0.05 * node.a_ms.unwrap());
+    assert!(median(&in_b) > median(&in_a) * 1.3);
+    let [calls, _] = samples.calls();
+    assert_eq!(calls.len(), found.a.calls);
+    // The nth call of both, and the node in it.
+    let [Some(call_a), Some(call_b)] = samples.typical(&node.members) else { panic!() };
+    let number = |trace: &Trace, at: u64| trace.token_at(at).unwrap().number;
+    assert_eq!(number(&a, call_a.begin), number(&b, call_b.begin));
+    for (trace, call) in [(&a, call_a), (&b, call_b)] {
+        let (key, _, begin) = execution_in(trace, call, &node.members).unwrap().unwrap();
+        assert_eq!((key.name.as_str(), key.op.as_str()), ("ffn_up-7", "MUL_MAT"));
+        assert!(call.contains(begin));
+    }
+    let (warnings, _) = mismatch(&a, &trace(20_000, 4, 1, &[]));
+    assert!(warnings.iter().any(|line| line.starts_with("threads differ: 2 → 4")), "{warnings:?}");
+    assert!(mismatch(&a, &a).0[0].contains("same recording"));
+}
+
+#[test]
 fn threads_are_advised_from_runs_with_different_numbers() {
     let runs = [trace(30_000, 1, 1, &[]), trace(60_000, 4, 2, &[]), trace(40_000, 2, 3, &[])];
     let found = advise(&runs, &|_| true).unwrap();

@@ -1,8 +1,9 @@
 //! Time of a frame while zooming and panning over a million op spans: CPU time of
 //! the interface's thread where the system tells it, else on the clock, which is
 //! more while other threads decode op spans: the real interface on 1600×900 points, tessellated but not
-//! rasterised, alone and with all that can lie over the lanes; the time from opening a file to the first complete picture; memory. `cargo bench -p
-//! llmtrace-viewer --bench frame [-- FILE]`.
+//! rasterised, alone and with all that can lie over the lanes; the time from opening a file to the first
+//! complete picture; memory. With a second file both are compared: also the time until both are in sight,
+//! and until the comparison is there. `cargo bench -p llmtrace-viewer --bench frame [-- FILE [SECOND]]`.
 
 use egui::{
     Event, Modifiers, MouseWheelSource, MouseWheelUnit, Pos2, RawInput, Rect, TouchPhase, pos2, vec2,
@@ -14,7 +15,7 @@ use llmtrace_viewer::command::Command;
 use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
 use llmtrace_viewer::session::Change;
-use llmtrace_viewer::state::{Document, Highlight, Page};
+use llmtrace_viewer::state::{Document, Highlight, Open, Page};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,35 @@ impl Bench {
         assert!(!primitives.is_empty());
         textures.clear();
         elapsed
+    }
+
+    /// Compares with a second file; the longest frame until all is there.
+    fn compare(&mut self, first: &Path, second: &Path) {
+        let begin = Instant::now();
+        let mut longest = Duration::ZERO;
+        self.app.open(&self.context, first.to_owned());
+        self.app.apply(&self.context, Command::CompareWithPath(second.to_owned()));
+        let mut picture = None;
+        while !self.app.is_compared() {
+            longest = longest.max(self.frame(Vec::new()));
+            if picture.is_none() && self.app.state.pair().is_some() {
+                // The frame that was just drawn may have been the last one without.
+                longest = longest.max(self.frame(Vec::new()));
+                picture = Some(begin.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        longest = longest.max(self.frame(Vec::new()));
+        let spans = |open: Option<&Open>| open.map_or(0, |open| open.trace.op_span_count());
+        println!(
+            "compare: {} and {} op spans, first aligned picture {:.1?}, comparison {:.1?}, longest frame \
+             meanwhile {longest:.2?} ({CLOCK}), {} MiB resident",
+            spans(self.app.state.document.open()),
+            spans(self.app.state.second.open()),
+            picture.unwrap_or_default(),
+            begin.elapsed(),
+            resident_mib()
+        );
     }
 
     /// Opens a file; the time until the first frame that shows all of it.
@@ -136,7 +166,8 @@ fn resident_mib() -> u64 {
 }
 
 fn main() {
-    let argument = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let (argument, second) = (arguments.next(), arguments.next().map(PathBuf::from));
     let temporary = std::env::temp_dir().join(format!("llmtrace-bench-{}.llmtrace", std::process::id()));
     let path = argument.map_or_else(|| temporary.clone(), PathBuf::from);
     if path == temporary {
@@ -147,15 +178,26 @@ fn main() {
         }
     }
     let mut bench = Bench::new();
-    let first = bench.open(&path);
-    let spans = bench.app.state.open().map_or(0, |open| open.trace.op_span_count());
-    println!("open: {spans} op spans, first complete picture {first:.1?}, {} MiB resident", resident_mib());
+    let alone = second.is_none();
+    if let Some(second) = second {
+        bench.compare(&path, &second);
+    } else {
+        let first = bench.open(&path);
+        let spans = bench.app.state.open().map_or(0, |open| open.trace.op_span_count());
+        println!(
+            "open: {spans} op spans, first complete picture {first:.1?}, {} MiB resident",
+            resident_mib()
+        );
+    }
     for (name, events, overlays) in [
         ("zoom and pan", true, false),
         ("at rest", false, false),
         ("zoom and pan, all overlays", true, true),
         ("at rest, all overlays", false, true),
     ] {
+        if overlays && !alone {
+            break;
+        }
         if overlays {
             bench.lay_over();
         }

@@ -1,8 +1,11 @@
 //! The app: receives, draws, applies.
 
+mod second;
+
 use crate::answers::Answers;
 use crate::bars::{banners_ui, bar_frame, drop_ui, hint_ui, saving_ui};
 use crate::command::{self, Command, Effect};
+use crate::compare::{ComparePage, Second};
 use crate::copy::{self, Copying, Pages};
 use crate::counters::CountersPage;
 use crate::details::Details;
@@ -51,6 +54,7 @@ pub struct ViewerApp {
     follower: Option<Follower>,
     /// A picture that was asked for, and where to save it.
     picture: Option<(PathBuf, Receiver<Arc<egui::ColorImage>>)>,
+    second: Second,
     commands: Vec<Command>,
     answers: Answers,
     overview: Overview,
@@ -60,6 +64,7 @@ pub struct ViewerApp {
     operators: OperatorsPage,
     graph: GraphPage,
     timeline: Timeline,
+    compare: ComparePage,
     details: Details,
     find: FindPanel,
     palette: Palette,
@@ -86,6 +91,7 @@ impl ViewerApp {
             copying: None,
             follower: None,
             picture: None,
+            second: Second::default(),
             commands: Vec::new(),
             answers: Answers::default(),
             overview: Overview::default(),
@@ -95,6 +101,7 @@ impl ViewerApp {
             operators: OperatorsPage::default(),
             graph: GraphPage::default(),
             timeline: Timeline::default(),
+            compare: ComparePage::default(),
             details: Details::default(),
             find: FindPanel::default(),
             palette: Palette::default(),
@@ -106,6 +113,11 @@ impl ViewerApp {
     /// Starts to open a file.
     pub fn open(&mut self, context: &Context, path: PathBuf) {
         self.apply(context, Command::OpenPath(path));
+    }
+
+    /// Chooses a row of the comparison by a piece of its name, once it is there.
+    pub fn choose_compared(&mut self, name: &str) {
+        self.compare.choose(name);
     }
 
     /// Carries a command out.
@@ -146,11 +158,27 @@ impl ViewerApp {
             Some(Effect::Copy(what)) => self.copy(context, what),
             Some(Effect::Refresh) => self.forget_answers(),
             Some(Effect::EndSaving) => self.saver = None,
+            Some(Effect::AskForSecond) => {
+                let purpose = Purpose::Compare;
+                self.dialog.get_or_insert_with(|| Dialog::ask(purpose, "", context.clone()));
+            }
+            Some(Effect::LoadSecond(path)) => {
+                self.forget_second();
+                self.second.loader = Some(Loader::start(path, self.jobs, context.clone()));
+            }
+            Some(Effect::StopSecond) => {
+                self.forget_second();
+                self.save_session();
+            }
+            Some(Effect::SwapSides) => self.swap_sides(),
+            Some(Effect::Second(effect)) => self.second_effect(context, *effect),
             Some(Effect::Load(path)) => {
+                self.forget_second();
                 self.forget_panels();
                 self.loader = Some(Loader::start(path, self.jobs, context.clone()));
             }
             Some(Effect::StopLoading) => {
+                self.forget_second();
                 self.forget_panels();
                 self.loader = None;
             }
@@ -161,11 +189,7 @@ impl ViewerApp {
                     self.receive_found(context);
                 }
             }
-            Some(Effect::SaveSession) => {
-                if let Some(open) = self.state.open() {
-                    self.store.save_session(&open.path, &open.session);
-                }
-            }
+            Some(Effect::SaveSession) => self.save_session(),
             Some(Effect::ExpandGraph(expand)) => self.graph.expand_all(expand),
             Some(Effect::SaveSettings) => {
                 show_settings(context, &self.state.settings);
@@ -173,6 +197,7 @@ impl ViewerApp {
                 if !self.state.settings.recent.is_empty() {
                     self.store.refresh_recent(&mut self.state.settings);
                 }
+                self.share_memory();
                 self.store.save(&self.state.settings);
             }
             Some(Effect::Quit) => context.send_viewport_cmd(egui::ViewportCommand::Close),
@@ -218,6 +243,12 @@ impl ViewerApp {
         }
     }
 
+    fn save_session(&self) {
+        if let Some(open) = self.state.open() {
+            self.store.save_session(&open.path, &open.session);
+        }
+    }
+
     /// Carries out what a search gave.
     fn receive_found(&mut self, context: &Context) {
         if let Some(answer) = self.seeking.as_ref().and_then(Seeking::answer) {
@@ -226,21 +257,31 @@ impl ViewerApp {
                 self.apply(context, command);
             }
         }
+        if let Some(answer) = self.second.seeking.as_ref().and_then(Seeking::answer) {
+            self.second.seeking = None;
+            if let Some(command) = answer {
+                self.apply(context, Command::Second(Box::new(command)));
+            }
+        }
     }
 
     /// Has decoded what the last frame lacked.
     fn fetch(&mut self, context: &Context) {
-        let Document::Open(open) = &mut self.state.document else { return };
-        let wanted = open.wanted.take();
-        match (self.jobs, &self.fetcher) {
-            (Jobs::Inline, _) => {
-                wanted.iter().for_each(|part| open.trace.decode(*part));
-                if !wanted.is_empty() {
-                    context.request_repaint();
+        let first = (self.state.document.open(), &self.fetcher);
+        let second = (self.state.second.open(), &self.second.fetcher);
+        for (open, fetcher) in [first, second] {
+            let Some(open) = open else { continue };
+            let wanted = open.wanted.take();
+            match (self.jobs, fetcher) {
+                (Jobs::Inline, _) => {
+                    wanted.iter().for_each(|part| open.trace.decode(*part));
+                    if !wanted.is_empty() {
+                        context.request_repaint();
+                    }
                 }
+                (Jobs::Threads, Some(fetcher)) => fetcher.want(&wanted),
+                (Jobs::Threads, None) => {}
             }
-            (Jobs::Threads, Some(fetcher)) => fetcher.want(&wanted),
-            (Jobs::Threads, None) => {}
         }
     }
 
@@ -291,6 +332,7 @@ impl ViewerApp {
         self.operators = OperatorsPage::default();
         self.graph = GraphPage::default();
         self.timeline = Timeline::default();
+        self.compare = ComparePage::default();
         self.details = Details::default();
         self.find = FindPanel::default();
         self.palette = Palette::default();
@@ -305,6 +347,11 @@ impl ViewerApp {
             self.receive_message(message, context);
         }
         self.receive_news(context);
+        while begin.elapsed() < RECEIVE_BUDGET {
+            let message = self.second.loader.as_ref().and_then(|loader| loader.messages.try_recv().ok());
+            let Some(message) = message else { break };
+            self.receive_second(message, context);
+        }
         self.receive_found(context);
         self.receive_copied(context);
         self.receive_picture(context);
@@ -321,6 +368,7 @@ impl ViewerApp {
             self.dialog = None;
             match (answer, purpose) {
                 (Some(path), Purpose::Open) => self.open(context, path),
+                (Some(path), Purpose::Compare) => self.apply(context, Command::CompareWithPath(path)),
                 (Some(path), Purpose::Save(range)) => {
                     self.apply(context, Command::SaveRange(range, path));
                 }
@@ -329,45 +377,42 @@ impl ViewerApp {
                 (None, _) => {}
             }
         }
-        let dropped =
-            context.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_owned()));
-        if let Some(path) = dropped {
+        let dropped: Vec<PathBuf> = context.input(|input| {
+            input.raw.dropped_files.iter().take(2).map(|file| file.path().to_owned()).collect()
+        });
+        let mut dropped = dropped.into_iter();
+        if let Some(path) = dropped.next() {
             self.open(context, path);
+        }
+        if let Some(path) = dropped.next() {
+            self.apply(context, Command::CompareWithPath(path));
         }
         self.set_title(context);
     }
 
     fn receive_message(&mut self, message: Message, context: &Context) {
-        match (message, &mut self.state.document) {
-            (Message::Progress(new), Document::Loading { progress, .. }) => *progress = new,
-            (Message::Progress(new), Document::Open(open)) if open.loading.is_some() => {
-                open.loading = Some(new)
+        let opened = self.state.document.receive(message);
+        let Some(open) = self.state.document.open_mut().filter(|_| opened) else { return };
+        open.session = self.store.load_session(&open.path);
+        let context_of_fetcher = context.clone();
+        let arrived = move || context_of_fetcher.request_repaint();
+        self.fetcher = Some(Fetcher::new(Arc::clone(&open.trace), arrived));
+        let (path, compared) = (open.path.clone(), open.session.compared.clone());
+        if open.trace.is_open_ended() {
+            self.follower = Some(Follower::start(path.clone(), &open.trace, self.jobs, context.clone()));
+        }
+        self.store.refresh_recent(&mut self.state.settings);
+        self.state.settings.add_recent(&path);
+        self.store.save(&self.state.settings);
+        self.share_memory();
+        match compared {
+            // As it was when it was closed, unless another one was asked for.
+            Some(compared) if matches!(self.state.second, Document::Empty) && compared.path.exists() => {
+                let page = self.state.page;
+                self.apply(context, Command::CompareWithPath(compared.path));
+                self.state.page = if page == Page::Overview { Page::Compare } else { page };
             }
-            (Message::Opened(trace, summary), Document::Loading { path, .. }) => {
-                let path = std::mem::take(path);
-                self.store.refresh_recent(&mut self.state.settings);
-                self.state.settings.add_recent(&path);
-                self.store.save(&self.state.settings);
-                trace.set_cache_bytes(self.state.settings.cache_bytes());
-                if trace.is_open_ended() {
-                    let follower = Follower::start(path.clone(), &trace, self.jobs, context.clone());
-                    self.follower = Some(follower);
-                }
-                let context = context.clone();
-                self.fetcher = Some(Fetcher::new(Arc::clone(&trace), move || context.request_repaint()));
-                let mut open = Box::new(Open::new(path, trace, summary));
-                open.session = self.store.load_session(&open.path);
-                self.state.document = Document::Open(open);
-            }
-            (Message::Loaded(summary), Document::Open(open)) => {
-                open.loading = None;
-                open.summary = summary;
-            }
-            (Message::Failed { why, advice }, Document::Loading { path, .. }) => {
-                let path = std::mem::take(path);
-                self.state.document = Document::Failed { path, why, advice };
-            }
-            _ => {}
+            _ => self.pair_up(),
         }
     }
 
@@ -377,7 +422,10 @@ impl ViewerApp {
             Document::Loading { path, .. } | Document::Failed { path, .. } => {
                 format!("{} – llmtrace", file_name(path))
             }
-            Document::Open(open) => format!("{} – llmtrace", open.file_name()),
+            Document::Open(open) => match self.state.second.open() {
+                Some(second) => format!("{} and {} – llmtrace", open.file_name(), second.file_name()),
+                None => format!("{} – llmtrace", open.file_name()),
+            },
         };
         if title != self.title {
             context.send_viewport_cmd(egui::ViewportCommand::Title(title.clone()));
@@ -391,6 +439,9 @@ impl ViewerApp {
             self.commands.extend(self.state.settings.keys.pressed(ui.ctx(), self.state.page));
         }
         let colors = Colors::of(ui.visuals());
+        if self.state.page == Page::Compare {
+            self.state.link();
+        }
         let mut commands = std::mem::take(&mut self.commands);
         Panel::top("menu")
             .frame(bar_frame(colors))
@@ -416,6 +467,14 @@ impl ViewerApp {
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
                         .show(ui, |ui| self.counters.counters_ui(ui, &mut cx));
+                }
+                Page::Compare => {
+                    let pair = (&self.state.second, self.state.comparison.as_ref());
+                    let answers = [&mut self.answers, &mut self.second.answers];
+                    let recent = &self.state.settings.recent;
+                    CentralPanel::default()
+                        .frame(Frame::new().fill(colors.background))
+                        .show(ui, |ui| self.compare.compare_ui(ui, &mut cx, pair, answers, recent));
                 }
                 Page::Experts => {
                     CentralPanel::default()

@@ -2,9 +2,11 @@
 //! [`TABLE`]; [`apply`] carries a command out.
 
 mod manual;
+mod pair;
 mod table;
 
 pub use manual::manual;
+pub(crate) use pair::keep as keep_pair;
 pub use table::{Entry, Menu, TABLE, key_name};
 
 use crate::copy::What;
@@ -18,6 +20,7 @@ use crate::theme::{PaletteChoice, ThemeChoice};
 use crate::timeline::Group;
 use crate::timeline::view::View;
 use egui::KeyboardShortcut;
+use llmtrace_analysis::align::AlignBy;
 use llmtrace_analysis::search::Direction;
 use llmtrace_analysis::{Found, Place, TimeRange};
 use std::path::{Path, PathBuf};
@@ -159,6 +162,26 @@ pub enum Command {
     FoldGraph,
     /// Bring a range into sight, at the scale that there is if it can be.
     Reveal(TimeRange),
+    /// Ask which trace to compare with.
+    CompareWith,
+    /// Open a second trace and compare.
+    CompareWithPath(PathBuf),
+    /// Make the second trace the first one.
+    SwapSides,
+    /// Close the second trace.
+    CloseSecond,
+    /// Put the second trace under the first by something.
+    Align(AlignBy),
+    /// Move the second trace by so many nanoseconds, to later places under the first.
+    ShiftSecond(i64),
+    /// Put the second trace so that its times are so many nanoseconds later.
+    AlignAt(i64),
+    /// Move the second trace a little to the left.
+    NudgeLeft,
+    /// Move the second trace a little to the right.
+    NudgeRight,
+    /// Do something to the second trace.
+    Second(Box<Command>),
 }
 
 /// What a command needs from outside the state.
@@ -196,6 +219,16 @@ pub enum Effect {
     SaveSession,
     /// Remember the settings and show the theme.
     SaveSettings,
+    /// Show the system's dialog for the trace to compare with.
+    AskForSecond,
+    /// Start the loader of the second trace.
+    LoadSecond(PathBuf),
+    /// Stop the loader of the second trace, and forget that there was one.
+    StopSecond,
+    /// The traces have changed sides.
+    SwapSides,
+    /// The same for the second trace.
+    Second(Box<Effect>),
     /// Close the window.
     Quit,
 }
@@ -207,8 +240,12 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
         return None;
     }
     let before = state.visit();
+    let inner = match &command {
+        Command::Second(inner) => inner,
+        command => command,
+    };
     let small = matches!(
-        command,
+        inner,
         Command::Look(_)
             | Command::SelectRange(_)
             | Command::ZoomIn
@@ -217,6 +254,7 @@ pub fn apply(state: &mut State, command: Command) -> Option<Effect> {
             | Command::PanRight
     );
     let effect = carry_out(state, command);
+    pair::keep_linked(state);
     if let Some((before, now)) = before.zip(state.visit())
         && (Visit { view: before.view.with_width(now.view.width()), ..before }) != now
         && let Some(open) = state.open_mut()
@@ -243,6 +281,7 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
         Command::Open => return Some(Effect::AskForFile),
         Command::OpenPath(path) => {
             state.document = Document::Loading { path: path.clone(), progress: 0.0 };
+            pair::forget(state);
             state.find.visible = false;
             return Some(Effect::Load(path));
         }
@@ -282,6 +321,7 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
         }
         Command::Cancel | Command::Close => {
             state.document = Document::Empty;
+            pair::forget(state);
             state.find.visible = false;
             return Some(Effect::StopLoading);
         }
@@ -295,9 +335,6 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
         }
         Command::CacheMib(mib) => {
             state.settings.cache_mib = mib;
-            if let Some(open) = state.open() {
-                open.trace.set_cache_bytes(state.settings.cache_bytes());
-            }
             return Some(Effect::SaveSettings);
         }
         Command::Scale(percent) => {
@@ -340,14 +377,38 @@ fn carry_out(state: &mut State, command: Command) -> Option<Effect> {
         Command::FindFor(query) => find(state, Some(query)),
         Command::CloseFind => state.find.visible = false,
         Command::ClearSelection => clear(state),
+        Command::WholeTrace if state.page == Page::Compare => {
+            if let Some(open) = state.open_mut() {
+                open.view = open.view.whole_with_room();
+            }
+        }
+        Command::Session(Change::Color(color)) if state.page == Page::Compare => {
+            // Colours mean the same on both sides.
+            if let Some(open) = state.second.open_mut() {
+                navigate(open, Command::Session(Change::Color(color)));
+            }
+            return state.open_mut().and_then(|open| navigate(open, Command::Session(Change::Color(color))));
+        }
         Command::GoTo(found) => {
-            state.page = Page::Timeline;
+            if state.page != Page::Compare {
+                state.page = Page::Timeline;
+            }
             if let Some(open) = state.open_mut() {
                 open.selected = Some(found);
                 open.range = None;
                 open.view.reveal(TimeRange::new(found.span.begin, found.span.end()));
             }
         }
+        Command::CompareWith
+        | Command::CompareWithPath(_)
+        | Command::SwapSides
+        | Command::CloseSecond
+        | Command::Align(_)
+        | Command::ShiftSecond(_)
+        | Command::AlignAt(_)
+        | Command::NudgeLeft
+        | Command::NudgeRight
+        | Command::Second(_) => return pair::apply(state, command),
         other => return state.open_mut().and_then(|open| navigate(open, other)),
     }
     None
@@ -392,6 +453,10 @@ fn clear(state: &mut State) {
         }
         open.selected = None;
         open.range = None;
+    }
+    if let Some(second) = state.second.open_mut() {
+        second.selected = None;
+        second.range = None;
     }
 }
 

@@ -15,6 +15,8 @@ use std::thread::{self, Thread};
 pub(crate) enum Purpose {
     /// A trace to open.
     Open,
+    /// Which trace to compare with.
+    Compare,
     /// Where to save a range.
     Save(TimeRange),
     /// Where to save a report.
@@ -37,8 +39,9 @@ impl Dialog {
         let traces = |dialog: rfd::AsyncFileDialog| dialog.add_filter("llmtrace", &["llmtrace"]);
         let stem = name.strip_suffix(".llmtrace").unwrap_or(name).to_owned();
         let asked: Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match purpose {
-            Purpose::Open => {
-                Box::pin(traces(dialog).set_title("Open trace").add_filter("All files", &["*"]).pick_file())
+            Purpose::Open | Purpose::Compare => {
+                let title = if purpose == Purpose::Open { "Open trace" } else { "Compare with" };
+                Box::pin(traces(dialog).set_title(title).add_filter("All files", &["*"]).pick_file())
             }
             Purpose::Save(_) => {
                 let name = format!("{stem}-part.llmtrace");

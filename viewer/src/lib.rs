@@ -18,6 +18,7 @@ pub mod app;
 mod clean;
 mod bars;
 pub mod command;
+pub mod compare;
 pub mod copy;
 pub mod counters;
 pub mod details;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use llmtrace_viewer::app::ViewerApp;
+use llmtrace_viewer::command::Command;
 use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
 use llmtrace_viewer::screenshot::{self, Shot};
@@ -20,6 +21,8 @@ const ICON: &[u8] = include_bytes!("../desktop/icons/128/llmtrace-viewer.png");
 struct Args {
     /// Trace to open
     file: Option<PathBuf>,
+    /// Trace to compare it with
+    second: Option<PathBuf>,
     /// Page to show first
     #[arg(long, value_enum)]
     view: Option<Page>,
@@ -44,7 +47,7 @@ struct Args {
     /// Print the glossary: what words and numbers mean
     #[arg(long)]
     glossary: bool,
-    /// Node to select in the picture, by a piece of its name
+    /// Node to select in the picture, by a piece of its name; of a comparison, a row
     #[arg(long, value_name = "NAME")]
     select: Option<String>,
 }
@@ -85,14 +88,18 @@ fn write_screenshot(args: &Args, out: PathBuf) -> Result<()> {
     let file = args.file.as_ref().context("a picture needs a trace")?;
     let timeline = args.range.is_some() || args.select.is_some();
     let shot = Shot {
-        page: args.view.unwrap_or(if timeline { Page::Timeline } else { Page::Overview }),
+        page: args.view.unwrap_or(match (&args.second, timeline) {
+            (Some(_), _) => Page::Compare,
+            (None, true) => Page::Timeline,
+            (None, false) => Page::Overview,
+        }),
         size: args.size,
         scale: args.scale,
         theme: args.theme.unwrap_or(ThemeChoice::Light),
         range: args.range.clone(),
         select: args.select.clone(),
     };
-    let image = screenshot::render(file, &shot)?;
+    let image = screenshot::render_pair(file, args.second.as_deref(), &shot)?;
     image
         .save_with_format(&out, image::ImageFormat::Png)
         .with_context(|| format!("cannot write the picture: {}", out.display()))
@@ -126,6 +133,10 @@ fn run(args: Args) -> Result<()> {
         }
         if let Some(file) = args.file {
             app.open(&creation.egui_ctx, file);
+        }
+        if let Some(second) = args.second {
+            app.apply(&creation.egui_ctx, Command::CompareWithPath(second));
+            app.state.page = args.view.unwrap_or(Page::Compare);
         }
         Ok(Box::new(app) as Box<dyn eframe::App>)
     };

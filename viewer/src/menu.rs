@@ -44,6 +44,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             (Page::Experts, "Experts"),
             (Page::Counters, "Counters"),
             (Page::Roofline, "Roofline"),
+            (Page::Compare, "Compare"),
         ] {
             if ui.add(Button::selectable(state.page == page, name)).clicked() {
                 commands.push(Command::Show(page));

@@ -115,7 +115,7 @@ fn roofs_text(roofs: &Roofs, threads: u32) -> String {
 }
 
 /// Powers of ten of operations a byte and operations a second.
-fn place(row: &Row) -> Option<[f64; 2]> {
+pub(crate) fn place(row: &Row) -> Option<[f64; 2]> {
     Some([row.group.intensity()?.log10(), row.group.flops_per_second()?.log10()])
 }
 
@@ -189,7 +189,7 @@ fn label(row: &Row) -> String {
 }
 
 /// A power of ten as a number.
-fn power(exponent: f64, unit: &str) -> String {
+pub(crate) fn power(exponent: f64, unit: &str) -> String {
     if exponent.fract().abs() > 1e-6 {
         return String::new();
     }

@@ -40,6 +40,14 @@ pub struct Shot {
 /// # Errors
 /// When the trace cannot be opened, or has no such range or node.
 pub fn render(path: &Path, shot: &Shot) -> Result<RgbaImage> {
+    render_pair(path, None, shot)
+}
+
+/// Draws a picture of an open trace and, where one is given, a second one that it is compared with.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_pair(path: &Path, second: Option<&Path>, shot: &Shot) -> Result<RgbaImage> {
     let context = egui::Context::default();
     let mut app = ViewerApp::new(&context, Store::default(), Jobs::Inline);
     app.state.settings.theme = shot.theme;
@@ -54,25 +62,38 @@ pub fn render(path: &Path, shot: &Shot) -> Result<RgbaImage> {
     {
         app.receive(&context);
     }
-    if let Document::Failed { path, why, advice } = &app.state.document {
-        bail!("{why}\n{advice}\n{}", path.display());
+    if let Some(second) = second {
+        app.apply(&context, Command::CompareWithPath(second.to_owned()));
+        app.receive(&context);
+        while matches!(app.state.second, Document::Loading { .. }) {
+            app.receive(&context);
+        }
+    }
+    for document in [&app.state.document, &app.state.second] {
+        if let Document::Failed { path, why, advice } = document {
+            bail!("{why}\n{advice}\n{}", path.display());
+        }
     }
     app.apply(&context, Command::Show(shot.page));
     let mut commands = Vec::new();
     let trace = &app.state.open().context("nothing is open")?.trace;
-    if let Some(name) = &shot.select {
+    let compares = shot.page == Page::Compare && second.is_some();
+    if let Some(name) = shot.select.as_ref().filter(|_| !compares) {
         let found = matches(trace, name);
         let first = found.first().with_context(|| format!("no node is called {name}"))?;
         commands.push(Command::Select(occurrence_in(trace, first, shot.range.as_deref())?));
     }
     if let Some(range) = &shot.range {
         commands.push(Command::ZoomTo(parse_range(range, trace)?));
-    } else if shot.select.is_some() {
+    } else if shot.select.is_some() && !compares {
         commands.push(Command::FrameSelection);
         commands.extend(std::iter::repeat_n(Command::ZoomOut, 5));
     }
     for command in commands {
         app.apply(&context, command);
+    }
+    if let Some(name) = shot.select.as_ref().filter(|_| compares) {
+        app.choose_compared(name);
     }
     Ok(draw(&context, &mut app, shot))
 }

@@ -39,6 +39,15 @@ pub enum Seek {
         /// When.
         time: Nanos,
     },
+    /// The first execution of a node in a range, on a lane or else on any, to be selected where it is.
+    Within {
+        /// The node.
+        key: NodeKey,
+        /// The lane to look on first.
+        lane: u32,
+        /// When.
+        range: TimeRange,
+    },
     /// The span at a place.
     Span(Place),
     /// The span of a lane at a time, or the first one after.
@@ -78,6 +87,13 @@ impl Seek {
                 let mut found =
                     lanes.filter_map(|lane| first_from(trace, key, (lane.id, span.begin), &|| going.on()));
                 found.find(of_graph).map(Command::Select)
+            }
+            Self::Within { key, lane, range } => {
+                let others = trace.lanes().iter().map(|other| other.id).filter(|other| other != lane);
+                let mut found = std::iter::once(*lane)
+                    .chain(others)
+                    .filter_map(|lane| first_from(trace, key, (lane, range.begin), &|| going.on()));
+                found.find(|found| found.span.begin < range.end).map(Command::Select)
             }
             Self::Span(place) => {
                 let found = |span| Command::GoTo(Found { place: *place, span });

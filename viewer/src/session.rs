@@ -2,6 +2,7 @@
 //! hidden, colours. Kept for each trace in the user's folder for data of programs.
 
 use llmtrace_analysis::Nanos;
+use llmtrace_analysis::align::AlignBy;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,26 @@ pub struct Note {
     pub text: String,
 }
 
+/// What of a second trace is put under what of the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aligned {
+    /// By what.
+    pub by: AlignBy,
+    /// Nanoseconds by which the second's times are later, when aligned by hand.
+    pub offset: i64,
+}
+
+/// The trace that another one is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedWith {
+    /// Its file.
+    pub path: PathBuf,
+    /// How they lie.
+    #[serde(default)]
+    pub aligned: Aligned,
+}
+
 /// All that is kept for a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -85,6 +106,8 @@ pub struct Session {
     pub color: ColorBy,
     /// What the strip of the whole trace shows.
     pub metric: Metric,
+    /// What it is compared with.
+    pub compared: Option<ComparedWith>,
 }
 
 impl Default for Session {

@@ -1,12 +1,14 @@
 //! What the app knows: the open document and the settings. Panels read it;
 //! only [`crate::command::apply`] and the loader's messages change it.
 
+use crate::compare::Comparison;
 use crate::counters::CounterView;
 use crate::history::{History, Visit};
+use crate::loader::Message;
 use crate::recent::Settings;
 use crate::samples::Sample;
 use crate::save::Saving;
-use crate::session::Session;
+use crate::session::{Aligned, Session};
 use crate::theme::OpClass;
 use crate::timeline::view::View;
 use llmtrace_analysis::format::meta::StrId;
@@ -23,6 +25,10 @@ pub struct State {
     pub page: Page,
     /// What is open.
     pub document: Document,
+    /// What it is compared with.
+    pub second: Document,
+    /// What is known of the pair once both are open.
+    pub comparison: Option<Comparison>,
     /// What is remembered.
     pub settings: Settings,
     /// Whether the find panel is shown, and what it looks for.
@@ -57,6 +63,8 @@ pub enum Page {
     Experts,
     /// Counters and samples over time and by operator.
     Counters,
+    /// The trace and a second one.
+    Compare,
 }
 
 /// What is open.
@@ -248,7 +256,70 @@ pub fn file_name(path: &std::path::Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+impl Document {
+    /// The trace, if one is open.
+    pub fn open(&self) -> Option<&Open> {
+        match self {
+            Self::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The same, to change where the user is in it.
+    pub fn open_mut(&mut self) -> Option<&mut Open> {
+        match self {
+            Self::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// Takes what the loader tells; says whether the trace has just become open.
+    pub fn receive(&mut self, message: Message) -> bool {
+        match (message, &mut *self) {
+            (Message::Progress(new), Self::Loading { progress, .. }) => *progress = new,
+            (Message::Progress(new), Self::Open(open)) if open.loading.is_some() => open.loading = Some(new),
+            (Message::Opened(trace, summary), Self::Loading { path, .. }) => {
+                let path = std::mem::take(path);
+                *self = Self::Open(Box::new(Open::new(path, trace, summary)));
+                return true;
+            }
+            (Message::Loaded(summary), Self::Open(open)) => {
+                open.loading = None;
+                open.summary = summary;
+            }
+            (Message::Failed { why, advice }, Self::Loading { path, .. }) => {
+                let path = std::mem::take(path);
+                *self = Self::Failed { path, why, advice };
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
 impl State {
+    /// Both traces, when two are open, and what is known of the pair.
+    pub fn pair(&self) -> Option<(&Open, &Open, &Comparison)> {
+        Some((self.document.open()?, self.second.open()?, self.comparison.as_ref()?))
+    }
+
+    /// Aligns the two traces; with what was kept, or by token.
+    pub fn align(&mut self, aligned: Aligned) {
+        let (Document::Open(a), Document::Open(b)) = (&self.document, &self.second) else { return };
+        match &mut self.comparison {
+            Some(comparison) => comparison.align(&a.trace, &b.trace, aligned),
+            None => self.comparison = Some(Comparison::new(&a.trace, &b.trace, aligned)),
+        }
+        self.link();
+    }
+
+    /// Puts the second trace's window under the first one's.
+    pub fn link(&mut self) {
+        let (Document::Open(a), Document::Open(b)) = (&mut self.document, &mut self.second) else { return };
+        let Some(comparison) = &self.comparison else { return };
+        [a.view, b.view] = comparison.linked(&a.view);
+    }
+
     /// Where the user is.
     pub fn visit(&self) -> Option<Visit> {
         let open = self.open()?;
@@ -257,17 +328,11 @@ impl State {
 
     /// The open trace.
     pub fn open(&self) -> Option<&Open> {
-        match &self.document {
-            Document::Open(open) => Some(open),
-            _ => None,
-        }
+        self.document.open()
     }
 
     /// The open trace, to change where the user is.
     pub fn open_mut(&mut self) -> Option<&mut Open> {
-        match &mut self.document {
-            Document::Open(open) => Some(open),
-            _ => None,
-        }
+        self.document.open_mut()
     }
 }

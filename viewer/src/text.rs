@@ -82,6 +82,11 @@ pub fn time_at_step(time: i64, step: u64) -> String {
     format!("{sign}{} {name}", count(time.unsigned_abs() / unit))
 }
 
+/// Text of the analysis as the app's fonts can show it: they have no arrow with a shaft.
+pub fn arrows(text: &str) -> String {
+    text.replace('→', "⏵")
+}
+
 /// `text`, cut to `max` characters.
 pub fn shorten(text: &str, max: usize) -> String {
     if text.chars().count() <= max {

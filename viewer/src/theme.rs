@@ -372,6 +372,22 @@ impl Colors {
         self.lane.lerp_to_gamma(self.op(class), if self.dark { 0.62 } else { 0.58 })
     }
 
+    /// What takes longer than before.
+    pub fn slower(&self) -> Color32 {
+        if self.dark { rgb(0xf0744f) } else { rgb(0xcb4318) }
+    }
+
+    /// What takes less time than before; far from the other for people who do not see red and green
+    /// alike.
+    pub fn faster(&self) -> Color32 {
+        if self.dark { rgb(0x58b4f0) } else { rgb(0x1a72b8) }
+    }
+
+    /// The colour of a side of a comparison.
+    pub fn side(&self, second: bool) -> Color32 {
+        self.op(if second { OpClass::Position } else { OpClass::Norm })
+    }
+
     /// Black or white, whichever reads better on `background`.
     pub fn text_on(&self, background: Color32) -> Color32 {
         let [r, g, b, _] = background.to_array().map(f32::from);

@@ -34,7 +34,9 @@ fn both_themes_and_pages_are_drawn() {
             let (seen, least) = match page {
                 Page::Overview => (pixels_of(&image, colors.card), 20_000),
                 // The sample has none, and the page says so.
-                Page::Experts | Page::Counters => (pixels_of(&image, colors.background), 20_000),
+                Page::Experts | Page::Counters | Page::Compare => {
+                    (pixels_of(&image, colors.background), 20_000)
+                }
                 Page::Timeline => (pixels_of(&image, colors.op(OpClass::Matmul)), 20_000),
                 Page::Graph => (pixels_of(&image, colors.lane), 20_000),
                 Page::Operators => (pixels_of(&image, colors.op(OpClass::Matmul)), 1_000),

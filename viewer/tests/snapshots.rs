@@ -6,7 +6,7 @@
 
 use image::imageops::{FilterType, resize};
 use image::{ImageFormat, RgbaImage};
-use llmtrace_viewer::screenshot::{Shot, render};
+use llmtrace_viewer::screenshot::{Shot, render_pair};
 use llmtrace_viewer::state::Page;
 use llmtrace_viewer::theme::ThemeChoice;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,11 @@ struct Case {
 const GEMMA: &str = "gemma3-270m-2t.llmtrace";
 const MOE: &str = "qwen3moe-synthetic-2t.llmtrace";
 
-const CASES: [Case; 6] = [
+/// What the page of two traces compares with.
+const SECOND: &str = "gemma3-270m-preempted-2t.llmtrace";
+const FIRST: &str = "gemma3-270m-undisturbed-2t.llmtrace";
+
+const CASES: [Case; 8] = [
     Case { name: "timeline", sample: GEMMA, page: Page::Timeline, range: None, select: None },
     Case {
         name: "node",
@@ -42,10 +46,14 @@ const CASES: [Case; 6] = [
     Case { name: "graph", sample: GEMMA, page: Page::Graph, range: None, select: None },
     Case { name: "graph-node", sample: MOE, page: Page::Graph, range: None, select: Some("ffn_moe_gate-3") },
     Case { name: "roofline", sample: GEMMA, page: Page::Roofline, range: None, select: None },
+    Case { name: "compare", sample: FIRST, page: Page::Compare, range: None, select: None },
+    Case { name: "compare-row", sample: FIRST, page: Page::Compare, range: None, select: Some("ffn_up") },
 ];
 
 fn small(case: &Case, theme: ThemeChoice) -> RgbaImage {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces").join(case.sample);
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces");
+    let (path, second) = (samples.join(case.sample), samples.join(SECOND));
+    let second = (case.page == Page::Compare).then_some(second);
     let shot = Shot {
         page: case.page,
         size: [1280, 720],
@@ -54,7 +62,7 @@ fn small(case: &Case, theme: ThemeChoice) -> RgbaImage {
         range: case.range.map(str::to_owned),
         select: case.select.map(str::to_owned),
     };
-    resize(&render(&path, &shot).unwrap(), KEPT.0, KEPT.1, FilterType::Triangle)
+    resize(&render_pair(&path, second.as_deref(), &shot).unwrap(), KEPT.0, KEPT.1, FilterType::Triangle)
 }
 
 fn kept(name: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A real window under Xvfb: opens a trace, zooms, looks, goes from the table of operators to a node on
-# the timeline and in the graph and back, closes; opens a broken file.
+# the timeline and in the graph and back, closes; opens a broken file; compares two traces, one of which
+# has a node that is slower: aligns them, goes to the row, swaps, closes, and finds it all again.
 # usage: viewer/tests/xvfb.sh [VIEWER] [TRACE]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -143,5 +144,68 @@ echo "no trace" >"$work/broken.llmtrace"
 start "broken.llmtrace" "$work/broken.llmtrace"
 shows broken 300
 kill -0 "$app" 2>/dev/null || fail "the app ended on a broken file"
+kill "$app"; wait "$app" 2>/dev/null
+app=
+
+# titled PATTERN: waits until the window's title fits.
+titled() {
+	for _ in $(seq 50); do
+		xdotool getwindowname "$window" 2>/dev/null | grep -q "$1" && return 0
+		sleep 0.1
+	done
+	fail "the title is $(xdotool getwindowname "$window"), not $1"
+}
+# kept PATTERN: waits until what is kept of traces has it.
+kept() {
+	for _ in $(seq 50); do
+		cat "$work"/data/llmtrace/sessions/*.json 2>/dev/null | grep -q "$1" && return 0
+		sleep 0.1
+	done
+	fail "nothing that is kept has $1"
+}
+# Two runs with a planted regression where the generator is built, else the recorded pair.
+synth=$(dirname "$viewer")/examples/synth
+before=$work/before.llmtrace
+after=$work/after.llmtrace
+if [ -x "$synth" ]; then
+	"$synth" --spans 30000 --seed 1 -o "$before" 2>/dev/null &&
+		"$synth" --spans 30000 --seed 2 --slow ffn_up-7=+40% -o "$after" 2>/dev/null || fail "no traces"
+elif [ -f sample-traces/gemma3-270m-preempted-2t.llmtrace ]; then
+	cp sample-traces/gemma3-270m-undisturbed-2t.llmtrace "$before"
+	cp sample-traces/gemma3-270m-preempted-2t.llmtrace "$after"
+else
+	skip "no pair of traces"
+fi
+start "before.llmtrace and after.llmtrace" "$before" "$after"
+shows pair 1200
+kept '"by": "token"'
+# A little to the right, then to the phases.
+xdotool mousemove 600 200
+xdotool key period; sleep 0.3
+kept '"by": "hand"'
+xdotool key ctrl+k; sleep 0.4
+xdotool type "align by phase"; sleep 0.4
+xdotool key Return
+kept '"by": "phase"'
+shows aligned 1200
+# The first row of the table, at its begin: a typical execution on both sides, and durations.
+xdotool mousemove 60 505 click 1; sleep 1
+shows row 1200
+differs aligned row
+xdotool key x
+titled "after.llmtrace and before.llmtrace"
+kept 'before.llmtrace'
+shows swapped 1200
+differs row swapped
+xdotool key ctrl+w
+titled "^llmtrace$"
+kill "$app"; wait "$app" 2>/dev/null
+app=
+# The first one alone: the second one comes with it, as they were.
+start "after.llmtrace" "$after"
+titled "after.llmtrace and before.llmtrace"
+shows again 1200
+kept '"by": "phase"'
+kill -0 "$app" 2>/dev/null || fail "the app ended"
 if [ -n "${KEEP:-}" ]; then echo "pictures are in $work"; fi
 echo "PASSED window under Xvfb: $trace"

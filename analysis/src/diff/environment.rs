@@ -183,6 +183,28 @@ pub(super) fn probe_nanos(runs: &[(&Trace, &Calls)], phase: Phase) -> Option<f64
     all.filter(|all| !all.is_empty()).map(|all| all.iter().sum::<f64>() / all.len() as f64)
 }
 
+/// Whether a recording is on both sides.
+pub(super) fn same_recording(runs: [&[(&Trace, &Calls)]; 2]) -> bool {
+    let ids = |(trace, _): &(&Trace, &Calls)| {
+        let header = trace.file.header;
+        let end = trace.file.ending.as_ref().map_or(0, |ending| ending.end_nanos);
+        (header.start_unix_nanos, header.start_monotonic_nanos, trace.file.len(), end, trace.op_span_count())
+    };
+    let [a, b] = runs.map(|side| side.iter().map(ids).collect::<Vec<_>>());
+    a.iter().any(|id| b.contains(id))
+}
+
+/// What differs and matters, for people.
+pub(super) fn differing(found: &[Difference]) -> impl Iterator<Item = String> {
+    let matter = found.iter().filter(|difference| difference.matters);
+    matter.map(|difference| {
+        format!("{} differ: {} → {}", plural_of(difference.what), difference.a, difference.b)
+    })
+}
+
+/// What to say when a recording is on both sides.
+pub(super) const SAME: &str = "the same recording is on both sides: it says nothing about how runs differ";
+
 /// What to say before any number, the gravest first.
 pub(super) fn warnings(
     runs: [&[(&Trace, &Calls)]; 2],
@@ -191,14 +213,8 @@ pub(super) fn warnings(
     found: &[Difference],
 ) -> Vec<String> {
     let mut all = Vec::new();
-    let ids = |(trace, _): &(&Trace, &Calls)| {
-        let header = trace.file.header;
-        let end = trace.file.ending.as_ref().map_or(0, |ending| ending.end_nanos);
-        (header.start_unix_nanos, header.start_monotonic_nanos, trace.file.len(), end, trace.op_span_count())
-    };
-    let [a, b] = runs.map(|side| side.iter().map(ids).collect::<Vec<_>>());
-    if a.iter().any(|id| b.contains(id)) {
-        all.push("the same recording is on both sides: it says nothing about how runs differ".to_owned());
+    if same_recording(runs) {
+        all.push(SAME.to_owned());
     }
     if matched.is_some_and(|matched| matched < 0.5) {
         let percent = matched.unwrap_or(0.0) * 100.0;
@@ -206,9 +222,7 @@ pub(super) fn warnings(
             "not comparable: only {percent:.0} % of the time is in nodes that both have in the same size; these are different models or builds"
         ));
     }
-    for difference in found.iter().filter(|difference| difference.matters) {
-        all.push(format!("{} differ: {} → {}", plural_of(difference.what), difference.a, difference.b));
-    }
+    all.extend(differing(found));
     for (name, side) in ["A", "B"].into_iter().zip(sides) {
         if side.calls < super::bootstrap::FEWEST {
             let calls = side.calls;

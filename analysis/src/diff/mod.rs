@@ -17,9 +17,12 @@ mod bootstrap;
 mod environment;
 mod nodes;
 mod run;
+mod samples;
+mod verdict;
 
 pub use environment::Difference;
 pub use run::{NodeId, Unit};
+pub use samples::{Samples, execution_in};
 
 use crate::machine::{Held, state_totals};
 use crate::rollup::Module;
@@ -31,6 +34,7 @@ use bootstrap::{
 use nodes::Nodes;
 use run::{Calls, Run};
 use serde::Serialize;
+use std::borrow::Borrow;
 
 /// What contributions are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -241,6 +245,9 @@ pub struct Contribution {
     pub mostly: Option<String>,
     /// What became of types or shapes: `q4_K → q8_0`.
     pub became: Option<String>,
+    /// The nodes.
+    #[serde(skip)]
+    pub members: Vec<NodeId>,
 }
 
 impl Diff {
@@ -277,14 +284,28 @@ fn phase_name<S: serde::Serializer>(phase: &Phase, serializer: S) -> Result<S::O
 /// # Errors
 /// [`Failure::NoCalls`] when a run has nothing of the phase; cancelled when `progress`
 /// returned `false`.
-pub fn diff(
-    a: &[Trace],
-    b: &[Trace],
+pub fn diff<T: Borrow<Trace>>(
+    a: &[T],
+    b: &[T],
     options: &Options,
     progress: LoadProgress<'_>,
 ) -> Result<Diff, Failure> {
-    let phase = options.phase.unwrap_or_else(|| phase_of(a, b));
-    let mut calls = [a, b].map(|side| side.iter().map(|trace| Calls::of(trace, phase)).collect::<Vec<_>>());
+    diff_with_samples(a, b, options, progress).map(|(diff, _)| diff)
+}
+
+/// The same, with what was read for it, to look at single rows of it.
+///
+/// # Errors
+/// As [`diff()`].
+pub fn diff_with_samples<T: Borrow<Trace>>(
+    a: &[T],
+    b: &[T],
+    options: &Options,
+    progress: LoadProgress<'_>,
+) -> Result<(Diff, Samples), Failure> {
+    let [a, b] = [a, b].map(|side| side.iter().map(Borrow::borrow).collect::<Vec<&Trace>>());
+    let phase = options.phase.unwrap_or_else(|| phase_of(&a, &b));
+    let mut calls = [&a, &b].map(|side| side.iter().map(|trace| Calls::of(trace, phase)).collect::<Vec<_>>());
     for (name, side) in ["A", "B"].into_iter().zip(&calls) {
         if side.is_empty() || side.iter().any(|run| run.calls.is_empty()) {
             let run = side.iter().position(|run| run.calls.is_empty()).unwrap_or(0) + 1;
@@ -303,7 +324,7 @@ pub fn diff(
     // Attention grows with the context: the same stretch of each run.
     let count = calls.iter().flatten().map(|run| run.calls.len()).min().unwrap_or(0);
     let [in_a, in_b] = &calls;
-    let traces = [pairs(a, in_a), pairs(b, in_b)];
+    let traces = [pairs(&a, in_a), pairs(&b, in_b)];
     let all = a.len() + b.len();
     let mut runs = [Vec::new(), Vec::new()];
     let mut done = 0;
@@ -317,23 +338,52 @@ pub fn diff(
             done += 1;
         }
     }
-    Ok(compare(&traces, &runs, (phase, unit), options.grain))
+    let (diff, groups) = compare(&traces, &runs, (phase, unit), options.grain);
+    Ok((diff, Samples { runs, groups }))
 }
 
-fn pairs<'a>(traces: &'a [Trace], calls: &'a [Calls]) -> Vec<(&'a Trace, &'a Calls)> {
-    traces.iter().zip(calls).collect()
+/// The phases that both traces have calls of, the one that says most first.
+pub fn phases_of(a: &Trace, b: &Trace) -> Vec<Phase> {
+    let both = |phase: &Phase| [a, b].iter().all(|trace| !Calls::of(trace, *phase).calls.is_empty());
+    PHASES.into_iter().filter(both).collect()
 }
+
+/// What does not match around two traces, as far as it is known without their op spans: what to say
+/// before anything else, and all that differs.
+pub fn mismatch(a: &Trace, b: &Trace) -> (Vec<String>, Vec<Difference>) {
+    let phase = phase_of(&[a], &[b]);
+    let calls = [a, b].map(|trace| Calls::of(trace, phase));
+    let [in_a, in_b] = &calls;
+    let (a, b) = ([(a, in_a)], [(b, in_b)]);
+    let found = environment::differences([&a, &b]);
+    let same = environment::same_recording([&a, &b]).then(|| environment::SAME.to_owned());
+    (same.into_iter().chain(environment::differing(&found)).collect(), found)
+}
+
+fn pairs<'a>(traces: &[&'a Trace], calls: &'a [Calls]) -> Vec<(&'a Trace, &'a Calls)> {
+    traces.iter().copied().zip(calls).collect()
+}
+
+/// Phases, the one that says most first.
+const PHASES: [Phase; 4] = [Phase::Decode, Phase::Encode, Phase::Prefill, Phase::Unknown];
 
 /// The phase that says most and that all have.
-fn phase_of(a: &[Trace], b: &[Trace]) -> Phase {
+fn phase_of(a: &[&Trace], b: &[&Trace]) -> Phase {
     let all_have = |phase: &Phase| a.iter().chain(b).all(|trace| !Calls::of(trace, *phase).calls.is_empty());
-    let order = [Phase::Decode, Phase::Encode, Phase::Prefill, Phase::Unknown];
-    order.into_iter().find(all_have).unwrap_or(Phase::Decode)
+    PHASES.into_iter().find(all_have).unwrap_or(Phase::Decode)
 }
 
 type Pairs<'a> = Vec<(&'a Trace, &'a Calls)>;
 
-fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase, Unit), by: Grain) -> Diff {
+/// Contributions, for each grain.
+type Groups = Vec<(Grain, Vec<Contribution>)>;
+
+fn compare(
+    traces: &[Pairs<'_>; 2],
+    runs: &[Vec<Run>; 2],
+    (phase, unit): (Phase, Unit),
+    by: Grain,
+) -> (Diff, Groups) {
     let totals = runs.each_ref().map(|side| side.iter().map(|run| run.totals.as_slice()).collect::<Vec<_>>());
     let draws = |rounds: usize, length: fn(&Run) -> usize| {
         let mut seed = 0;
@@ -348,7 +398,10 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let mean_change = self::change([in_a, in_b], &of_totals, mean);
     let of_nodes = draws(NODE_ROUNDS, |run| run.sampled);
     let nodes = Nodes::new(runs, &of_nodes);
-    let contributions = nodes.grouped(by);
+    let groups: Groups = Grain::ALL.into_iter().map(|grain| (grain, nodes.grouped(grain))).collect();
+    let of = |wanted: Grain| groups.iter().find(|(grain, _)| *grain == wanted);
+    let contributions = of(by).map(|(_, found)| found.clone()).unwrap_or_default();
+    let single = of(Grain::Name).map(|(_, found)| found.clone()).unwrap_or_default();
     let between = nodes.between.value.round() as i64;
     let outside = nodes.outside.value.round() as i64;
     let whole = (change.ms * 1e6).round() as i64;
@@ -388,7 +441,7 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
     let method = method(&a, &b);
     let too_few = a.runs.min(b.runs) < RUNS_TO_RESAMPLE;
     let assumed_run_spread_percent = too_few.then_some(RUN_SPREAD * 100.0);
-    Diff {
+    let diff = Diff {
         phase,
         unit,
         outcome,
@@ -408,11 +461,12 @@ fn compare(traces: &[Pairs<'_>; 2], runs: &[Vec<Run>; 2], (phase, unit): (Phase,
         outside_graphs_ms: outside as f64 / 1e6,
         preempted_ms: preempted_nanos.map(|nanos| nanos as f64 / 1e6),
         rest_ms: rest as f64 / 1e6,
-        nodes: nodes.grouped(Grain::Name),
+        nodes: single,
         environment,
         a,
         b,
-    }
+    };
+    (diff, groups)
 }
 
 /// Nanoseconds in which threads had no CPU, by side and run; `None` when they are not told apart.

@@ -215,6 +215,7 @@ impl<'a> Nodes<'a> {
             significant: found.is_significant(true),
             mostly: most.map(|node| node.id.name.clone()),
             became,
+            members: nodes.iter().map(|node| node.id.clone()).collect(),
         }
     }
 }

@@ -177,6 +177,8 @@ pub(super) struct Run {
     pub(super) totals: Vec<f32>,
     /// Calls whose nodes were read, as many as the vectors below have values.
     pub(super) sampled: usize,
+    /// These calls: their place among all, and when.
+    pub(super) sampled_calls: Vec<(usize, TimeRange)>,
     pub(super) nodes: HashMap<NodeId, NodeTimes>,
     /// Nanoseconds in graphs, but in no node.
     pub(super) between: Vec<f32>,
@@ -314,6 +316,8 @@ impl Run {
             .filter_map(|at| Some((at, all.get(*chosen.get(at)?)?.tokens)))
             .collect();
         self.sampled = kept.len();
+        let call = |&(at, _): &(usize, f64)| chosen.get(at).and_then(|&at| Some((at, all.get(at)?.range)));
+        self.sampled_calls = kept.iter().filter_map(call).collect();
         let get = |values: &[u64], at: usize| values.get(at).copied().unwrap_or(0) as f64;
         for &(at, tokens) in &kept {
             let whole =
@@ -338,15 +342,15 @@ impl Run {
 
 /// Names of nodes, found out once for each graph.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     by_node: HashMap<(u32, u32, u32), usize>,
     by_id: HashMap<NodeId, usize>,
-    known: Vec<(NodeId, NodeTimes)>,
+    pub(super) known: Vec<(NodeId, NodeTimes)>,
     graphs: HashMap<u32, (Vec<Location>, HashMap<u32, u32>)>,
 }
 
 impl Names {
-    fn of(&mut self, trace: &Trace, at: (u32, u32, u32)) -> usize {
+    pub(super) fn of(&mut self, trace: &Trace, at: (u32, u32, u32)) -> usize {
         if let Some(&known) = self.by_node.get(&at) {
             return known;
         }

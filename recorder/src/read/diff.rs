@@ -5,7 +5,7 @@ use super::text::{Columns, clean, count, heading, known, plural};
 use super::{open, print_json, warn_of_new};
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use llmtrace_analysis::diff::{Change, Contribution, Diff, Grain, Options, Outcome, Side, diff};
+use llmtrace_analysis::diff::{Contribution, Diff, Grain, Options, Side, diff};
 use llmtrace_analysis::{Phase, Trace};
 use serde::Serialize;
 use std::io::Write;
@@ -104,7 +104,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<i32> {
 }
 
 fn print(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "{}", verdict(found))?;
+    writeln!(out, "{}", found.verdict())?;
     for warning in &found.warnings {
         writeln!(out, "! {}", clean(warning))?;
     }
@@ -122,50 +122,6 @@ fn print(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()> {
     }
     writeln!(out, "\n{}", found.method)?;
     Ok(())
-}
-
-fn verdict(found: &Diff) -> String {
-    let change = &found.change;
-    let unit = found.unit.name();
-    let percent = known(change.percent, |percent| format!("{:.1} %", percent.abs()));
-    let from =
-        format!("{:.3} → {:.3} ms a {unit} ({})", found.a.median_ms, found.b.median_ms, found.phase.name());
-    let range = interval(change);
-    match found.outcome {
-        Outcome::Slower => format!("B is {percent} slower than A: {from}, {range}"),
-        Outcome::Faster => format!("B is {percent} faster than A: {from}, {range}"),
-        Outcome::Disturbed => {
-            let way = if change.ms > 0.0 { "slower" } else { "faster" };
-            let own = found.undisturbed.and_then(|own| own.percent);
-            let own = known(own, |own| format!("{own:+.1} %"));
-            let disturbed = disturbed(found);
-            format!(
-                "B is {percent} {way} than A, but less than half of that in its own work ({own}): \
-                 {disturbed}: {from}, {range}"
-            )
-        }
-        Outcome::NoDifference => format!("no difference beyond chance: {from}, {range}"),
-        Outcome::NotKnown => format!("too little to tell: {from}"),
-    }
-}
-
-/// Which run was disturbed, as far as it is known, and by whom.
-fn disturbed(found: &Diff) -> String {
-    let Some(lost) = found.preempted.filter(|lost| lost.significant) else {
-        return "one of the runs was disturbed".to_owned();
-    };
-    let (name, side) = if lost.ms > 0.0 { ("B", &found.b) } else { ("A", &found.a) };
-    let by =
-        side.preempters.first().map_or_else(String::new, |(who, _)| format!(", preempted by {}", clean(who)));
-    let (ms, unit) = (lost.ms.abs(), found.unit.name());
-    format!("threads of {name} had no CPU for {ms:.3} ms a {unit} more{by}")
-}
-
-fn interval(change: &Change) -> String {
-    match change.percent_low.zip(change.percent_high) {
-        Some((low, high)) => format!("change {low:+.1} to {high:+.1} % with 95 % confidence"),
-        None => "no interval".to_owned(),
-    }
 }
 
 fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
@@ -193,7 +149,7 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
     columns.print(out)?;
     if let Some(own) = &found.undisturbed {
         let percent = known(own.percent, |percent| format!("{percent:+.1} %"));
-        writeln!(out, "without interruptions {percent}: {}", interval(own))?;
+        writeln!(out, "without interruptions {percent}: {}", own.interval())?;
     }
     if let Some(lost) = &found.preempted {
         let ms = |side: &Side| known(side.preempted_ms, |ms| format!("{ms:.3}"));
@@ -215,7 +171,7 @@ fn print_sides(found: &Diff, out: &mut dyn Write) -> Result<()> {
             out,
             "the mean changed by {}: {}",
             known(mean.percent, |p| format!("{p:+.1} %")),
-            interval(mean)
+            mean.interval()
         )?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::menu::MOUSE;
 use std::fmt::Write as _;
 
 /// What the pages are for, in their order.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("Overview", "The run on one page: speed, what limits it and what to try, time per token."),
     (
         "Timeline",
@@ -22,13 +22,17 @@ const PAGES: [(&str, &str); 7] = [
     ("Experts", "Which experts of a mixture tokens were sent to, and how evenly."),
     ("Counters", "Counters and samples over time, and what operators counted, where they were recorded."),
     ("Roofline", "What each operator reaches of what the machine could do."),
+    (
+        "Compare",
+        "Two traces: `llmtrace-viewer A B`, two files dropped on the window, or *Compare with…*. A above B, aligned by token, phase, time or by hand (drag the lane between them, or `,` and `.`); that lane shows how much longer each token took. Below, what adds up to the change, as `llmtrace diff` prints it; click a row for a typical execution in both, its durations and its place under the roofs. What does not match around the runs is said at the top.",
+    ),
 ];
 
 /// The manual in Markdown.
 pub fn manual() -> String {
     let context = egui::Context::default();
     let mut text = String::from(
-        "# The app\n\n`llmtrace-viewer FILE` opens a trace. This page is what `llmtrace-viewer --manual` prints.\n\n## Pages\n\n",
+        "# The app\n\n`llmtrace-viewer FILE` opens a trace, `llmtrace-viewer A B` compares two. This page is what `llmtrace-viewer --manual` prints.\n\n## Pages\n\n",
     );
     for (page, what) in PAGES {
         // Writing to a string does not fail.

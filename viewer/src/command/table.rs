@@ -5,6 +5,7 @@ use crate::copy::What;
 use crate::session::{Change, ColorBy};
 use crate::state::Page;
 use egui::{Key, KeyboardShortcut, Modifiers};
+use llmtrace_analysis::align::AlignBy;
 
 /// Which menu shows a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,15 @@ macro_rules! entry {
 
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
+    // A key without Shift also takes the one with it, so that this one comes first.
+    entry!(
+        File,
+        Command::CompareWith,
+        "Compare with…",
+        "Open a second trace beside this one",
+        [KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::O)],
+        true
+    ),
     entry!(File, Command::Open, "Open…", "Open a trace", [with_command(Key::O)], false),
     // A key without Shift also takes the one with it, so that this one comes first.
     entry!(
@@ -190,6 +200,54 @@ pub static TABLE: &[Entry] = &[
         "Everything as large as it was at first",
         [with_command(Key::Num0)],
         false
+    ),
+    entry!(
+        View,
+        Command::Show(Page::Compare),
+        "Compare",
+        "This trace above a second one, and what makes the difference",
+        [key(Key::Num8)],
+        true
+    ),
+    entry!(View, Command::SwapSides, "Swap sides", "Make the second trace A", [key(Key::X)], true),
+    entry!(File, Command::CloseSecond, "Close the second trace", "Stop comparing", [], true),
+    entry!(
+        View,
+        Command::Align(AlignBy::Token),
+        "Align by token",
+        "The nth token of one trace under that of the other",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Align(AlignBy::Phase),
+        "Align by phase",
+        "Prefill under prefill, the first decoded token under the first",
+        [],
+        true
+    ),
+    entry!(
+        View,
+        Command::Align(AlignBy::Time),
+        "Align by time",
+        "The begin of one recording under that of the other",
+        [],
+        true
+    ),
+    entry!(
+        on Compare: Go,
+        Command::NudgeLeft,
+        "Nudge the second trace left",
+        "Align by hand: move the second trace a little to the left",
+        [key(Key::Comma)]
+    ),
+    entry!(
+        on Compare: Go,
+        Command::NudgeRight,
+        "Nudge the second trace right",
+        "Align by hand: move the second trace a little to the right",
+        [key(Key::Period)]
     ),
     entry!(
         Go,

@@ -66,6 +66,7 @@ use llmtrace_analysis::fold::Bar;
 use llmtrace_analysis::{Found, Nanos, TimeRange};
 pub(crate) use machine::preempted_by;
 use minimap::Minimap;
+pub(crate) use paint::Quads;
 use pick::{bar_at, clicks, snap};
 use rows::{Kind, Row};
 use tooltip::Hit;
@@ -94,47 +95,83 @@ pub struct Timeline {
     gaps: Vec<Vec<Gap>>,
 }
 
+/// How much of the page is shown: all of it, or a part beside another trace's.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// Whether the whole trace is shown above.
+    pub(crate) minimap: bool,
+    /// Whether only tokens, graphs and threads are shown.
+    pub(crate) brief: bool,
+    /// Whether held keys move it.
+    pub(crate) keys: bool,
+    /// Where the pointer is over another trace's lanes, in points of the window.
+    pub(crate) cursor: Option<f32>,
+    /// What is put before names that are announced.
+    pub(crate) prefix: &'static str,
+}
+
+impl Manner {
+    const WHOLE: Self = Self { minimap: true, brief: false, keys: true, cursor: None, prefix: "" };
+}
+
 impl Timeline {
     /// Draws the page and handles its input.
     pub fn timeline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+        self.show_ui(ui, cx, &Manner::WHOLE);
+    }
+
+    /// Draws as much of the page as is wanted.
+    pub(crate) fn show_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, manner: &Manner) {
         let full = ui.available_rect_before_wrap();
         let left = full.left() + GUTTER_WIDTH;
         let mut view = cx.open.view.with_width(full.right() - left);
         let strip =
             |top: f32, height: f32| Rect::from_min_max(pos2(left, top), pos2(full.right(), top + height));
-        let minimap = strip(full.top(), MINIMAP_HEIGHT);
-        let tokens = strip(minimap.bottom() + 3.0, TOKEN_RULER_HEIGHT);
+        let minimap = strip(full.top(), if manner.minimap { MINIMAP_HEIGHT } else { 0.0 });
+        let below = minimap.bottom() + if manner.minimap { 3.0 } else { 0.0 };
+        let tokens = strip(below, if manner.minimap { TOKEN_RULER_HEIGHT } else { 0.0 });
         let ruler = strip(tokens.bottom(), RULER_HEIGHT);
         let lanes = Rect::from_min_max(pos2(full.left(), ruler.bottom()), full.max);
 
-        let response = ui.interact(minimap, ui.scope_id().with("minimap"), Sense::click_and_drag());
-        announce(&response, Role::ScrollBar, "minimap");
-        self.minimap.input(&response, &mut view);
-        input::wheel(&response, &mut view, left, false);
-        let response = ui.interact(tokens, ui.scope_id().with("token ruler"), Sense::click_and_drag());
-        announce(&response, Role::Label, "token ruler");
-        token_ruler::input(&response, &mut self.token_drag, &view, left, cx.open, cx.commands);
-        input::wheel(&response, &mut view, left, false);
+        if manner.minimap {
+            let response = ui.interact(minimap, ui.scope_id().with("minimap"), Sense::click_and_drag());
+            announce(&response, Role::ScrollBar, "minimap", manner);
+            self.minimap.input(&response, &mut view);
+            input::wheel(&response, &mut view, left, false);
+            let response = ui.interact(tokens, ui.scope_id().with("token ruler"), Sense::click_and_drag());
+            announce(&response, Role::Label, "token ruler", manner);
+            token_ruler::input(&response, &mut self.token_drag, &view, left, cx.open, cx.commands);
+            input::wheel(&response, &mut view, left, false);
+        }
         let response = ui.interact(ruler, ui.scope_id().with("ruler"), Sense::click_and_drag());
-        announce(&response, Role::Label, "ruler");
+        announce(&response, Role::Label, "ruler", manner);
         self.ruler_input(&response, &mut view, left);
         let pointer = ui.input(|input| input.pointer.hover_pos());
         let pointer = pointer.filter(|pointer| lanes.contains(*pointer) && pointer.x >= left);
-        input::held_keys(ui.ctx(), &mut self.held, &mut view, pointer.map(|pointer| pointer.x - left));
+        if manner.keys {
+            input::held_keys(ui.ctx(), &mut self.held, &mut view, pointer.map(|pointer| pointer.x - left));
+        } else {
+            self.held = Held::default();
+        }
 
-        self.lanes_ui(ui, lanes, &mut view, cx);
+        self.lanes_ui(ui, lanes, &mut view, cx, manner);
 
         let painter = ui.painter().clone();
-        self.gutter_ui(ui, (minimap, tokens, ruler), cx);
-        self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
+        self.gutter_ui(ui, (minimap, tokens, ruler), cx, manner);
+        if manner.minimap {
+            self.minimap.paint(&painter, minimap, cx.open, &view, cx.colors);
+        }
         let below = Rect::from_min_max(pos2(left, lanes.top()), lanes.max);
-        token_ruler::paint(&painter, tokens, cx.open, &view, cx.colors);
-        ruler::paint(&painter, ruler, pointer.map(|pointer| pointer.x), &view, cx.colors);
+        if manner.minimap {
+            token_ruler::paint(&painter, tokens, cx.open, &view, cx.colors);
+        }
+        let cursor = pointer.or(manner.cursor.map(|x| pos2(x, lanes.top())));
+        ruler::paint(&painter, ruler, cursor.map(|pointer| pointer.x), &view, cx.colors);
         let under = tokens.union(below);
         overlay::paint_range(&painter.with_clip_rect(under), under, cx.open, &view, cx.colors);
         marks::paint(&painter, ruler, below, cx.open, &view, cx.colors);
         highlight::paint(&painter, (minimap, ruler, below), cx.open, &view, cx.colors);
-        if let Some(pointer) = pointer {
+        if let Some(pointer) = cursor {
             overlay::paint_pointer(&painter, ruler, below, pointer, &view, cx.colors);
         }
         if view != cx.open.view {
@@ -143,25 +180,33 @@ impl Timeline {
     }
 
     /// Left of minimap and ruler: what the one shows, and which lanes there are.
-    fn gutter_ui(&mut self, ui: &mut Ui, (minimap, tokens, ruler): (Rect, Rect, Rect), cx: &mut Cx<'_>) {
+    fn gutter_ui(
+        &mut self,
+        ui: &mut Ui,
+        (minimap, tokens, ruler): (Rect, Rect, Rect),
+        cx: &mut Cx<'_>,
+        manner: &Manner,
+    ) {
         let at = |strip: Rect| {
             Rect::from_min_max(pos2(strip.left() - GUTTER_WIDTH + 8.0, strip.top()), strip.left_bottom())
         };
         let stays = || MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
-        let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(minimap)));
-        let name = Metric::ALL.iter().find(|(metric, _)| *metric == cx.open.session.metric);
-        let button = egui::Button::new(egui::RichText::new(name.map_or("", |(_, name)| name)).size(11.5));
-        MenuButton::from_button(button.frame(false).truncate()).ui(&mut child, |ui| {
-            for (metric, name) in Metric::ALL {
-                if ui.radio(cx.open.session.metric == metric, name).clicked() {
-                    cx.commands.push(Command::Session(Change::Metric(metric)));
+        if manner.minimap {
+            let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(minimap)));
+            let name = Metric::ALL.iter().find(|(metric, _)| *metric == cx.open.session.metric);
+            let button = egui::Button::new(egui::RichText::new(name.map_or("", |(_, name)| name)).size(11.5));
+            MenuButton::from_button(button.frame(false).truncate()).ui(&mut child, |ui| {
+                for (metric, name) in Metric::ALL {
+                    if ui.radio(cx.open.session.metric == metric, name).clicked() {
+                        cx.commands.push(Command::Session(Change::Metric(metric)));
+                    }
                 }
-            }
-        });
-        let field = TextEdit::singleline(&mut self.shown_filter).hint_text("filter lanes");
-        let field = field.font(FontId::proportional(11.0)).margin(egui::Margin::symmetric(4, 1));
-        let place = at(tokens).translate(vec2(-4.0, 0.0)).shrink2(vec2(2.0, 0.0));
-        ui.put(place, field.desired_width(place.width() - 8.0)).accessible_name("Lanes shown");
+            });
+            let field = TextEdit::singleline(&mut self.shown_filter).hint_text("filter lanes");
+            let field = field.font(FontId::proportional(11.0)).margin(egui::Margin::symmetric(4, 1));
+            let place = at(tokens).translate(vec2(-4.0, 0.0)).shrink2(vec2(2.0, 0.0));
+            ui.put(place, field.desired_width(place.width() - 8.0)).accessible_name("Lanes shown");
+        }
         let mut child = ui.new_child(egui::UiBuilder::new().max_rect(at(ruler)));
         let hidden = cx.open.session.hidden.len();
         let name = if hidden == 0 { "lanes ⏷".to_owned() } else { format!("{hidden} hidden ⏷") };
@@ -185,8 +230,11 @@ impl Timeline {
         input::wheel(response, view, left, false);
     }
 
-    fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>) {
-        let all = rows::rows(cx.open, self.experts.height());
+    fn lanes_ui(&mut self, ui: &mut Ui, rect: Rect, view: &mut View, cx: &mut Cx<'_>, manner: &Manner) {
+        let mut all = rows::rows(cx.open, self.experts.height());
+        if manner.brief {
+            all.retain(|row| matches!(row.kind, Kind::Tokens | Kind::Graphs | Kind::Thread(_)));
+        }
         let found_any = !all.is_empty();
         let rows = arrange::arrange(all, cx.open, rect.height(), &self.shown_filter);
         if rows.is_empty() {
@@ -204,7 +252,7 @@ impl Timeline {
         let area = ScrollArea::vertical().auto_shrink(false).scroll_source(source);
         area.show(&mut ui, |ui| {
             let (all, response) = ui.allocate_exact_size(vec2(rect.width(), height), Sense::click_and_drag());
-            announce(&response, Role::Pane, "lanes");
+            announce(&response, Role::Pane, "lanes", manner);
             let left = rect.left() + GUTTER_WIDTH;
             let over_gutter = response.hover_pos().is_some_and(|pointer| pointer.x < left);
             if over_gutter && scrolls {
@@ -230,7 +278,7 @@ impl Timeline {
             let mut announcer = Announcer::new(&response);
             let hit = self.hit(&response, &rows, all, left, view, cx.open);
             clicks(&response, hit.as_ref(), cx);
-            self.paint_rows(ui, &rows, all, view, (hit.as_ref(), &mut announcer), cx);
+            self.paint_rows(ui, (&rows, all), view, (hit.as_ref(), &mut announcer), cx, manner);
             if let Some(why) = gaps::no_threads(cx.open) {
                 let top = all.top() + rows::height(&rows) + 24.0;
                 let place = Rect::from_min_max(pos2(left, top), pos2(all.right(), top + 40.0));
@@ -329,11 +377,11 @@ impl Timeline {
     fn paint_rows(
         &mut self,
         ui: &mut Ui,
-        rows: &[Row],
-        all: Rect,
+        (rows, all): (&[Row], Rect),
         view: &View,
         (hit, announcer): (Option<&Hit>, &mut Announcer),
         cx: &mut Cx<'_>,
+        manner: &Manner,
     ) {
         let left = all.left() + GUTTER_WIDTH;
         let everywhere = ui.painter().clone();
@@ -400,7 +448,7 @@ impl Timeline {
             if !matches!(row.kind, Kind::States(_)) {
                 canvas.name(cx.open, row, gutter);
             }
-            announce_row(ui, row, rect, bars, view, cx.open);
+            announce_row(ui, row, rect, (bars, view), cx.open, manner);
         }
         let painter = everywhere.with_clip_rect(grid.intersect(everywhere.clip_rect()));
         let canvas = Canvas { painter: &painter, colors: cx.colors, view, rect: grid };
@@ -420,16 +468,24 @@ fn outline_selected(canvas: &Canvas<'_>, lane: u32, marked: &[Found], cx: &Cx<'_
     }
 }
 
-fn announce(response: &Response, role: Role, name: &str) {
-    response.widget_info(|| WidgetInfo::labeled(role, true, name));
+fn announce(response: &Response, role: Role, name: &str, manner: &Manner) {
+    response.widget_info(|| WidgetInfo::labeled(role, true, format!("{}{name}", manner.prefix)));
 }
 
 /// A lane's name and what is selected on it, or what it does, for those who do not see it.
-fn announce_row(ui: &Ui, row: &Row, rect: Rect, bars: &[Bar], view: &View, open: &Open) {
+fn announce_row(
+    ui: &Ui,
+    row: &Row,
+    rect: Rect,
+    (bars, view): (&[Bar], &View),
+    open: &Open,
+    manner: &Manner,
+) {
     let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ListBox, true, row.name(open));
+        let mut info = 
+            WidgetInfo::labeled(Role::ListBox, true, format!("{}{}", manner.prefix, row.name(open)));
         info.current_text_value = match selected {
             Some(found) => {
                 let key = open.key(&found.span);

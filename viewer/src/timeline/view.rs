@@ -12,6 +12,8 @@ const MIN_NANOS_PER_PIXEL: f64 = 0.01;
 const OVERSHOOT: f64 = 0.1;
 /// How much of the window lies outside when the whole trace is shown.
 const MARGIN: f64 = 0.01;
+/// Room around a trace that does not bind: a century.
+const ANYWHERE: f64 = 3e18;
 
 /// The visible window of a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,13 +27,17 @@ pub struct View {
     nanos: f64,
     /// Pixels in sight.
     width: f32,
+    /// Nanoseconds before and after the trace that may be looked at: where the trace that it is
+    /// compared with has something.
+    room: [f64; 2],
 }
 
 impl View {
     /// All of a trace.
     pub fn whole(trace: TimeRange, width: f32) -> Self {
         let trace = TimeRange::new(trace.begin, trace.end.max(trace.begin + 1));
-        let mut view = Self { trace, begin: 0, fraction: 0.0, nanos: 1.0, width: width.max(1.0) };
+        let width = width.max(1.0);
+        let mut view = Self { trace, begin: 0, fraction: 0.0, nanos: 1.0, width, room: [0.0; 2] };
         view.show(trace, MARGIN);
         view
     }
@@ -67,6 +73,31 @@ impl View {
         self.width = width.max(1.0);
         self.clamp();
         self
+    }
+
+    /// The same window, which may go so many nanoseconds beyond the begin and the end of the trace.
+    pub fn with_room(mut self, room: [u64; 2]) -> Self {
+        self.room = room.map(|nanos| nanos as f64);
+        self.clamp();
+        self
+    }
+
+    /// All of the trace, and of the room around it.
+    pub fn whole_with_room(mut self) -> Self {
+        self.nanos = self.max_nanos();
+        self.begin = self.trace.begin as i64;
+        self.fraction = 0.0;
+        let [before, _] = self.room;
+        self.shift(-before - self.nanos * MARGIN);
+        self.clamp();
+        self
+    }
+
+    /// The same window of another trace whose times are `offset` nanoseconds later. It goes wherever
+    /// this one goes.
+    pub fn shifted(&self, trace: TimeRange, offset: i64) -> Self {
+        let trace = TimeRange::new(trace.begin, trace.end.max(trace.begin + 1));
+        Self { trace, begin: self.begin.saturating_add(offset), room: [ANYWHERE; 2], ..*self }
     }
 
     /// Pixels in sight.
@@ -172,7 +203,12 @@ impl View {
     }
 
     fn max_nanos(&self) -> f64 {
-        (self.trace.nanos() as f64 * (1.0 + 2.0 * MARGIN)).max(self.min_nanos())
+        (self.reach() * (1.0 + 2.0 * MARGIN)).max(self.min_nanos())
+    }
+
+    /// Nanoseconds of the trace and the room around it.
+    fn reach(&self) -> f64 {
+        self.trace.nanos() as f64 + self.room.iter().sum::<f64>()
     }
 
     fn shift(&mut self, nanos: f64) {
@@ -185,10 +221,11 @@ impl View {
     /// Keeps the trace in sight.
     fn clamp(&mut self) {
         self.nanos = self.nanos.clamp(self.min_nanos(), self.max_nanos());
-        let overshoot = if self.nanos > self.trace.nanos() as f64 { 0.0 } else { self.nanos * OVERSHOOT };
+        let overshoot = if self.nanos > self.reach() { 0.0 } else { self.nanos * OVERSHOOT };
         let begin = self.trace.begin as i64;
-        let earliest = -overshoot;
-        let latest = self.trace.nanos() as f64 - self.nanos + overshoot;
+        let [before, after] = self.room;
+        let earliest = -before - overshoot;
+        let latest = self.trace.nanos() as f64 + after - self.nanos + overshoot;
         let offset = self.begin.saturating_sub(begin) as f64 + self.fraction;
         let wanted = if earliest > latest {
             (earliest + latest) / 2.0
@@ -290,6 +327,20 @@ mod tests {
         assert!(view.range().contains(4 * SECOND));
         view.reveal(TimeRange::new(6 * SECOND, 6 * SECOND + 100));
         assert!(view.nanos_per_pixel() < 2.0);
+    }
+
+    #[test]
+    fn room_shows_what_another_trace_has_and_the_other_window_follows_exactly() {
+        let view = view().with_room([2 * SECOND, 30 * SECOND]).whole_with_room();
+        assert!(view.x_from_signed(-2 * SECOND as i64) > 0.0 && view.x_from_time(40 * SECOND) < 1000.0);
+        let mut lead = view;
+        lead.zoom(400.0, 900.0);
+        let other = TimeRange::new(70 * SECOND, 71 * SECOND);
+        let follower = lead.shifted(other, 69 * SECOND as i64).with_width(1000.0);
+        assert_eq!(follower.nanos(), lead.nanos());
+        assert_eq!(follower.begin(), lead.begin() + 69 * SECOND as i64);
+        // Without the room it comes back.
+        assert!(lead.with_room([0; 2]).range().begin <= 11 * SECOND);
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! What operators reach of what the hosts could do, of both traces on one chart.
+
+use super::Pair;
+use crate::answers::Answers;
+use crate::panel::Cx;
+use crate::plot;
+use crate::roofline::{place, power};
+use crate::text;
+use egui::{ComboBox, RichText, Ui};
+use egui_plot::{HoverPosition, Line, MarkerShape, PlotPoint, PlotPoints, Points, Text};
+use llmtrace_analysis::Phase;
+use llmtrace_analysis::explain::Explanation;
+use llmtrace_analysis::roofline::{Of, Row, rows};
+use std::sync::Arc;
+
+/// Most arrows from A to B.
+const MOST: usize = 60;
+
+/// The chart's own state.
+pub(super) struct Rooflines {
+    of: Of,
+    known: Option<(Of, Phase, [Vec<Row>; 2])>,
+}
+
+impl Default for Rooflines {
+    fn default() -> Self {
+        Self { of: Of::Op, known: None }
+    }
+}
+
+impl Rooflines {
+    pub(super) fn rooflines_ui(
+        &mut self,
+        ui: &mut Ui,
+        cx: &Cx<'_>,
+        pair: Pair<'_>,
+        answers: [&mut Answers; 2],
+        (phase, chosen): (Phase, Option<&str>),
+    ) {
+        let [of_a, of_b] = answers;
+        let commands = &mut Vec::new();
+        let second = Cx { open: pair.b, colors: cx.colors, jobs: cx.jobs, commands };
+        let (a, b) = (of_a.get_ui(ui, cx), of_b.get_ui(ui, &second));
+        let (Some(a), Some(b)) = (a, b) else { return };
+        ui.horizontal(|ui| {
+            ui.label("by");
+            ComboBox::from_id_salt("compared roofs").selected_text(self.of.name()).show_ui(ui, |ui| {
+                for of in Of::ALL {
+                    ui.selectable_value(&mut self.of, of, of.name());
+                }
+            });
+            ui.colored_label(cx.colors.side(false), "A: circles");
+            ui.colored_label(cx.colors.side(true), "B: diamonds");
+            if [&a, &b].iter().any(|found| found.roofs.bytes.is_none()) {
+                ui.weak("a trace without ceilings of its host has no roof");
+            }
+        });
+        if self.known.as_ref().is_none_or(|(of, known, _)| (*of, *known) != (self.of, phase)) {
+            let found = [&a, &b].map(|found| rows(&found.profile, &found.roofs, self.of, Some(phase)));
+            self.known = Some((self.of, phase, found));
+        }
+        let Some((_, _, rows)) = &self.known else { return };
+        plot_ui(ui, cx, rows, [&a, &b], chosen);
+    }
+}
+
+/// A point of the chart.
+struct Dot<'a> {
+    row: &'a Row,
+    place: [f64; 2],
+    second: bool,
+}
+
+fn dots(rows: &[Vec<Row>; 2]) -> Vec<Dot<'_>> {
+    let mut dots = Vec::new();
+    for (rows, second) in rows.iter().zip([false, true]) {
+        dots.extend(rows.iter().filter_map(|row| Some(Dot { row, place: place(row)?, second })));
+    }
+    dots
+}
+
+fn plot_ui(
+    ui: &mut Ui,
+    cx: &Cx<'_>,
+    rows: &[Vec<Row>; 2],
+    found: [&Arc<Explanation>; 2],
+    chosen: Option<&str>,
+) {
+    let dots = dots(rows);
+    if dots.is_empty() {
+        ui.weak("nothing of this phase has known work");
+        return;
+    }
+    let colors = cx.colors;
+    let edge = |at: fn(f64, f64) -> f64, axis: usize, other: f64| {
+        dots.iter().filter_map(|dot| dot.place.get(axis)).fold(other, |edge, value| at(edge, *value))
+    };
+    let (left, right) = (edge(f64::min, 0, 0.0) - 0.3, edge(f64::max, 0, 1.0) + 0.3);
+    let labels: Vec<(String, [f64; 2])> = dots.iter().map(|dot| (label(dot), dot.place)).collect();
+    plot::still("compared rooflines")
+        .height(ui.available_height().max(120.0))
+        .include_x(left)
+        .include_x(right)
+        .include_y(edge(f64::min, 1, 8.0) - 0.3)
+        .grid_color(colors.line)
+        .x_axis_label("operations a byte")
+        .x_axis_formatter(|mark, _| power(mark.value, ""))
+        .y_axis_formatter(|mark, _| power(mark.value - 9.0, " Gop/s"))
+        .label_formatter(move |at| match at {
+            HoverPosition::NearDataPoint { position, .. } => {
+                let same = |place: &[f64; 2]| {
+                    (place[0] - position.x).abs() < 1e-9 && (place[1] - position.y).abs() < 1e-9
+                };
+                labels.iter().find(|(_, place)| same(place)).map(|(label, _)| label.clone())
+            }
+            HoverPosition::Elsewhere { .. } => None,
+        })
+        .show(ui, |plot| {
+            for (found, second) in found.into_iter().zip([false, true]) {
+                for (name, ops) in [("f32", found.roofs.f32_ops), ("int8", found.roofs.int8_ops)] {
+                    let (Some(ops), Some(bytes)) = (ops, found.roofs.bytes) else { continue };
+                    let (top, bytes) = (ops.log10(), bytes.log10());
+                    let knee = top - bytes;
+                    let end = right.max(knee + 0.3);
+                    let line = vec![[left, left + bytes], [knee, top], [end, top]];
+                    let color = colors.side(second).gamma_multiply(0.7);
+                    let line = Line::new(name, PlotPoints::from(line)).color(color).width(1.4);
+                    plot.line(line.allow_hover(false));
+                    let anchor = if second { egui::Align2::RIGHT_TOP } else { egui::Align2::RIGHT_BOTTOM };
+                    let text = RichText::new(name).color(colors.weak);
+                    plot.text(Text::new(name, PlotPoint::new(end, top), text).anchor(anchor));
+                }
+            }
+            for (a, b) in moves(&dots).into_iter().take(MOST) {
+                let strong = chosen.is_some_and(|chosen| chosen.contains(&a.row.key));
+                let color = if strong { colors.text } else { colors.weak.gamma_multiply(0.6) };
+                let line = PlotPoints::from(vec![a.place, b.place]);
+                let width = if strong { 2.0 } else { 1.0 };
+                plot.line(Line::new("", line).color(color).width(width).allow_hover(false));
+            }
+            for dot in &dots {
+                let shape = if dot.second { MarkerShape::Diamond } else { MarkerShape::Circle };
+                let strong = chosen.is_some_and(|chosen| chosen.contains(&dot.row.key));
+                plot.points(
+                    Points::new(dot.row.key.clone(), PlotPoints::from(vec![dot.place]))
+                        .radius(if strong { 7.0 } else { 4.5 })
+                        .shape(shape)
+                        .color(colors.side(dot.second)),
+                );
+            }
+        });
+}
+
+/// What both have, from A to B.
+fn moves<'a>(dots: &'a [Dot<'a>]) -> Vec<(&'a Dot<'a>, &'a Dot<'a>)> {
+    let of = |second: bool| dots.iter().filter(move |dot| dot.second == second);
+    let same = |a: &Dot<'_>, b: &Dot<'_>| a.row.key == b.row.key && a.row.op == b.row.op;
+    of(false).filter_map(|a| Some((a, of(true).find(|b| same(a, b))?))).collect()
+}
+
+fn label(dot: &Dot<'_>) -> String {
+    let side = if dot.second { "B" } else { "A" };
+    let share = dot.row.group.roof_share();
+    let share = share.map_or_else(String::new, |share| format!("\n{} of its roof", text::percent(share)));
+    format!("{side}: {}{share}\n{}", dot.row.key, dot.row.verdict.bound.name())
+}
