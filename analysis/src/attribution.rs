@@ -222,7 +222,6 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
     for (index, call) in calls.into_iter().enumerate() {
         let row = trace.decodes.get(index);
         let decode = row.map(|row| row.id);
-        let states = row.and_then(|row| trace.machine.thread(row.process, row.tid));
         let mut preempted = Preempted::default();
         let before = ended.insert(call.tid, call.range.end);
         if call.failed {
@@ -241,7 +240,7 @@ pub(crate) fn calls(trace: &Trace, graphs: &HashMap<u32, InGraph>) -> Vec<CallPa
         parts.copies = copies.as_ref().map(|_| 0);
         // The call outside its graphs: copies, and everything else.
         let outside = |parts: &mut Parts, preempted: &mut Preempted, range: TimeRange| {
-            let held = states.map_or(0, |states| states.sums(range).runnable());
+            let held = row.map_or(0, |row| trace.runnable(row.process, row.tid, range));
             preempted.build = preempted.build.saturating_add(held);
             let copied = copies.as_ref().map_or(0, |copies| copies.inside(call.tid, range));
             parts.copies = parts.copies.map(|all| all.saturating_add(copied));

@@ -15,8 +15,8 @@
 
 pub mod answers;
 pub mod app;
-mod clean;
 mod bars;
+mod clean;
 pub mod command;
 pub mod compare;
 pub mod copy;

@@ -228,9 +228,9 @@ impl Run {
         // Graphs of each chosen call.
         let place_of: HashMap<usize, u32> = chosen.iter().copied().zip(0u32..).collect();
         let mut graph_spans: HashMap<u32, (u32, u32)> = HashMap::new();
-        let states = |call: &OneCall| held.and_then(|_| trace.machine.thread(call.process, call.tid));
-        let without_cpu =
-            |call: &OneCall, range: TimeRange| states(call).map_or(0, |rows| rows.sums(range).runnable());
+        let without_cpu = |call: &OneCall, range: TimeRange| {
+            held.map_or(0, |_| trace.runnable(call.process, call.tid, range))
+        };
         let around = |&at: &usize| {
             let preempted = all.get(at).map_or(0, |call| without_cpu(call, call.range));
             Around { preempted, ..Around::default() }

@@ -354,6 +354,12 @@ impl Trace {
         store.window(&self.file, Who::Thread(process, tid), range)
     }
 
+    /// Nanoseconds of a range in which a kernel thread could run, but had no CPU; 0 where that is not
+    /// known.
+    pub(crate) fn runnable(&self, process: u32, tid: u32, range: TimeRange) -> u64 {
+        self.thread_states(process, tid, range).map_or(0, |rows| rows.sums(range).runnable())
+    }
+
     /// Fills `pieces` with the states of a lane in a range: rows at least `min_nanos` long each by
     /// itself, others together; where they are too many, all together.
     pub fn fold_lane_states(&self, lane: u32, range: TimeRange, min_nanos: u64, pieces: &mut Vec<Piece>) {

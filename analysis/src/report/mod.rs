@@ -173,8 +173,15 @@ fn findings(page: &mut Html, findings: &[Finding]) {
     }
     for finding in findings {
         page.around("<div class=finding><h3>", &finding.title, "</h3>\n");
-        page.around("<p><span class=cost>", &duration(finding.ms_per_token * 1e6), " a token</span>, ");
-        page.text(&percent(finding.share)).markup("</p><ul>\n");
+        match finding.ms_per_token.zip(finding.share) {
+            Some((ms, share)) => {
+                page.around("<p><span class=cost>", &duration(ms * 1e6), " a token</span>, ");
+                page.text(&percent(share)).markup("</p><ul>\n");
+            }
+            None => {
+                page.markup("<p class=weak>No cost by itself</p><ul>\n");
+            }
+        }
         for line in &finding.evidence {
             page.around("<li>", line, "</li>\n");
         }
