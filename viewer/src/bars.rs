@@ -110,5 +110,11 @@ pub(crate) fn drop_ui(ui: &Ui, colors: &Colors) {
     let rect = ui.ctx().viewport_rect();
     painter.rect_filled(rect, 0.0, colors.background.gamma_multiply(0.85));
     let font = egui::FontId::proportional(22.0);
-    painter.text(rect.center(), egui::Align2::CENTER_CENTER, "Drop to open, two to compare", font, colors.text);
+    painter.text(
+        rect.center(),
+        egui::Align2::CENTER_CENTER,
+        "Drop to open, two to compare",
+        font,
+        colors.text,
+    );
 }

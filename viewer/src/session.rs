@@ -114,7 +114,7 @@ impl Default for Session {
     fn default() -> Self {
         let (notes, pinned, hidden, collapsed) = Default::default();
         let (color, metric) = Default::default();
-        Self { notes, pinned, hidden, collapsed, arrows: true, color, metric }
+        Self { notes, pinned, hidden, collapsed, arrows: true, color, metric, compared: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two traces side by side: found by label, acted on, read back.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
+#[expect(dead_code, reason = "two traces are opened here, not one")]
 mod sample;
 
 use egui::accesskit::Role;

@@ -329,7 +329,7 @@ pub fn diff_with_samples<T: Borrow<Trace>>(
     let mut runs = [Vec::new(), Vec::new()];
     let mut done = 0;
     // One side alone would only look as if the other had none.
-    let all_have = a.iter().chain(b).all(|trace| trace.machine.has_states);
+    let all_have = a.iter().chain(&b).all(|trace| trace.machine.has_states);
     for (side, runs) in traces.iter().zip(&mut runs) {
         for (trace, calls) in side {
             let part = |part: f32| progress((done as f32 + part) / all as f32);

@@ -75,6 +75,9 @@ fn sorted(values: impl Iterator<Item = f32>) -> Vec<u64> {
     values
 }
 
+/// Wall time, node, index of the lane and begin of an execution.
+type Executed = (u64, (u32, u32, u32), u32, Nanos);
+
 /// The longest execution of one of some nodes in a range of time: what it is of, the id of the lane
 /// that began it, and when. Reads the op spans of the range.
 ///
@@ -86,7 +89,7 @@ pub fn execution_in(
     members: &[NodeId],
 ) -> Result<Option<(NodeKey, u32, Nanos)>> {
     let blocks = blocks_of(trace, None, Some(range));
-    let each = |found: &mut Vec<(u64, (u32, u32, u32), u32, Nanos)>, id: u32, spans: &mut Vec<LaneSpan>| {
+    let each = |found: &mut Vec<Executed>, id: u32, spans: &mut Vec<LaneSpan>| {
         let graph = trace.graph_span(id).map_or(NONE, |span| span.graph);
         join(spans, |execution| {
             if range.contains(execution.begin) {

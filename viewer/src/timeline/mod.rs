@@ -473,18 +473,11 @@ fn announce(response: &Response, role: Role, name: &str, manner: &Manner) {
 }
 
 /// A lane's name and what is selected on it, or what it does, for those who do not see it.
-fn announce_row(
-    ui: &Ui,
-    row: &Row,
-    rect: Rect,
-    (bars, view): (&[Bar], &View),
-    open: &Open,
-    manner: &Manner,
-) {
+fn announce_row(ui: &Ui, row: &Row, rect: Rect, (bars, view): (&[Bar], &View), open: &Open, manner: &Manner) {
     let response = ui.interact(rect, ui.scope_id().with(("row", row.name(open))), Sense::hover());
     let selected = open.selected.filter(|found| row.kind == Kind::Thread(found.place.lane));
     response.widget_info(|| {
-        let mut info = 
+        let mut info =
             WidgetInfo::labeled(Role::ListBox, true, format!("{}{}", manner.prefix, row.name(open)));
         info.current_text_value = match selected {
             Some(found) => {
