@@ -293,6 +293,7 @@ impl ViewerApp {
         self.experts = ExpertsPage::default();
         self.counters = CountersPage::default();
         self.operators.forget();
+        self.timeline.forget();
         self.graph = GraphPage::default();
         self.details = Details::default();
     }

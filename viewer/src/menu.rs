@@ -71,7 +71,7 @@ fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
     let colors = Colors::of(ui.visuals());
     let mark = Button::new(RichText::new("⏺ live").color(colors.loss).strong());
     let hint = "Still being recorded. The timeline and the overview's figures follow; if the end is in sight, it stays \
-        in sight. Tables and answers are of when they were first shown: click, or F5, to compute them anew.";
+        in sight. Tables, answers and the lane of experts are of when they were first shown: click, or F5, to compute them anew.";
     if ui.add(mark).on_hover_text(hint).clicked() {
         commands.push(Command::Refresh);
     }

@@ -20,9 +20,9 @@ const TOKENS: f32 = 9.0;
 #[derive(Default)]
 pub(crate) struct Minimap {
     grab: Option<Grab>,
-    /// Busy share of each pixel, and what it was computed for.
+    /// Busy share of each pixel, and what it was computed for: pixels, metric, length of the file.
     busy: Vec<f32>,
-    busy_of: Option<(usize, Metric)>,
+    busy_of: Option<(usize, Metric, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,9 @@ impl Minimap {
     fn update(&mut self, open: &Open, whole: &View) {
         let pixels = whole.width() as usize;
         let metric = open.session.metric;
-        if self.busy_of == Some((pixels, metric)) {
+        // A file that is being recorded grows.
+        let bytes = open.trace.file.len();
+        if self.busy_of == Some((pixels, metric, bytes)) {
             return;
         }
         self.busy.clear();
@@ -144,7 +146,7 @@ impl Minimap {
                 let pixels = left.max(0.0) as usize..(right.ceil().max(0.0) as usize).min(pixels);
                 self.busy.get_mut(pixels).into_iter().flatten().for_each(|busy| *busy = busy.max(share));
             }
-            self.busy_of = Some((pixels, metric));
+            self.busy_of = Some((pixels, metric, bytes));
             return;
         }
         let min_nanos = whole.nanos_from_pixels(1.0);
@@ -159,7 +161,7 @@ impl Minimap {
             }
         }
         // A file without footer has no summary of the whole: drawn as it arrives.
-        self.busy_of = missing.is_empty().then_some((pixels, metric));
+        self.busy_of = missing.is_empty().then_some((pixels, metric, bytes));
         open.wanted.borrow_mut().extend(missing);
     }
 }

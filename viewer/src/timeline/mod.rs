@@ -115,6 +115,15 @@ impl Manner {
 }
 
 impl Timeline {
+    /// Forgets what was computed of a trace that has grown since, but not what was chosen.
+    pub(crate) fn forget(&mut self) {
+        self.coloring = Coloring::default();
+        self.counters = counters::Lanes::default();
+        let folded = self.experts.folded;
+        self.experts = experts::Lane::default();
+        self.experts.folded = folded;
+    }
+
     /// Draws the page and handles its input.
     pub fn timeline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
         self.show_ui(ui, cx, &Manner::WHOLE);
