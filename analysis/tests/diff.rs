@@ -201,7 +201,10 @@ fn a_comparison_is_cancelled_and_its_samples_lead_to_executions() {
         let alone = compare(std::slice::from_ref(&a), std::slice::from_ref(&b), grain);
         assert_eq!(samples.groups(grain), alone.contributions);
     }
-    let node = samples.groups(Grain::Name).iter().find(|part| part.key == "ffn_up-7 MUL_MAT").unwrap();
+    let node = samples.groups(Grain::Name).iter().find(|part| part.key == "ffn_up-7 MUL_MAT");
+    let node = node.unwrap_or_else(|| {
+        panic!("{:?}", samples.groups(Grain::Name).iter().map(|p| p.key.clone()).collect::<Vec<_>>())
+    });
     let median = |walls: &[u64]| walls[walls.len() / 2] as f64 / 1e6;
     let [in_a, in_b] = samples.nodes(&node.members);
     assert!((median(&in_a) - node.a_ms.unwrap()).abs() < 0.05 * node.a_ms.unwrap());

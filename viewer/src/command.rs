@@ -612,7 +612,7 @@ mod tests {
     fn keys_are_unique() {
         let mut seen = HashSet::new();
         for (entry, key) in TABLE.iter().flat_map(|entry| entry.keys.iter().map(move |key| (entry, key))) {
-            assert!(seen.insert(format!("{key:?}")), "{key:?} twice");
+            assert!(seen.insert(format!("{:?} {key:?}", entry.page)), "{key:?} twice");
             assert!(Keys::default().conflict(entry, key).is_none(), "{}: {key:?}", entry.name);
         }
     }

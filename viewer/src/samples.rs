@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 const MOST: usize = 12;
 
 /// What the samples show, by the names of their files.
-const KNOWN: [(&str, &str); 10] = [
+const KNOWN: [(&str, &str); 11] = [
     ("gemma3-270m-2t", "Gemma 3 270M on two threads"),
     ("gemma3-270m-1t", "The same on one thread"),
     ("gemma3-270m-preempted-2t", "Two threads that other programs keep from their CPUs"),
     ("gemma3-270m-undisturbed-2t", "The same, undisturbed"),
+    ("gemma3-270m-q8-2t", "The same model with weights of 8 bits"),
     ("gemma3-270m-cold-1t", "A model that is not in memory yet: page faults"),
     ("gemma3-270m-warm-1t", "The same model in memory"),
     ("gemma3-270m-counters-2t", "Counters of each node on each thread"),
