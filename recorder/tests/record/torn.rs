@@ -38,7 +38,7 @@ fn recorders_killed_at_random_moments_leave_files_that_open() {
         let mut command = recorder(&run, &["-q", "-p", &engine.pid().to_string()]);
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         // From the first bytes on, in the middle of whatever it does.
-        let bytes = random.below(200_000) as u64;
+        let bytes = random.below(60_000) as u64;
         wait_until("it writes", || run.trace_bytes() > bytes);
         child.kill().unwrap();
         child.wait().unwrap();
