@@ -11,9 +11,14 @@ fn attaching_again_and_again_leaves_nothing_behind() {
     let cycles: u32 = std::env::var("LLMTRACE_TEST_CYCLES").map_or(3, |cycles| cycles.parse().unwrap());
     let first = Run::new();
     let mut engine = Engine::start(&first, 2);
-    let maps = || fs::read_to_string(format!("/proc/{}/maps", engine.pid())).unwrap();
+    let pid = engine.pid();
+    let maps = || fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let before = code_pages(&maps());
-    for _ in 0..cycles {
+    for cycle in 0..cycles {
+        if cycle % 10 == 9 {
+            // Also empties its pipe, which would stop it when full.
+            engine.generates_on();
+        }
         let run = Run::new();
         record_some(&run, &mut recorder(&run, &["-q", "-p", &engine.pid().to_string()]));
         assert!(open(&run).op_span_count() > 0);
