@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills the recorder of a real llama.cpp KILLS times (200), and attaches to one CYCLES times (100);
-# prints what was found. `make test` does five of each.
+# prints what was found. `make test` does some of each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=.ci/lib.sh

@@ -5,6 +5,7 @@
 //! open, no footer ─► Watched ─grows─► Live ─grows─► Live ─footer─► an ordinary trace
 //! ```
 
+use crate::clean::clean_texts;
 use crate::memo::Jobs;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use llmtrace_analysis::Trace;
@@ -117,5 +118,7 @@ impl Watch {
 /// The file as it is now; `None` when it cannot be read just now.
 fn open(path: &Path) -> Option<Trace> {
     let file = File::open(path).ok()?;
-    Trace::open(Source::from_file(file), &mut |_| true).ok()
+    let mut trace = Trace::open(Source::from_file(file), &mut |_| true).ok()?;
+    clean_texts(&mut trace);
+    Some(trace)
 }

@@ -34,11 +34,15 @@ fn recorders_killed_at_random_moments_leave_files_that_open() {
     let mut random = llmtrace_testing::Random::new(41);
     let (mut longest, mut empty) = (0, 0);
     for kill in 0..kills {
+        if kill % 5 == 4 {
+            // Also empties its pipe, which would stop it when full.
+            engine.generates_on();
+        }
         let run = Run::new();
         let mut command = recorder(&run, &["-q", "-p", &engine.pid().to_string()]);
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         // From the first bytes on, in the middle of whatever it does.
-        let bytes = random.below(200_000) as u64;
+        let bytes = random.below(60_000) as u64;
         wait_until("it writes", || run.trace_bytes() > bytes);
         child.kill().unwrap();
         child.wait().unwrap();
