@@ -23,6 +23,7 @@ fi
 [[ ${1:-} != --prepare ]] || exit 0
 
 folder=$(mktemp -d)
+chmod 755 "$folder" # for apt, which reads as somebody else
 remove() {
     local package
     for package in "${packages[@]}"; do
@@ -38,9 +39,10 @@ fail() {
 }
 
 .ci/deb.sh --debug "$folder"
-as_root dpkg -i "$folder"/*.deb >"$folder/log" 2>&1 || {
+# With what they need, which a machine without a desktop may lack.
+as_root apt-get install -qq -y --no-install-recommends "$folder"/*.deb >"$folder/log" 2>&1 || {
     cat "$folder/log"
-    fail "dpkg does not install them"
+    fail "they cannot be installed"
 }
 for file in bin/llmtrace bin/llmtrace-viewer share/applications/llmtrace-viewer.desktop \
     share/mime/packages/llmtrace.xml share/icons/hicolor/scalable/apps/llmtrace-viewer.svg \
