@@ -212,9 +212,8 @@ fn a_comparison_is_cancelled_and_its_samples_lead_to_executions() {
     // The nth call of both, and the node in it.
     let [Some(call_a), Some(call_b)] = samples.typical(&node.members) else { panic!() };
     // A call begins before its token.
-    let number = |trace: &Trace, call: TimeRange| {
-        trace.token_at(call.begin + call.nanos() / 2).unwrap().number
-    };
+    let number =
+        |trace: &Trace, call: TimeRange| trace.token_at(call.begin + call.nanos() / 2).unwrap().number;
     assert_eq!(number(&a, call_a), number(&b, call_b));
     for (trace, call) in [(&a, call_a), (&b, call_b)] {
         let (key, _, begin) = execution_in(trace, call, &node.members).unwrap().unwrap();
