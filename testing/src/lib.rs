@@ -6,7 +6,7 @@
 //!                             targets: open, tables, …  ◄──────┘
 //! ```
 //!
-//! [`file`] knows the layout on its own, by `docs/format.md` and not by the code of the format
+//! [`mod@file`] knows the layout on its own, by `docs/format.md` and not by the code of the format
 //! crate, so that it can write what no writer writes. [`targets`] are plain functions from bytes,
 //! which `fuzz/` runs under libFuzzer for hours and the tests here for seconds. Nothing that is
 //! shipped depends on this crate.
