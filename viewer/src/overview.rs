@@ -4,6 +4,7 @@ mod answers;
 mod figures;
 mod operators;
 mod recording;
+mod requests;
 
 use crate::answers::Answers;
 use crate::command::Command;

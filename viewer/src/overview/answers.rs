@@ -1,5 +1,6 @@
 //! What limits the run, where a token's time goes, and what to try.
 
+use super::requests::requests_ui;
 use super::{TWO_COLUMNS, card_ui};
 use crate::answers::Answers;
 use crate::command::Command;
@@ -40,6 +41,10 @@ pub(super) fn answers_ui(ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
         card_ui(ui, cx, "Findings", |ui, cx| findings_ui(ui, cx, &found.findings));
     }
     ui.add_space(10.0);
+    if let Some(shares) = found.requests.as_ref().filter(|shares| !shares.requests.is_empty()) {
+        card_ui(ui, cx, "Requests", |ui, cx| requests_ui(ui, cx, shares));
+        ui.add_space(10.0);
+    }
 }
 
 fn limits_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Explanation) {
