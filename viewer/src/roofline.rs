@@ -6,10 +6,10 @@ use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::state::Page;
 use crate::text;
-use crate::theme::OpClass;
+use crate::theme::{Colors, OpClass};
 use egui::{Align, ComboBox, Layout, RichText, ScrollArea, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
-use egui_plot::{HoverPosition, Line, PlotPoint, PlotPoints, Points, Text};
+use egui_plot::{HoverPosition, Line, Plot, PlotPoint, PlotPoints, Points, Text};
 use llmtrace_analysis::Phase;
 use llmtrace_analysis::ceilings::Roofs;
 use llmtrace_analysis::explain::Explanation;
@@ -119,24 +119,19 @@ pub(crate) fn place(row: &Row) -> Option<[f64; 2]> {
     Some([row.group.intensity()?.log10(), row.group.flops_per_second()?.log10()])
 }
 
-fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
-    let points: Vec<(&Row, [f64; 2])> = rows.iter().filter_map(|row| Some((row, place(row)?))).collect();
-    let colors = cx.colors;
-    let edge = |at: fn(f64, f64) -> f64, axis: usize, other: f64| {
-        points.iter().filter_map(|(_, place)| place.get(axis)).fold(other, |edge, value| at(edge, *value))
-    };
-    let (left, right) = (edge(f64::min, 0, -2.0) - 0.2, edge(f64::max, 0, 3.0) + 0.2);
-    let near = |at: PlotPoint| {
-        let distance = |place: &[f64; 2]| (place[0] - at.x).hypot((place[1] - at.y) * 0.5);
-        let nearest = points.iter().min_by(|a, b| distance(&a.1).total_cmp(&distance(&b.1)))?;
-        (distance(&nearest.1) < NEAR).then_some(nearest.0)
-    };
-    let labels: Vec<(String, [f64; 2])> = points.iter().map(|(row, place)| (label(row), *place)).collect();
-    let response = plot::still("roofline")
-        .height(PLOT_HEIGHT)
+/// An empty roofline: logarithms of operations a second over operations a byte, from `left` to
+/// `right` and at least from `bottom` on. `labels` are shown at their places.
+pub(crate) fn axes(
+    id: &'static str,
+    (left, right): (f64, f64),
+    bottom: f64,
+    labels: Vec<(String, [f64; 2])>,
+    colors: &Colors,
+) -> Plot<'static> {
+    plot::still(id)
         .include_x(left)
         .include_x(right)
-        .include_y(edge(f64::min, 1, 8.0) - 0.3)
+        .include_y(bottom)
         .grid_color(colors.line)
         .x_axis_label("operations a byte")
         .x_axis_formatter(|mark, _| power(mark.value, ""))
@@ -150,6 +145,23 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
             }
             HoverPosition::Elsewhere { .. } => None,
         })
+}
+
+fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
+    let points: Vec<(&Row, [f64; 2])> = rows.iter().filter_map(|row| Some((row, place(row)?))).collect();
+    let colors = cx.colors;
+    let edge = |at: fn(f64, f64) -> f64, axis: usize, other: f64| {
+        points.iter().filter_map(|(_, place)| place.get(axis)).fold(other, |edge, value| at(edge, *value))
+    };
+    let (left, right) = (edge(f64::min, 0, -2.0) - 0.2, edge(f64::max, 0, 3.0) + 0.2);
+    let near = |at: PlotPoint| {
+        let distance = |place: &[f64; 2]| (place[0] - at.x).hypot((place[1] - at.y) * 0.5);
+        let nearest = points.iter().min_by(|a, b| distance(&a.1).total_cmp(&distance(&b.1)))?;
+        (distance(&nearest.1) < NEAR).then_some(nearest.0)
+    };
+    let labels: Vec<(String, [f64; 2])> = points.iter().map(|(row, place)| (label(row), *place)).collect();
+    let response = axes("roofline", (left, right), edge(f64::min, 1, 8.0) - 0.3, labels, colors)
+        .height(PLOT_HEIGHT)
         .show(ui, |plot| {
             for (name, ops) in [("f32", roofs.f32_ops), ("int8", roofs.int8_ops)] {
                 let (Some(ops), Some(bytes)) = (ops, roofs.bytes) else { continue };
@@ -189,7 +201,7 @@ fn label(row: &Row) -> String {
 }
 
 /// A power of ten as a number.
-pub(crate) fn power(exponent: f64, unit: &str) -> String {
+fn power(exponent: f64, unit: &str) -> String {
     if exponent.fract().abs() > 1e-6 {
         return String::new();
     }

@@ -1,8 +1,10 @@
 //! A trace that is still being recorded: its blocks come one after the other.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+#[path = "sample/texts.rs"]
+mod texts;
+
 use egui_kittest::Harness;
-use egui_kittest::kittest::NodeT as _;
 use llmtrace_analysis::synth::{Options, bytes};
 use llmtrace_analysis::{TimeRange, Trace};
 use llmtrace_viewer::app::ViewerApp;
@@ -13,6 +15,7 @@ use llmtrace_viewer::state::{Live, Open, Page};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use texts::texts;
 
 type App = Harness<'static, ViewerApp>;
 
@@ -58,21 +61,6 @@ fn open(path: &Path) -> App {
     harness.state_mut().open(&context, path.to_owned());
     harness.run_steps(3);
     harness
-}
-
-/// All that the page announces.
-fn texts(harness: &App) -> String {
-    let mut all = String::new();
-    let mut nodes = vec![harness.root()];
-    while let Some(node) = nodes.pop() {
-        let access = node.accesskit_node();
-        for text in [access.label(), access.value()].into_iter().flatten() {
-            all.push_str(&text);
-            all.push('\n');
-        }
-        nodes.extend(node.children());
-    }
-    all
 }
 
 fn opened(harness: &App) -> &Open {

@@ -1,10 +1,13 @@
 //! The window without a display: found by label, acted on, read back.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
+#[path = "sample/texts.rs"]
+mod texts;
+
 use egui::accesskit::Role;
 use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, TouchPhase, pos2, vec2};
 use egui_kittest::Harness;
-use egui_kittest::kittest::{NodeT, Queryable};
+use egui_kittest::kittest::Queryable;
 use llmtrace_analysis::TimeRange;
 use llmtrace_analysis::synth::{Options, bytes};
 use llmtrace_viewer::app::ViewerApp;
@@ -13,6 +16,7 @@ use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
 use llmtrace_viewer::state::{Document, Open, Page};
 use std::path::{Path, PathBuf};
+use texts::texts;
 
 type App = Harness<'static, ViewerApp>;
 
@@ -49,21 +53,6 @@ fn apply(harness: &mut App, command: Command) {
     let context = harness.ctx.clone();
     harness.state_mut().apply(&context, command);
     harness.run_steps(2);
-}
-
-/// Everything that a screen reader would read.
-fn texts(harness: &App) -> String {
-    let mut all = String::new();
-    let mut nodes = vec![harness.root()];
-    while let Some(node) = nodes.pop() {
-        let access = node.accesskit_node();
-        for text in [access.label(), access.value()].into_iter().flatten() {
-            all.push_str(&text);
-            all.push('\n');
-        }
-        nodes.extend(node.children());
-    }
-    all
 }
 
 #[test]

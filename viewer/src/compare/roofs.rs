@@ -3,11 +3,10 @@
 use super::Pair;
 use crate::answers::Answers;
 use crate::panel::Cx;
-use crate::plot;
-use crate::roofline::{place, power};
+use crate::roofline::{axes, place};
 use crate::text;
 use egui::{ComboBox, RichText, Ui};
-use egui_plot::{HoverPosition, Line, MarkerShape, PlotPoint, PlotPoints, Points, Text};
+use egui_plot::{Line, MarkerShape, PlotPoint, PlotPoints, Points, Text};
 use llmtrace_analysis::Phase;
 use llmtrace_analysis::explain::Explanation;
 use llmtrace_analysis::roofline::{Of, Row, rows};
@@ -97,24 +96,8 @@ fn plot_ui(
     };
     let (left, right) = (edge(f64::min, 0, 0.0) - 0.3, edge(f64::max, 0, 1.0) + 0.3);
     let labels: Vec<(String, [f64; 2])> = dots.iter().map(|dot| (label(dot), dot.place)).collect();
-    plot::still("compared rooflines")
+    axes("compared rooflines", (left, right), edge(f64::min, 1, 8.0) - 0.3, labels, colors)
         .height(ui.available_height().max(120.0))
-        .include_x(left)
-        .include_x(right)
-        .include_y(edge(f64::min, 1, 8.0) - 0.3)
-        .grid_color(colors.line)
-        .x_axis_label("operations a byte")
-        .x_axis_formatter(|mark, _| power(mark.value, ""))
-        .y_axis_formatter(|mark, _| power(mark.value - 9.0, " Gop/s"))
-        .label_formatter(move |at| match at {
-            HoverPosition::NearDataPoint { position, .. } => {
-                let same = |place: &[f64; 2]| {
-                    (place[0] - position.x).abs() < 1e-9 && (place[1] - position.y).abs() < 1e-9
-                };
-                labels.iter().find(|(_, place)| same(place)).map(|(label, _)| label.clone())
-            }
-            HoverPosition::Elsewhere { .. } => None,
-        })
         .show(ui, |plot| {
             for (found, second) in found.into_iter().zip([false, true]) {
                 for (name, ops) in [("f32", found.roofs.f32_ops), ("int8", found.roofs.int8_ops)] {
