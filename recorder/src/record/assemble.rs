@@ -448,7 +448,8 @@ impl Assembler {
     }
 
     fn barrier(&mut self, time: u64, tid: u32, cpu: u32) {
-        let counts = self.counted.remove(&tid).filter(|(of, _)| *of == time).map(|(_, packed)| packed);
+        let counted = if self.counted.is_empty() { None } else { self.counted.remove(&tid) };
+        let counts = counted.filter(|(of, _)| *of == time).map(|(_, packed)| packed);
         // The newest first, as above.
         for graph in self.running.iter_mut().rev() {
             if let Some(lane) = graph.lanes.iter_mut().find(|lane| lane.tid == tid) {
