@@ -67,6 +67,7 @@ pub mod synth;
 pub mod text;
 pub mod totals;
 mod trace;
+pub mod traffic;
 pub mod verdict;
 pub mod work;
 

@@ -16,7 +16,9 @@ use crate::executions::{Contexts, LaneSpan, NodeKey, blocks_of, each_run};
 use crate::known::KnownWork;
 use crate::machine::Held;
 use crate::rollup::{self, Location};
+use crate::stats::Counted;
 use crate::trace::LoadProgress;
+use crate::traffic;
 use crate::work::{Work, work};
 use crate::{Nanos, Phase, TimeRange, Trace};
 use llmtrace_format::Result;
@@ -53,6 +55,8 @@ pub struct NodeProfile {
     pub sums: NodeSums,
     /// Nanoseconds of these that recording cost: its part of what attribution took from nodes.
     pub probes: u64,
+    /// Lines that came from memory, over all threads; `None` where these were not counted.
+    pub lines: Option<Counted>,
 }
 
 /// Sums over executions of a node; nanoseconds.
@@ -157,7 +161,8 @@ pub(crate) struct InGraph {
     pub(crate) preempted_gaps: u64,
 }
 
-type NodeId = (u8, u32, u32, u32);
+/// Phase, graph, node, and how many are fused with it.
+pub(crate) type NodeId = (u8, u32, u32, u32);
 
 #[derive(Default)]
 struct State {
@@ -200,7 +205,7 @@ pub fn profile(trace: &Trace, progress: LoadProgress<'_>) -> Result<Profile> {
     }
     let graphs: HashMap<u32, InGraph> = all.graphs.into_iter().collect();
     let calls = attribution::calls(trace, &graphs);
-    let mut nodes = nodes(trace, all.nodes);
+    let mut nodes = nodes(trace, all.nodes, &traffic::lines(trace, &contexts));
     share_probes(&calls, &mut nodes);
     Ok(Profile { calls, nodes, lanes: lanes(trace, all.lanes), threads: all.threads })
 }
@@ -284,7 +289,11 @@ impl State {
     }
 }
 
-fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
+fn nodes(
+    trace: &Trace,
+    sums: HashMap<NodeId, NodeSums>,
+    lines: &HashMap<NodeId, Counted>,
+) -> Vec<NodeProfile> {
     let mut sorted: Vec<(NodeId, NodeSums)> = sums.into_iter().collect();
     sorted.sort_by_key(|(id, _)| *id);
     let mut locations: HashMap<u32, Vec<Location>> = HashMap::new();
@@ -316,8 +325,9 @@ fn nodes(trace: &Trace, sums: HashMap<NodeId, NodeSums>) -> Vec<NodeProfile> {
             }
         };
         let (location, key, work, reads_weights) = known;
+        let lines = lines.get(&(phase, graph, node, fused)).copied();
         let phase = Phase::from_u8(phase);
-        NodeProfile { phase, location, key, work, reads_weights, sums, probes: 0 }
+        NodeProfile { phase, location, key, work, reads_weights, sums, probes: 0, lines }
     };
     sorted.into_iter().map(each).collect()
 }

@@ -7,6 +7,7 @@
 
 use crate::ceilings::Roofs;
 use crate::profile::{NodeProfile, Profile};
+use crate::traffic::Traffic;
 use crate::verdict::{self, Verdict};
 use crate::work::{Known, Work};
 use crate::{Phase, TimeRange, Trace};
@@ -75,6 +76,9 @@ pub struct Group {
     pub compute_nanos: Option<f64>,
     /// Nanoseconds under the roof: for each node the longer of both; likewise.
     pub roof_nanos: Option<f64>,
+    /// Bytes that came from memory, beside those needed; `None` where these were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// What of `balanced_nanos` threads had no CPU.
     #[serde(skip)]
     pub(crate) preempted_balanced: u64,
@@ -150,6 +154,9 @@ impl Group {
         if let (Some(flops), Some(bytes)) = (flops, bytes) {
             self.flops = self.flops.saturating_add(flops);
             self.bytes = self.bytes.saturating_add(bytes);
+            if let Some(lines) = &node.lines {
+                self.traffic.get_or_insert_default().add(lines, bytes);
+            }
             self.at_most |= work.at_most;
             self.known_nanos =
                 self.known_nanos.saturating_add(balanced.saturating_sub(sums.preempted_balanced));

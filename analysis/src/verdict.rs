@@ -158,6 +158,8 @@ pub fn of_group(group: &Group, roofs: &Roofs) -> Verdict {
             for (rate, unit) in rates {
                 verdict.evidence.extend(rate.map(|rate| format!("{:.1} {unit}", rate / 1e9)));
             }
+            let counted = group.traffic.and_then(|traffic| traffic.ratio());
+            verdict.evidence.extend(counted.map(|ratio| format!("{ratio:.2} × its bytes came from memory")));
         }
         _ => {
             verdict.missing.extend(roofs.bytes.is_none().then(|| NO_CEILINGS.to_owned()));
@@ -408,6 +410,7 @@ mod tests {
             reads_weights: true,
             sums,
             probes: 0,
+            lines: None,
         }
     }
 

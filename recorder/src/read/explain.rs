@@ -8,11 +8,14 @@ use llmtrace_analysis::explain::{Explanation, PhaseAnswer, explain};
 use llmtrace_analysis::findings::Finding;
 use llmtrace_analysis::format::meta::Ceilings;
 use llmtrace_analysis::roofline::{Of, Row, rows};
+use llmtrace_analysis::traffic;
 use llmtrace_analysis::verdict::Verdict;
 use serde::Serialize;
 use std::io::Write;
 
 /// Arguments of `explain`.
+const MEMORY: &str = "`record --counters LLC-load-misses`, where the CPU's counters can be read";
+
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -91,6 +94,12 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     print_roofline(&found, &points, by, out)?;
     if points.len() < all {
         writeln!(out, "{} of {all}; --limit 0 shows all", points.len())?;
+    }
+    if all > 0 && traffic::counter(&trace).is_none() {
+        writeln!(
+            out,
+            "bytes are those that operators need; what came from memory was not counted: {MEMORY}"
+        )?;
     }
     Ok(())
 }
@@ -175,14 +184,15 @@ fn print_roofline(found: &Explanation, points: &[Row], by: Of, out: &mut dyn Wri
         ),
         out,
     )?;
-    let mut columns = Columns::new(
-        &["phase", by.name(), "wall", "each", "op/byte", "Gop/s", "GB/s", "of roof", "limit", "confidence"],
-        2,
-    );
+    let mut headings = vec!["phase", by.name(), "wall", "each", "op/byte", "Gop/s", "GB/s"];
+    let counted = points.iter().any(|row| row.group.traffic.is_some());
+    headings.extend(counted.then_some("from memory"));
+    headings.extend(["of roof", "limit", "confidence"]);
+    let mut columns = Columns::new(&headings, 2);
     for row in points {
         let group = &row.group;
         let rate = |rate: f64| format!("{}{}", if group.at_most { "≤" } else { "" }, giga(rate));
-        columns.row([
+        let mut cells = vec![
             row.phase.name().to_owned(),
             clean(&row.key),
             duration(group.wall_nanos as f64),
@@ -190,10 +200,15 @@ fn print_roofline(found: &Explanation, points: &[Row], by: Of, out: &mut dyn Wri
             known(group.intensity(), three),
             known(group.flops_per_second(), rate),
             known(group.bytes_per_second(), rate),
+        ];
+        let ratio = group.traffic.and_then(|traffic| traffic.ratio());
+        cells.extend(counted.then(|| known(ratio, |ratio| format!("{ratio:.2} ×"))));
+        cells.extend([
             known(group.roof_share(), percent),
             row.verdict.bound.name().to_owned(),
             row.verdict.confidence.name().to_owned(),
         ]);
+        columns.row(cells);
     }
     columns.print(out)
 }
