@@ -213,14 +213,21 @@ fn show(cx: &mut Cx<'_>, row: &Row) {
     cx.commands.push(Command::ZoomTo(row.group.longest));
 }
 
+/// Cells of a row; the one of bytes from memory only where these were counted.
+const COLUMNS: usize = 10;
+const FROM_MEMORY: &str = "from memory";
+const FROM_MEMORY_AT: usize = 6;
+
 fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
-    let headers: [(&str, &[&'static str]); 9] = [
+    let counted = rows.iter().any(|row| row.group.traffic.is_some());
+    let headers: [(&str, &[&'static str]); COLUMNS] = [
         ("", &[]),
         ("wall", &["wall"]),
         ("each", &["each"]),
         ("op/byte", &["intensity"]),
         ("Gop/s", &["op/s"]),
         ("GB/s", &["bytes/s"]),
+        (FROM_MEMORY, &["from memory"]),
         ("of roof", &["of roof", "roof", "ceiling"]),
         ("limit", &["verdict", "memory-bound", "compute-bound"]),
         ("confidence", &["confidence"]),
@@ -232,11 +239,11 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         .sense(Sense::click())
         .cell_layout(Layout::left_to_right(Align::Center))
         .column(Column::remainder().at_least(150.0).clip(true))
-        .columns(Column::exact(78.0), 6)
+        .columns(Column::exact(78.0), if counted { 7 } else { 6 })
         .column(Column::exact(170.0))
         .column(Column::exact(90.0))
         .header(ROW, |mut header| {
-            for (name, terms) in headers {
+            for (name, terms) in headers.into_iter().filter(|(name, _)| counted || *name != FROM_MEMORY) {
                 header.col(|ui| {
                     ui.label(RichText::new(name).small().color(cx.colors.weak)).explained(terms);
                 });
@@ -245,7 +252,10 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         .body(|body| {
             body.rows(ROW, rows.len(), |mut line| {
                 let Some(row) = rows.get(line.index()) else { return };
-                let cells = cells(row);
+                let mut cells = cells(row).to_vec();
+                if !counted {
+                    cells.remove(FROM_MEMORY_AT);
+                }
                 for cell in &cells {
                     line.col(|ui| {
                         ui.add(egui::Label::new(cell.as_str()).truncate());
@@ -259,8 +269,9 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         });
 }
 
-fn cells(row: &Row) -> [String; 9] {
+fn cells(row: &Row) -> [String; COLUMNS] {
     let group = &row.group;
+    let traffic = group.traffic;
     let unknown = || "–".to_owned();
     let most = if group.at_most { "≤ " } else { "" };
     let rate =
@@ -272,6 +283,7 @@ fn cells(row: &Row) -> [String; 9] {
         group.intensity().map_or_else(unknown, text::trim),
         rate(group.flops_per_second()),
         rate(group.bytes_per_second()),
+        traffic.and_then(|traffic| traffic.ratio()).map_or_else(unknown, |ratio| format!("{ratio:.2} ×")),
         group.roof_share().map_or_else(unknown, text::percent),
         row.verdict.bound.name().to_owned(),
         row.verdict.confidence.name().to_owned(),

@@ -83,6 +83,7 @@ terms! {
         "unknown", true: "The trace does not tell, or most of the time is not explained";
         "intensity", false: "Operations for each byte that is read or written; reading weights once for every token makes it low" = "operations ÷ bytes, by shapes and types";
         "op/s", false: "Rate while the threads computed; ≤ where the trace gives only an upper bound" = "operations ÷ mean computing of the threads";
+        "from memory", false: "What came from memory beside what operators need, where cache misses were counted: below 1 × a cache had some of it, above 1 × it came more than once, or more came with it" = "LLC-load-misses or cache-misses × 64 bytes ÷ bytes needed";
         "bytes/s", false: "Rate while the threads computed; ≤ where the trace gives only an upper bound" = "bytes ÷ mean computing of the threads";
         "ceiling", false: "What the host can do at most with as many threads, by llmtrace calibrate";
         "roof", false: "The least time in which the host could compute a node" = "max(bytes ÷ reading rate, operations ÷ operation rate)";
