@@ -36,6 +36,8 @@ mod several;
 mod torn;
 #[path = "record/unharmed.rs"]
 mod unharmed;
+#[path = "record/verdicts.rs"]
+mod verdicts;
 #[path = "record/workload.rs"]
 mod workload;
 

@@ -1,8 +1,5 @@
 //! What the kernel did: thread states, page faults, reads from disks.
 
-#[path = "verdicts.rs"]
-mod verdicts;
-
 use crate::invariants::check_whole;
 use crate::workload::{Run, open, recorder, var};
 use llmtrace_analysis::machine::{fault_groups, fault_totals, state_totals, tensors_of};
