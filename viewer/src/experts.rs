@@ -74,6 +74,11 @@ pub struct ExpertsPage {
 }
 
 impl ExpertsPage {
+    /// The phase that it is about; `None` for all.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
     /// Draws the page.
     pub fn experts_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
         if !has_experts(&cx.open.trace) {

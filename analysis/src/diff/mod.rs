@@ -251,6 +251,21 @@ pub struct Contribution {
 }
 
 impl Diff {
+    /// The parts of the change that are in no node, with what they are. `nodes`: whether any were read, since
+    /// without them all of it is the rest.
+    pub fn outside_nodes(&self, nodes: bool) -> Vec<(&'static str, f64, &'static str)> {
+        let mut parts = Vec::new();
+        if nodes {
+            parts.push(("between nodes", self.between_nodes_ms, "in graphs, but in no node"));
+            parts.push(("outside graphs", self.outside_graphs_ms, "in the call, but in no graph"));
+        }
+        if let Some(ms) = self.preempted_ms {
+            parts.push(("without a CPU", ms, "threads could run, but others did"));
+        }
+        parts.push(("rest", self.rest_ms, "interruptions, and what else medians leave out"));
+        parts
+    }
+
     /// Whether B is slower by more than `percent`, and surely slower at all.
     pub fn is_regression(&self, percent: f64) -> bool {
         self.outcome == Outcome::Slower && self.change.percent.is_some_and(|change| change > percent)

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Lines of what does not match that are shown at first.
 const FEW: usize = 4;
+/// Size of the line that says what came of it.
+const VERDICT: f32 = 15.0;
 
 impl ComparePage {
     pub(super) fn head_ui(
@@ -49,7 +51,9 @@ impl ComparePage {
             Some(Ok(found)) => verdict_ui(ui, cx, found),
             Some(Err(_)) => {}
             None => {
-                ui.weak(if self.stopped { "not compared" } else { "comparing…" });
+                // As large as the verdict, so that nothing moves when it comes.
+                let text = if self.stopped { "not compared" } else { "comparing…" };
+                ui.label(RichText::new(text).size(VERDICT).color(cx.colors.weak));
             }
         }
         self.mismatch_ui(ui, cx, pair, answer);
@@ -70,8 +74,7 @@ impl ComparePage {
             }
         }
         if aligned.by == AlignBy::Hand {
-            let by = text::nanos_f64(aligned.offset as f64);
-            ui.weak(format!("B's times are {by} later"));
+            ui.weak(moved(aligned.offset));
         }
     }
 
@@ -135,6 +138,16 @@ impl ComparePage {
     }
 }
 
+/// How B lies beside A, in words.
+fn moved(offset: i64) -> String {
+    let by = text::nanos(offset.unsigned_abs());
+    match offset.signum() {
+        0 => "B's times are A's".to_owned(),
+        1 => format!("B's times are {by} later"),
+        _ => format!("B's times are {by} earlier"),
+    }
+}
+
 /// The letter of a side on its colour.
 pub(super) fn chip_ui(ui: &mut Ui, name: &str, color: Color32, text: Color32) {
     Frame::new().fill(color).corner_radius(3.0).inner_margin(Margin::symmetric(5, 1)).show(ui, |ui| {
@@ -150,6 +163,18 @@ fn verdict_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Compared) {
         Outcome::Disturbed => cx.colors.warning,
         Outcome::NoDifference | Outcome::NotKnown => cx.colors.text,
     };
-    let text = RichText::new(text::arrows(&diff.verdict())).size(15.0).strong().color(color);
+    let text = RichText::new(text::arrows(&diff.verdict())).size(VERDICT).strong().color(color);
     ui.add(egui::Label::new(text).truncate()).on_hover_text(&diff.method);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_never_negative_in_words() {
+        assert_eq!(moved(2_500_000), format!("B's times are {} later", text::nanos(2_500_000)));
+        assert_eq!(moved(-2_500_000), format!("B's times are {} earlier", text::nanos(2_500_000)));
+        assert_eq!(moved(0), "B's times are A's");
+    }
 }

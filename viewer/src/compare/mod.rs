@@ -124,6 +124,17 @@ impl ComparePage {
         self.chart = Chart::Durations;
     }
 
+    /// What was asked of the comparison: the phase, where the user chose one, and what a row stands for.
+    pub(crate) fn asked(&self) -> (Option<Phase>, Grain) {
+        (self.phase, self.grain())
+    }
+
+    /// The comparison, and the parts of it that the table shows.
+    pub(crate) fn shown(&self) -> Option<(&Diff, &[Contribution])> {
+        let found = self.found.known()?.as_ref().ok()?;
+        Some((&found.diff, found.samples.groups(self.grain())))
+    }
+
     /// Whether the comparison is there.
     pub(crate) fn is_compared(&mut self) -> bool {
         self.found.last().is_some()
@@ -210,6 +221,8 @@ impl ComparePage {
         answer: Option<&Result<Arc<Compared>, String>>,
         answers: [&mut Answers; 2],
     ) {
+        // As high before the table is there as with it, so that the timelines stay where they are.
+        ui.set_min_height(ui.available_height());
         let found = match answer {
             None => return self.progress_ui(ui),
             Some(Err(why)) => {

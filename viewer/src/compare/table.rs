@@ -82,9 +82,7 @@ pub(super) fn rows<'a>(diff: &Diff, parts: &'a [Contribution], sort: Sort) -> Ve
         part: None,
     };
     if !parts.is_empty() {
-        lines.push(other("between nodes", diff.between_nodes_ms, "in graphs, but in no node"));
-        lines.push(other("outside graphs", diff.outside_graphs_ms, "in the call, but in no graph"));
-        lines.push(other("rest", diff.rest_ms, "interruptions, and what else medians leave out"));
+        lines.extend(diff.outside_nodes(true).into_iter().map(|(name, ms, note)| other(name, ms, note)));
     }
     lines.push(Line {
         a_ms: Some(diff.a.median_ms),
