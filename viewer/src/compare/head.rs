@@ -2,7 +2,7 @@
 
 use super::{ComparePage, Compared, Pair};
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::text;
 use egui::{Button, Color32, ComboBox, Frame, Margin, RichText, Ui};
 use llmtrace_analysis::align::AlignBy;
@@ -164,7 +164,9 @@ fn verdict_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Compared) {
         Outcome::NoDifference | Outcome::NotKnown => cx.colors.text,
     };
     let text = RichText::new(text::arrows(&diff.verdict())).size(VERDICT).strong().color(color);
-    ui.add(egui::Label::new(text).truncate()).on_hover_text(&diff.method);
+    ui.add(egui::Label::new(text).truncate())
+        .on_hover_text(&diff.method)
+        .explained(&["change of the median", "± 95 %"]);
 }
 
 #[cfg(test)]

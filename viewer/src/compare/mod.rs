@@ -29,7 +29,7 @@ pub(crate) use second::Second;
 use crate::answers::Answers;
 use crate::command::Command;
 use crate::memo::{Going, Memo};
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::state::{Document, Open};
 use crate::timeline::Timeline;
 use egui::{CentralPanel, Frame, Margin, Panel, ProgressBar, Ui};
@@ -289,12 +289,13 @@ impl ComparePage {
         answers: [&mut Answers; 2],
     ) {
         ui.horizontal(|ui| {
-            for (chart, name, hint) in [
-                (Chart::Waterfall, "Waterfall", "From A's median to B's, part by part; they add up"),
-                (Chart::Durations, "Durations", "Of the chosen row, or of whole calls, in both"),
-                (Chart::Rooflines, "Rooflines", "What operators reach of what the hosts could do, in both"),
-            ] {
-                ui.selectable_value(&mut self.chart, chart, name).on_hover_text(hint);
+            let charts: [(Chart, &str, &[&str]); 3] = [
+                (Chart::Waterfall, "Waterfall", &["waterfall"]),
+                (Chart::Durations, "Durations", &["histogram", "median"]),
+                (Chart::Rooflines, "Rooflines", &["intensity", "op/s", "of roof"]),
+            ];
+            for (chart, name, terms) in charts {
+                ui.selectable_value(&mut self.chart, chart, name).explained(terms);
             }
         });
         match self.chart {
