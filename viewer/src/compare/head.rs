@@ -10,7 +10,7 @@ use llmtrace_analysis::diff::{Difference, Outcome, phases_of};
 use std::sync::Arc;
 
 /// Lines of what does not match that are shown at first.
-const FEW: usize = 4;
+const FEW: usize = 3;
 /// Size of the line that says what came of it.
 const VERDICT: f32 = 15.0;
 
@@ -110,12 +110,14 @@ impl ComparePage {
             Frame::new().fill(tint).corner_radius(3.0).inner_margin(Margin::symmetric(8, 3)).show(ui, |ui| {
                 ui.set_width(ui.available_width());
                 ui.spacing_mut().item_spacing.y = 2.0;
-                let shown = if self.all_warnings { warnings.len() } else { FEW };
+                // A line that says that there is one more could as well be that one.
+                let all = warnings.len() <= FEW + 1;
+                let shown = if self.all_warnings || all { warnings.len() } else { FEW };
                 for warning in warnings.iter().take(shown) {
                     let line = RichText::new(format!("⚠ {}", text::arrows(warning))).color(cx.colors.text);
                     ui.add(egui::Label::new(line).truncate()).on_hover_text(text::arrows(warning));
                 }
-                if warnings.len() > FEW {
+                if !all {
                     let more = warnings.len() - FEW;
                     let name =
                         if self.all_warnings { "fewer".to_owned() } else { format!("and {more} more") };
@@ -158,13 +160,15 @@ pub(super) fn chip_ui(ui: &mut Ui, name: &str, color: Color32, text: Color32) {
 fn verdict_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Compared) {
     let diff = &found.diff;
     let color = match diff.outcome {
+        // Of different models, slower is no bad news and faster no good.
+        _ if diff.comparable == Some(false) => cx.colors.text,
         Outcome::Slower => cx.colors.slower(),
         Outcome::Faster => cx.colors.faster(),
         Outcome::Disturbed => cx.colors.warning,
         Outcome::NoDifference | Outcome::NotKnown => cx.colors.text,
     };
     let text = RichText::new(text::arrows(&diff.verdict())).size(VERDICT).strong().color(color);
-    ui.add(egui::Label::new(text).truncate())
+    ui.add(egui::Label::new(text).wrap())
         .on_hover_text(&diff.method)
         .explained(&["change of the median", "± 95 %"]);
 }

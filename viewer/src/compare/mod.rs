@@ -47,7 +47,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use table::Sort;
 
 /// Part of the page that the table has when it is first shown.
-const BELOW_SHARE: f32 = 0.4;
+const BELOW_SHARE: f32 = 0.36;
 /// How much longer than the executions themselves the window may be that shows both.
 const FAR: u64 = 40;
 

@@ -126,6 +126,9 @@ impl Sort {
         let mut clicked = None;
         TableBuilder::new(ui)
             .striped(true)
+            // As high as the panel, however low that is.
+            .min_scrolled_height(0.0)
+            .auto_shrink(false)
             .sense(Sense::click())
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::initial(200.0).at_least(110.0).resizable(true).clip(true))

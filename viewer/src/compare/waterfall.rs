@@ -4,7 +4,7 @@ use crate::panel::Cx;
 use crate::plot;
 use crate::text;
 use egui::{Ui, vec2};
-use egui_plot::{Bar, BarChart, HoverPosition, Line, PlotPoints};
+use egui_plot::{AxisHints, Bar, BarChart, HoverPosition, Line, PlotPoints};
 use llmtrace_analysis::diff::{Contribution, Diff};
 
 /// Least height of a bar.
@@ -61,7 +61,8 @@ pub(super) fn waterfall_ui<'a>(
     let ends = || steps.iter().flat_map(|step| if step.whole { [step.to; 2] } else { [step.from, step.to] });
     let (low, high) = (ends().fold(f64::INFINITY, f64::min), ends().fold(0.0, f64::max));
     // Whole medians would leave no room for what differs.
-    let margin = ((high - low) * 0.08).max(high * 1e-4);
+    // Of what does not differ, so much that the marks do.
+    let margin = ((high - low) * 0.08).max(high * 0.02);
     let floor = (low - margin).max(0.0);
     let colors = cx.colors;
     let count = steps.len();
@@ -107,10 +108,16 @@ pub(super) fn waterfall_ui<'a>(
             let mark = |at: usize| egui_plot::GridMark { value: at as f64, step_size: 1.0 };
             (0..count).map(mark).collect()
         })
-        .y_axis_formatter(move |mark, _| {
-            at_y(mark.value).and_then(|at| names.get(at as usize).cloned()).unwrap_or_default()
-        })
-        .y_axis_min_width(120.0)
+        .custom_y_axes(vec![
+            AxisHints::new_y()
+                .formatter(move |mark, _| {
+                    at_y(mark.value).and_then(|at| names.get(at as usize).cloned()).unwrap_or_default()
+                })
+                .min_thickness(120.0)
+                // Every bar has its name, at full strength.
+                .label_spacing(1.0..=2.0),
+        ])
+        .x_grid_spacer(plot::some_marks)
         .x_axis_formatter(|mark, _| text::millis(mark.value))
         .label_formatter(move |at| match at {
             HoverPosition::NearDataPoint { position, .. } | HoverPosition::Elsewhere { position } => {
