@@ -160,7 +160,7 @@ impl ComparePage {
             .show(ui, |ui| self.head_ui(ui, cx, pair, answer.as_ref()));
         let height = ui.available_height();
         Panel::bottom("compare below")
-            .default_size((height * BELOW_SHARE).clamp(150.0, 620.0))
+            .default_size((height * BELOW_SHARE).clamp(250.0, 620.0))
             .size_range(90.0..=(height - 200.0).max(91.0))
             .resizable(true)
             .frame(bare(12, 6))
