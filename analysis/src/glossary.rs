@@ -39,11 +39,13 @@ pub enum Topic {
     Around,
     /// What the kernel and the processor say.
     Machine,
+    /// Of a comparison.
+    Comparison,
 }
 
 impl Topic {
     /// All, with their headings.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Recording, "What is recorded"),
         (Self::Speed, "Speed"),
         (Self::Operators, "Operators and their times"),
@@ -51,6 +53,7 @@ impl Topic {
         (Self::Limits, "What limits it"),
         (Self::Around, "Requests, cache, experts, backends"),
         (Self::Machine, "The machine"),
+        (Self::Comparison, "Two runs"),
     ];
 }
 

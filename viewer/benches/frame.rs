@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const FRAMES: u32 = 1000;
+/// Time between two frames of a display.
+const DISPLAY: Duration = Duration::from_micros(16_667);
 const SIZE: egui::Vec2 = vec2(1600.0, 900.0);
 
 /// The app without a window.
@@ -66,13 +68,15 @@ impl Bench {
         self.app.apply(&self.context, Command::CompareWithPath(second.to_owned()));
         let mut picture = None;
         while !self.app.is_compared() {
+            let shown = Instant::now();
             longest = longest.max(self.frame(Vec::new()));
             if picture.is_none() && self.app.state.pair().is_some() {
                 // The frame that was just drawn may have been the last one without.
                 longest = longest.max(self.frame(Vec::new()));
                 picture = Some(begin.elapsed());
             }
-            std::thread::sleep(Duration::from_millis(1));
+            // A display shows no more than this.
+            std::thread::sleep(DISPLAY.saturating_sub(shown.elapsed()));
         }
         longest = longest.max(self.frame(Vec::new()));
         let spans = |open: Option<&Open>| open.map_or(0, |open| open.trace.op_span_count());

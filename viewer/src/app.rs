@@ -211,7 +211,12 @@ impl ViewerApp {
 
     fn copy(&mut self, context: &Context, what: copy::What) {
         let Some(open) = self.state.open() else { return };
-        let pages = Pages { operators: &self.operators, roofline: &self.roofline };
+        let pages = Pages {
+            operators: &self.operators,
+            roofline: &self.roofline,
+            experts: &self.experts,
+            compare: (&self.compare, self.state.second.open()),
+        };
         match what {
             copy::What::Selection => context.copy_text(copy::selection(open)),
             copy::What::CommandLine => {

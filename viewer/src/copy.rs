@@ -3,6 +3,8 @@
 
 mod csv;
 
+use crate::compare::ComparePage;
+use crate::experts::ExpertsPage;
 use crate::memo::{Cancel, Going, Jobs};
 use crate::operators::OperatorsPage;
 use crate::roofline::Roofline;
@@ -10,7 +12,7 @@ use crate::state::{Open, Page};
 use crate::text;
 use crossbeam_channel::{Receiver, bounded};
 use llmtrace_analysis::stats::waits_known;
-use llmtrace_analysis::{Found, TimeRange, lane_name, node};
+use llmtrace_analysis::{Found, Phase, TimeRange, lane_name, node};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -111,6 +113,10 @@ pub(crate) struct Pages<'a> {
     pub(crate) operators: &'a OperatorsPage,
     /// The roofline.
     pub(crate) roofline: &'a Roofline,
+    /// The page of experts.
+    pub(crate) experts: &'a ExpertsPage,
+    /// The page of two traces, and the second one.
+    pub(crate) compare: (&'a ComparePage, Option<&'a Open>),
 }
 
 /// Makes a text, until nobody wants it any more.
@@ -136,6 +142,11 @@ pub(crate) fn table(open: &Open, page: Page, pages: &Pages<'_>) -> Make {
             let text = pages.roofline.shown().map(csv::roofline);
             Box::new(move |_| text)
         }
+        Page::Compare if pages.compare.1.is_some() => {
+            let (page, _) = pages.compare;
+            let text = page.shown().map(|(diff, parts)| csv::compared(diff, parts));
+            Box::new(move |_| text)
+        }
         _ => {
             let summary = Arc::clone(&open.summary);
             Box::new(move |_| Some(csv::summary(&summary)))
@@ -159,15 +170,26 @@ pub(crate) fn command_line(open: &Open, page: Page, pages: &Pages<'_>) -> String
         }
         Page::Operators => {
             let (by, phase) = pages.operators.asked();
-            let phase = phase.map_or_else(String::new, |phase| format!(" --phase {}", phase.name()));
-            format!("llmtrace stats {file} --by {by}{phase} --limit 0")
+            format!("llmtrace stats {file} --by {by}{} --limit 0", of_phase(phase))
         }
         Page::Graph => format!("llmtrace stats {file} --by name --limit 0"),
-        Page::Experts => format!("llmtrace experts {file}"),
-        Page::Counters => format!("llmtrace stats {file} --by op --json"),
+        Page::Experts => format!("llmtrace experts {file}{}", of_phase(pages.experts.phase())),
+        Page::Compare => match pages.compare {
+            (page, Some(second)) => {
+                let (phase, by) = page.asked();
+                let second = quoted(&second.path);
+                format!("llmtrace diff {file} {second}{} --by {} --limit 0", of_phase(phase), by.name())
+            }
+            _ => format!("llmtrace summary {file}"),
+        },
+        Page::Counters => format!("llmtrace stats {file} --by op --limit 0"),
         Page::Roofline => format!("llmtrace explain {file} --by {} --limit 0", pages.roofline.of().name()),
         _ => format!("llmtrace summary {file} && llmtrace explain {file}"),
     }
+}
+
+fn of_phase(phase: Option<Phase>) -> String {
+    phase.map_or_else(String::new, |phase| format!(" --phase {}", phase.name()))
 }
 
 /// A path as one word of a POSIX shell, whatever is in it.

@@ -3,7 +3,7 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::{Cx, swatch_ui};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::plot;
 use crate::state::Open;
 use crate::text;
@@ -240,7 +240,8 @@ impl CountersPage {
             } else {
                 ""
             };
-            ui.label(RichText::new(format!("{} ({unit}){partial}", names.join(", "))).strong());
+            ui.label(RichText::new(format!("{} ({unit}){partial}", names.join(", "))).strong())
+                .explained(&["counter rate", "counter"]);
             let height = if group.len() > 1 { SHARED_HEIGHT } else { PLOT_HEIGHT };
             let unit_name = unit;
             let unit = unit.to_owned();
@@ -318,15 +319,16 @@ impl CountersPage {
             Grid::new("counts").num_columns(counters.len() + 2).striped(true).spacing([22.0, 4.0]).show(
                 ui,
                 |ui| {
-                    ui.weak("operator");
-                    ui.weak("op spans");
+                    ui.weak("operator").explained(&["operator"]);
+                    ui.weak("op spans").explained(&["op span"]);
                     for counter in counters {
                         let unit = if counter.unit.is_empty() {
                             String::new()
                         } else {
                             format!(" ({})", counter.unit)
                         };
-                        ui.weak(format!("{}{unit}", text::shorten(&counter.name, 28)));
+                        ui.weak(format!("{}{unit}", text::shorten(&counter.name, 28)))
+                            .explained(&["counted", "counter"]);
                     }
                     ui.end_row();
                     for (op, counted) in &found.rows {

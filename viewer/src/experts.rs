@@ -3,7 +3,7 @@
 
 use crate::command::Command;
 use crate::memo::Memo;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::state::Page;
 use crate::text;
@@ -37,10 +37,11 @@ enum Measure {
 }
 
 impl Measure {
-    const ALL: [(Self, &'static str, &'static str); 3] = [
-        (Self::Tokens, "share of tokens", "Tokens of the layer that were sent to the expert"),
-        (Self::Bytes, "bytes read", "Bytes of the expert's weights, once for each micro-batch that uses it"),
-        (Self::Time, "time", "Computing of the layer's MUL_MAT_ID by share of tokens: an attribution"),
+    /// With names, and the terms of the glossary.
+    const ALL: [(Self, &'static str, &'static [&'static str]); 3] = [
+        (Self::Tokens, "share of tokens", &["share of tokens"]),
+        (Self::Bytes, "bytes read", &["bytes read", "expert reads"]),
+        (Self::Time, "time", &["expert time"]),
     ];
 
     fn of(self, layer: &Layer, expert: usize) -> Option<f64> {
@@ -74,6 +75,11 @@ pub struct ExpertsPage {
 }
 
 impl ExpertsPage {
+    /// The phase that it is about; `None` for all.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
     /// Draws the page.
     pub fn experts_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
         if !has_experts(&cx.open.trace) {
@@ -114,8 +120,8 @@ impl ExpertsPage {
                 ui.selectable_value(&mut self.phase, phase, name);
             }
             ui.separator();
-            for (measure, name, help) in Measure::ALL {
-                ui.selectable_value(&mut self.measure, measure, name).on_hover_text(help);
+            for (measure, name, terms) in Measure::ALL {
+                ui.selectable_value(&mut self.measure, measure, name).explained(terms);
             }
         });
         let all = found.whole + found.partial + found.lost + found.unknown;
@@ -126,7 +132,8 @@ impl ExpertsPage {
             }
         }
         let missing = found.partial + found.lost + found.unknown > 0;
-        ui.label(RichText::new(line).color(if missing { cx.colors.loss } else { cx.colors.weak }));
+        let text = RichText::new(line).color(if missing { cx.colors.loss } else { cx.colors.weak });
+        ui.label(text).explained(&["selection"]);
     }
 
     /// Layers by experts; a click chooses a layer.
@@ -261,7 +268,7 @@ fn scale_ui(ui: &mut Ui, colors: &Colors, measure: Measure, top: f64) {
 
 /// How evenly tokens were spread, over time.
 fn balance_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Experts) {
-    ui.strong("Load balance over time");
+    ui.strong("Load balance over time").explained(&["variation", "top share"]);
     let line = |value: fn(&llmtrace_analysis::experts::Balance) -> f64| -> PlotPoints<'static> {
         found.over_time.iter().map(|part| [part.begin_nanos as f64 / 1e9, value(part)]).collect()
     };
@@ -316,7 +323,8 @@ fn layer_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
         layer.variation,
         layer.used,
         text::percent(layer.top_share),
-    ));
+    ))
+    .explained(&["expert use", "variation", "top share"]);
     ui.add_space(6.0);
     ui.columns(2, |columns| {
         if let [left, right] = columns {
@@ -328,7 +336,8 @@ fn layer_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
 
 /// After how many micro-batches an expert is used again.
 fn distances_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
-    ui.label("Reuse distance: micro-batches until an expert is used again");
+    ui.label("Reuse distance: micro-batches until an expert is used again")
+        .explained(&["reuse distance", "median"]);
     let Some(median) = layer.median_distance() else {
         ui.weak("no expert was used twice");
         return;
@@ -354,14 +363,14 @@ fn distances_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
 }
 
 fn pairs_ui(ui: &mut Ui, layer: &Layer) {
-    ui.label("Most often chosen together");
+    ui.label("Most often chosen together").explained(&["chosen together"]);
     if layer.pairs.is_empty() {
         ui.weak("no two experts were chosen together");
         return;
     }
     egui::Grid::new("pairs").num_columns(3).spacing([24.0, 4.0]).striped(true).show(ui, |ui| {
         for name in ["experts", "tokens", "of all"] {
-            ui.weak(name);
+            ui.weak(name).explained(&["chosen together"]);
         }
         ui.end_row();
         for &(low, high, tokens) in layer.pairs.iter().take(8) {

@@ -96,6 +96,11 @@ impl<K: PartialEq + Clone, V: Send + 'static> Memo<K, V> {
         self.answer.as_ref().map(|(_, value)| value)
     }
 
+    /// The newest answer that was asked for, whatever it answers.
+    pub fn known(&self) -> Option<&V> {
+        self.answer.as_ref().map(|(_, value)| value)
+    }
+
     fn receive(&mut self) {
         let Some((key, receiver, cancel)) = self.running.take() else { return };
         match receiver.try_recv() {

@@ -19,8 +19,17 @@ pub(crate) fn still(id: impl AsIdSalt) -> Plot<'static> {
 
 /// Marks at round numbers, of which two to five are seen: a graph of small numbers has some, too.
 pub(crate) fn few_marks(input: GridInput) -> Vec<GridMark> {
+    marks(input, 3.0)
+}
+
+/// The same along a wide axis.
+pub(crate) fn some_marks(input: GridInput) -> Vec<GridMark> {
+    marks(input, 6.0)
+}
+
+fn marks(input: GridInput, parts: f64) -> Vec<GridMark> {
     let (from, to) = input.bounds;
-    let step = round_up((to - from) / 3.0);
+    let step = round_up((to - from) / parts);
     if !step.is_finite() || step <= 0.0 {
         return Vec::new();
     }

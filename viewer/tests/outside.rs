@@ -136,6 +136,35 @@ fn each_page_gives_a_command() {
     assert!(text.contains(&format!("--range {}ns..{}ns", range.begin, range.end)), "{text}");
 }
 
+/// Everything that a comparison says can be had outside, and its parts add up there, too.
+#[test]
+fn a_comparison_gives_its_table_and_its_command() {
+    let mut harness = sample::harness("gemma3-270m-undisturbed-2t.llmtrace", Page::Overview, 720.0);
+    let other =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces/gemma3-270m-preempted-2t.llmtrace");
+    apply(&mut harness, Command::CompareWithPath(other));
+    harness.run_steps(6);
+    apply(&mut harness, Command::Copy(What::CommandLine));
+    let text = copied(&mut harness);
+    assert!(text.starts_with("llmtrace diff ") && text.ends_with("--by role --limit 0"), "{text}");
+    let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name} is missing in {text}"));
+    assert!(at("undisturbed") < at("preempted"));
+    // With what was chosen.
+    harness.get_by_role_and_label(Role::Button, "op").click();
+    harness.run_steps(3);
+    apply(&mut harness, Command::Copy(What::CommandLine));
+    assert!(copied(&mut harness).ends_with("--by op --limit 0"));
+    apply(&mut harness, Command::Copy(What::Table));
+    let table = copied(&mut harness);
+    let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    assert!(rows.len() > 8 && rows.iter().any(|row| row[0] == "without a CPU"), "{table}");
+    let change = |row: &Vec<&str>| row[4].parse::<f64>().unwrap();
+    let (whole, parts) = rows.split_last().unwrap();
+    assert_eq!(whole[0], "change");
+    let sum: f64 = parts.iter().map(change).sum();
+    assert!((sum - change(whole)).abs() < 1e-6, "{sum}: {table}");
+}
+
 #[test]
 fn a_report_is_saved_and_never_onto_the_trace() {
     let folder = tempfile::tempdir().unwrap();

@@ -188,7 +188,7 @@ xdotool type --delay 60 "align by phase"; sleep 1.5
 xdotool key Return
 kept '"by": "phase"'
 # The first row of the table: a typical execution on both sides, and durations.
-xdotool mousemove 60 526; sleep 1
+xdotool mousemove 60 540; sleep 1
 shows aligned 1200
 xdotool click 1; sleep 1
 shows row 1200

@@ -217,7 +217,8 @@ pub(super) fn warnings(
         all.push(SAME.to_owned());
     }
     if matched.is_some_and(|matched| matched < 0.5) {
-        let percent = matched.unwrap_or(0.0) * 100.0;
+        // Never a negative zero.
+        let percent = matched.unwrap_or(0.0).max(0.0) * 100.0 + 0.0;
         all.push(format!(
             "not comparable: only {percent:.0} % of the time is in nodes that both have in the same size; these are different models or builds"
         ));

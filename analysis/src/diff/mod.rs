@@ -32,9 +32,11 @@ use bootstrap::{
     Draws, Estimate, FEWEST, NODE_ROUNDS, ROUNDS, RUN_SPREAD, RUNS_TO_RESAMPLE, mean, median, with_interval,
 };
 use nodes::Nodes;
+use rayon::prelude::*;
 use run::{Calls, Run};
 use serde::Serialize;
 use std::borrow::Borrow;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What contributions are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -251,6 +253,21 @@ pub struct Contribution {
 }
 
 impl Diff {
+    /// The parts of the change that are in no node, with what they are. `nodes`: whether any were read, since
+    /// without them all of it is the rest.
+    pub fn outside_nodes(&self, nodes: bool) -> Vec<(&'static str, f64, &'static str)> {
+        let mut parts = Vec::new();
+        if nodes {
+            parts.push(("between nodes", self.between_nodes_ms, "in graphs, but in no node"));
+            parts.push(("outside graphs", self.outside_graphs_ms, "in the call, but in no graph"));
+        }
+        if let Some(ms) = self.preempted_ms {
+            parts.push(("without a CPU", ms, "threads could run, but others did"));
+        }
+        parts.push(("rest", self.rest_ms, "interruptions, and what else medians leave out"));
+        parts
+    }
+
     /// Whether B is slower by more than `percent`, and surely slower at all.
     pub fn is_regression(&self, percent: f64) -> bool {
         self.outcome == Outcome::Slower && self.change.percent.is_some_and(|change| change > percent)
@@ -325,19 +342,27 @@ pub fn diff_with_samples<T: Borrow<Trace>>(
     let count = calls.iter().flatten().map(|run| run.calls.len()).min().unwrap_or(0);
     let [in_a, in_b] = &calls;
     let traces = [pairs(&a, in_a), pairs(&b, in_b)];
-    let all = a.len() + b.len();
-    let mut runs = [Vec::new(), Vec::new()];
-    let mut done = 0;
     // One side alone would only look as if the other had none.
     let all_have = a.iter().chain(&b).all(|trace| trace.machine.has_states);
-    for (side, runs) in traces.iter().zip(&mut runs) {
-        for (trace, calls) in side {
-            let part = |part: f32| progress((done as f32 + part) / all as f32);
-            let held = all_have.then(|| Held::of(trace)).flatten();
-            runs.push(Run::read(trace, calls, count, held.as_ref(), &part)?);
-            done += 1;
-        }
-    }
+    let parts: Vec<AtomicU32> = (0..a.len() + b.len()).map(|_| AtomicU32::new(0)).collect();
+    // All runs at once: where one has but a core's work left, others use the rest.
+    let read = |(at, (trace, calls)): (usize, &(&Trace, &Calls))| {
+        let report = |part: f32| {
+            if let Some(of_it) = parts.get(at) {
+                of_it.store(part.to_bits(), Ordering::Relaxed);
+            }
+            let sum: f32 = parts.iter().map(|part| f32::from_bits(part.load(Ordering::Relaxed))).sum();
+            progress(sum / parts.len() as f32)
+        };
+        let held = all_have.then(|| Held::of(trace)).flatten();
+        Run::read(trace, calls, count, held.as_ref(), &report)
+    };
+    let [in_a, in_b] = &traces;
+    let both: Vec<&(&Trace, &Calls)> = in_a.iter().chain(in_b).collect();
+    let mut in_a: Vec<Run> =
+        both.into_par_iter().enumerate().map(read).collect::<llmtrace_format::Result<_>>()?;
+    let in_b = in_a.split_off(a.len());
+    let runs = [in_a, in_b];
     let (diff, groups) = compare(&traces, &runs, (phase, unit), options.grain);
     Ok((diff, Samples { runs, groups }))
 }
@@ -398,7 +423,7 @@ fn compare(
     let mean_change = self::change([in_a, in_b], &of_totals, mean);
     let of_nodes = draws(NODE_ROUNDS, |run| run.sampled);
     let nodes = Nodes::new(runs, &of_nodes);
-    let groups: Groups = Grain::ALL.into_iter().map(|grain| (grain, nodes.grouped(grain))).collect();
+    let groups: Groups = Grain::ALL.into_par_iter().map(|grain| (grain, nodes.grouped(grain))).collect();
     let of = |wanted: Grain| groups.iter().find(|(grain, _)| *grain == wanted);
     let contributions = of(by).map(|(_, found)| found.clone()).unwrap_or_default();
     let single = of(Grain::Name).map(|(_, found)| found.clone()).unwrap_or_default();

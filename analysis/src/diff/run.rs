@@ -292,7 +292,7 @@ impl Run {
         let mut names = Names::default();
         let (mut in_nodes, mut waits) = (vec![0u64; chosen.len()], vec![(0u64, 0u64); chosen.len()]);
         let mut preempted: Vec<u64> = around.iter().map(|of| of.preempted).collect();
-        let mut sums: HashMap<usize, Vec<u64>> = HashMap::new();
+        let mut sums: Vec<Vec<u64>> = Vec::new();
         for (place, node, wall, wait, compute, lost) in found {
             let at = place as usize;
             if let Some(sum) = preempted.get_mut(at) {
@@ -303,8 +303,10 @@ impl Run {
                 *waits = (waits.0.saturating_add(wait), waits.1.saturating_add(compute));
             }
             let name = names.of(trace, node);
-            let times = sums.entry(name).or_insert_with(|| vec![0; chosen.len()]);
-            if let Some(sum) = times.get_mut(at) {
+            if sums.len() <= name {
+                sums.resize_with(name + 1, || vec![0; chosen.len()]);
+            }
+            if let Some(sum) = sums.get_mut(name).and_then(|times| times.get_mut(at)) {
                 *sum = sum.saturating_add(wall - lost);
             }
         }
@@ -333,8 +335,8 @@ impl Run {
             self.wait_shares.push((wait as f64 / (wait as f64 + compute as f64).max(1.0)) as f32);
         }
         for (index, (id, facts)) in names.known.into_iter().enumerate() {
-            let sums = sums.remove(&index).unwrap_or_default();
-            let nanos = kept.iter().map(|&(at, tokens)| (get(&sums, at) / tokens) as f32).collect();
+            let sums = sums.get(index).map_or(&[][..], Vec::as_slice);
+            let nanos = kept.iter().map(|&(at, tokens)| (get(sums, at) / tokens) as f32).collect();
             self.nodes.insert(id, NodeTimes { nanos, ..facts });
         }
     }

@@ -18,6 +18,7 @@ macro_rules! terms {
 terms! {
     Recording {
         "recorded", true: "Time of the recording" = "last recorded event − first one";
+        "begin", false: "When it began" = "time of its first event − start of the recording";
         "level", true: "How much was recorded: token (calls), graph (and graph runs), op (and nodes by thread), thread (and waits at barriers)";
         "threads", false: "Places in the thread pool that computes graphs";
         "token", false: "One micro-batch: generating, one token for each sequence in it";
@@ -45,6 +46,7 @@ terms! {
         "percentile", true: "By nearest rank: a duration that occurred, and that so many in a hundred do not exceed";
         "median", false: "Half are at most this long" = "50th percentile";
         "mean", false: "Sum divided by number";
+        "σ", false: "How far durations lie from their mean: the standard deviation" = "√(Σ (duration − mean)² ÷ number)";
         "count", false: "How often it ran: node executions, or op spans by thread";
     }
     Operators {
@@ -92,6 +94,9 @@ terms! {
     }
     Around {
         "request", false: "A prompt and what was generated from it, on one sequence; for a server one use of a slot";
+        "sequence", false: "The number under which a request's tokens stand in the KV cache";
+        "prompt", false: "A request's share of the calls up to the one that gives its first output" = "Σ time of the call × its tokens in it ÷ tokens of the call";
+        "output", false: "A request's share of the calls after its first output" = "as prompt";
         "TTFT", false: "Time to first token: a server's own figure also has waiting in its queue, and sampling" = "return of the call with the first output − begin of the first micro-batch";
         "TPOT", false: "Time per output token after the first" = "(last such return − first one) ÷ (outputs − 1)";
         "KV cells", false: "Places of the cache that hold a token; at least so many where the recording lacks the beginning";
@@ -102,10 +107,18 @@ terms! {
         "expert use", false: "Tokens that the router sent to an expert" = "tokens × experts of each, summed = 100 %";
         "expert reads", false: "Micro-batches that used an expert: how often its weights were read";
         "variation", false: "How unevenly experts are used; 0 is even" = "standard deviation ÷ mean of tokens by expert";
+        "selection", false: "The experts that the router chose for the tokens of one micro-batch in one layer; partial where some tokens are missing, lost or unknown where none is known" = "counted by layer and micro-batch";
+        "share of tokens", false: "How much of a layer's work an expert has" = "tokens sent to the expert ÷ tokens of the layer, each counted once";
+        "bytes read", false: "Weights of an expert that had to be read" = "bytes of the expert × micro-batches that used it";
+        "expert time", false: "What an expert is taken to cost: an attribution, since a node computes all experts of a layer" = "computing of the layer's MUL_MAT_ID × the expert's part of what was sent to experts";
+        "reuse distance", false: "How long until an expert is used again, which tells how long its weights should stay in a cache" = "micro-batches from one use of an expert in a layer to its next";
+        "chosen together", false: "Two experts that were chosen for the same token" = "tokens for which both were chosen ÷ tokens of the layer";
         "top share", false: "What the most used experts take, as many of them as a token has" = "their tokens ÷ all tokens of the layer";
     }
     Machine {
         "counter", false: "What a thread counted while it computed a node; unknown where it was not read, scaled where events took turns";
+        "counted", false: "What all threads counted while they computed an operator; ≥ where the count of some op spans is unknown" = "Σ (count at the end − count at the begin); in brackets ÷ op spans of which it is known";
+        "counter rate", false: "What a counter or a sample says over time; a hole where nothing is known" = "counts of op spans ÷ time, spread evenly over each; samples as they were read";
         "runnable", false: "A thread that could run and had no CPU: somebody else had it";
         "preempted", false: "A thread that ran and was made to leave the CPU";
         "asleep", false: "A thread that waits to be woken, such as at a barrier that does not spin";
@@ -113,5 +126,19 @@ terms! {
         "resident", false: "Memory of a process that is in RAM";
         "frequency", false: "Clock of a CPU, as the kernel reports it";
         "energy", false: "Energy of the processor's package, sampled" = "difference of the counter ÷ time";
+    }
+    Comparison {
+        "side A", false: "The run before: what a part takes a token" = "Σ over its nodes of the median over sampled calls of (wall ÷ tokens of the call)";
+        "side B", false: "The run after" = "as side A";
+        "part", false: "Nodes of one kind in all layers, or as the table groups them; or time that is in no node";
+        "B − A", false: "What a part adds to the change: all of them add up to it" = "side B − side A";
+        "% of A", false: "What a part changed by, beside itself" = "(B − A) ÷ side A";
+        "± 95 %", false: "Half the width of the interval in which the change lies with 95 % confidence; * is beyond chance, at four standard errors" = "t × standard error, by a bootstrap over blocks of consecutive calls";
+        "change of the median", false: "What the verdict is about: how much longer a token takes in B" = "median over calls of B ÷ median over calls of A − 1";
+        "outside graphs", false: "Time in a call, but in no graph" = "median of (time of the call − its graphs)";
+        "without a CPU", false: "Time in which threads could run, but others did; told apart when both runs have states of threads" = "median of the time that threads of a call were runnable";
+        "rest", false: "What medians of parts leave out of the median of the whole: interruptions first of all" = "change of the median − all other parts";
+        "difference", false: "How much longer a token took in B than its counterpart in A; of several in one bar their mean" = "time of B's token − time of A's";
+        "waterfall", false: "From A's median to B's, part by part" = "side A + Σ (B − A) = side B";
     }
 }

@@ -232,16 +232,12 @@ fn print_waterfall(found: &Diff, limit: usize, out: &mut dyn Write) -> Result<()
         units += sum;
         line(plural(others.len() as u64, "other", "others"), sum, "--limit 0 shows all");
     }
-    for (name, ms) in [("between nodes", found.between_nodes_ms), ("outside graphs", found.outside_graphs_ms)]
-    {
-        units += tenths(ms);
-        line(name.to_owned(), tenths(ms), "");
+    for (name, ms, note) in found.outside_nodes(true) {
+        // The rest is also what rounding leaves.
+        let ms = if name == "rest" { whole - units } else { tenths(ms) };
+        units += ms;
+        line(name.to_owned(), ms, note);
     }
-    if let Some(ms) = found.preempted_ms {
-        units += tenths(ms);
-        line("without a CPU".to_owned(), tenths(ms), "threads could run, but others did");
-    }
-    line("rest".to_owned(), whole - units, "interruptions, and what else medians leave out");
     line("change".to_owned(), whole, "");
     columns.print(out)?;
     Ok(())

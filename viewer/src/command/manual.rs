@@ -54,7 +54,7 @@ pub fn manual() -> String {
         }
     }
     text.push_str(
-        "\nSettings with keys, marks, and lanes that were pinned, hidden or collapsed are kept in the user's folder for data of programs, never in a trace.\n",
+        "\nPictures are PNG, not SVG: a timeline has tens of thousands of bars, which as SVG is slow to open and larger; `--screenshot OUT.png --scale 3` draws one fine enough for paper. *Copy as command* gives what prints the same as the page: `llmtrace diff A B` with what was chosen of a comparison, `cut` and `stats` of a range of the timeline.\n\nSettings with keys, marks, and lanes that were pinned, hidden or collapsed are kept in the user's folder for data of programs, never in a trace.\n",
     );
     text
 }

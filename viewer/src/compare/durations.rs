@@ -1,7 +1,7 @@
 //! How long the chosen row took in each call, in both traces.
 
 use super::Compared;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::text;
 use egui::{Color32, Grid, RichText, Ui, vec2};
@@ -134,7 +134,12 @@ fn figures_ui(ui: &mut Ui, cx: &Cx<'_>, sides: &[Vec<u64>; 2]) {
     Grid::new("compared figures").spacing([14.0, 2.0]).show(ui, |ui| {
         ui.label("");
         for name in ["count", "min", "p50", "p90", "p99", "max"] {
-            ui.weak(name);
+            let terms: &[&str] = match name {
+                "count" => &["count"],
+                "p50" => &["median", "percentile"],
+                _ => &["percentile"],
+            };
+            ui.weak(name).explained(terms);
         }
         ui.end_row();
         for (side, second) in sides.iter().zip([false, true]) {
@@ -146,7 +151,7 @@ fn figures_ui(ui: &mut Ui, cx: &Cx<'_>, sides: &[Vec<u64>; 2]) {
             ui.end_row();
         }
         let [a, b] = sides.each_ref().map(|side| figures(side));
-        ui.weak("change");
+        ui.weak("change").explained(&["% of A"]);
         ui.label("");
         for (a, b) in a.into_iter().zip(b) {
             let share = a.zip(b).filter(|(a, _)| *a > 0).map(|(a, b)| (b as f64 / a as f64 - 1.0) * 100.0);

@@ -2,7 +2,7 @@
 
 use super::{ComparePage, Compared, Pair};
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::text;
 use egui::{Button, Color32, ComboBox, Frame, Margin, RichText, Ui};
 use llmtrace_analysis::align::AlignBy;
@@ -10,7 +10,9 @@ use llmtrace_analysis::diff::{Difference, Outcome, phases_of};
 use std::sync::Arc;
 
 /// Lines of what does not match that are shown at first.
-const FEW: usize = 4;
+const FEW: usize = 3;
+/// Size of the line that says what came of it.
+const VERDICT: f32 = 15.0;
 
 impl ComparePage {
     pub(super) fn head_ui(
@@ -49,7 +51,9 @@ impl ComparePage {
             Some(Ok(found)) => verdict_ui(ui, cx, found),
             Some(Err(_)) => {}
             None => {
-                ui.weak(if self.stopped { "not compared" } else { "comparing…" });
+                // As large as the verdict, so that nothing moves when it comes.
+                let text = if self.stopped { "not compared" } else { "comparing…" };
+                ui.label(RichText::new(text).size(VERDICT).color(cx.colors.weak));
             }
         }
         self.mismatch_ui(ui, cx, pair, answer);
@@ -70,8 +74,7 @@ impl ComparePage {
             }
         }
         if aligned.by == AlignBy::Hand {
-            let by = text::nanos_f64(aligned.offset as f64);
-            ui.weak(format!("B's times are {by} later"));
+            ui.weak(moved(aligned.offset));
         }
     }
 
@@ -107,12 +110,14 @@ impl ComparePage {
             Frame::new().fill(tint).corner_radius(3.0).inner_margin(Margin::symmetric(8, 3)).show(ui, |ui| {
                 ui.set_width(ui.available_width());
                 ui.spacing_mut().item_spacing.y = 2.0;
-                let shown = if self.all_warnings { warnings.len() } else { FEW };
+                // A line that says that there is one more could as well be that one.
+                let all = warnings.len() <= FEW + 1;
+                let shown = if self.all_warnings || all { warnings.len() } else { FEW };
                 for warning in warnings.iter().take(shown) {
                     let line = RichText::new(format!("⚠ {}", text::arrows(warning))).color(cx.colors.text);
                     ui.add(egui::Label::new(line).truncate()).on_hover_text(text::arrows(warning));
                 }
-                if warnings.len() > FEW {
+                if !all {
                     let more = warnings.len() - FEW;
                     let name =
                         if self.all_warnings { "fewer".to_owned() } else { format!("and {more} more") };
@@ -135,6 +140,16 @@ impl ComparePage {
     }
 }
 
+/// How B lies beside A, in words.
+fn moved(offset: i64) -> String {
+    let by = text::nanos(offset.unsigned_abs());
+    match offset.signum() {
+        0 => "B's times are A's".to_owned(),
+        1 => format!("B's times are {by} later"),
+        _ => format!("B's times are {by} earlier"),
+    }
+}
+
 /// The letter of a side on its colour.
 pub(super) fn chip_ui(ui: &mut Ui, name: &str, color: Color32, text: Color32) {
     Frame::new().fill(color).corner_radius(3.0).inner_margin(Margin::symmetric(5, 1)).show(ui, |ui| {
@@ -145,11 +160,27 @@ pub(super) fn chip_ui(ui: &mut Ui, name: &str, color: Color32, text: Color32) {
 fn verdict_ui(ui: &mut Ui, cx: &Cx<'_>, found: &Compared) {
     let diff = &found.diff;
     let color = match diff.outcome {
+        // Of different models, slower is no bad news and faster no good.
+        _ if diff.comparable == Some(false) => cx.colors.text,
         Outcome::Slower => cx.colors.slower(),
         Outcome::Faster => cx.colors.faster(),
         Outcome::Disturbed => cx.colors.warning,
         Outcome::NoDifference | Outcome::NotKnown => cx.colors.text,
     };
-    let text = RichText::new(text::arrows(&diff.verdict())).size(15.0).strong().color(color);
-    ui.add(egui::Label::new(text).truncate()).on_hover_text(&diff.method);
+    let text = RichText::new(text::arrows(&diff.verdict())).size(VERDICT).strong().color(color);
+    ui.add(egui::Label::new(text).wrap())
+        .on_hover_text(&diff.method)
+        .explained(&["change of the median", "± 95 %"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_never_negative_in_words() {
+        assert_eq!(moved(2_500_000), format!("B's times are {} later", text::nanos(2_500_000)));
+        assert_eq!(moved(-2_500_000), format!("B's times are {} earlier", text::nanos(2_500_000)));
+        assert_eq!(moved(0), "B's times are A's");
+    }
 }

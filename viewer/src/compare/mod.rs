@@ -29,7 +29,7 @@ pub(crate) use second::Second;
 use crate::answers::Answers;
 use crate::command::Command;
 use crate::memo::{Going, Memo};
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::state::{Document, Open};
 use crate::timeline::Timeline;
 use egui::{CentralPanel, Frame, Margin, Panel, ProgressBar, Ui};
@@ -47,7 +47,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use table::Sort;
 
 /// Part of the page that the table has when it is first shown.
-const BELOW_SHARE: f32 = 0.4;
+const BELOW_SHARE: f32 = 0.36;
 /// How much longer than the executions themselves the window may be that shows both.
 const FAR: u64 = 40;
 
@@ -124,6 +124,17 @@ impl ComparePage {
         self.chart = Chart::Durations;
     }
 
+    /// What was asked of the comparison: the phase, where the user chose one, and what a row stands for.
+    pub(crate) fn asked(&self) -> (Option<Phase>, Grain) {
+        (self.phase, self.grain())
+    }
+
+    /// The comparison, and the parts of it that the table shows.
+    pub(crate) fn shown(&self) -> Option<(&Diff, &[Contribution])> {
+        let found = self.found.known()?.as_ref().ok()?;
+        Some((&found.diff, found.samples.groups(self.grain())))
+    }
+
     /// Whether the comparison is there.
     pub(crate) fn is_compared(&mut self) -> bool {
         self.found.last().is_some()
@@ -149,7 +160,7 @@ impl ComparePage {
             .show(ui, |ui| self.head_ui(ui, cx, pair, answer.as_ref()));
         let height = ui.available_height();
         Panel::bottom("compare below")
-            .default_size((height * BELOW_SHARE).clamp(150.0, 620.0))
+            .default_size((height * BELOW_SHARE).clamp(250.0, 620.0))
             .size_range(90.0..=(height - 200.0).max(91.0))
             .resizable(true)
             .frame(bare(12, 6))
@@ -210,6 +221,8 @@ impl ComparePage {
         answer: Option<&Result<Arc<Compared>, String>>,
         answers: [&mut Answers; 2],
     ) {
+        // As high before the table is there as with it, so that the timelines stay where they are.
+        ui.set_min_height(ui.available_height());
         let found = match answer {
             None => return self.progress_ui(ui),
             Some(Err(why)) => {
@@ -276,12 +289,13 @@ impl ComparePage {
         answers: [&mut Answers; 2],
     ) {
         ui.horizontal(|ui| {
-            for (chart, name, hint) in [
-                (Chart::Waterfall, "Waterfall", "From A's median to B's, part by part; they add up"),
-                (Chart::Durations, "Durations", "Of the chosen row, or of whole calls, in both"),
-                (Chart::Rooflines, "Rooflines", "What operators reach of what the hosts could do, in both"),
-            ] {
-                ui.selectable_value(&mut self.chart, chart, name).on_hover_text(hint);
+            let charts: [(Chart, &str, &[&str]); 3] = [
+                (Chart::Waterfall, "Waterfall", &["waterfall"]),
+                (Chart::Durations, "Durations", &["histogram", "median"]),
+                (Chart::Rooflines, "Rooflines", &["intensity", "op/s", "of roof"]),
+            ];
+            for (chart, name, terms) in charts {
+                ui.selectable_value(&mut self.chart, chart, name).explained(terms);
             }
         });
         match self.chart {

@@ -50,10 +50,17 @@ impl Rooflines {
             });
             ui.colored_label(cx.colors.side(false), "A: circles");
             ui.colored_label(cx.colors.side(true), "B: diamonds");
-            if [&a, &b].iter().any(|found| found.roofs.bytes.is_none()) {
-                ui.weak("a trace without ceilings of its host has no roof");
-            }
         });
+        let none = [&a, &b].map(|found| found.roofs.bytes.is_none());
+        let why = match none {
+            [true, true] => "no roofs: neither host was calibrated before recording",
+            [true, false] => "A has no roof: its host was not calibrated before recording",
+            [false, true] => "B has no roof: its host was not calibrated before recording",
+            [false, false] => "",
+        };
+        if !why.is_empty() {
+            ui.add(egui::Label::new(RichText::new(why).color(cx.colors.weak)).truncate());
+        }
         if self.known.as_ref().is_none_or(|(of, known, _)| (*of, *known) != (self.of, phase)) {
             let found = [&a, &b].map(|found| rows(&found.profile, &found.roofs, self.of, Some(phase)));
             self.known = Some((self.of, phase, found));
@@ -95,18 +102,25 @@ fn plot_ui(
         dots.iter().filter_map(|dot| dot.place.get(axis)).fold(other, |edge, value| at(edge, *value))
     };
     let (left, right) = (edge(f64::min, 0, 0.0) - 0.3, edge(f64::max, 0, 1.0) + 0.3);
+    let roofs = found.iter().filter_map(|found| found.roofs.int8_ops.or(found.roofs.f32_ops));
+    let top = roofs.map(f64::log10).fold(edge(f64::max, 1, 8.0), f64::max);
     let labels: Vec<(String, [f64; 2])> = dots.iter().map(|dot| (label(dot), dot.place)).collect();
     axes("compared rooflines", (left, right), edge(f64::min, 1, 8.0) - 0.3, labels, colors)
         .height(ui.available_height().max(120.0))
+        // Room for the names of the roofs.
+        .include_y(top + 0.5)
         .show(ui, |plot| {
-            for (found, second) in found.into_iter().zip([false, true]) {
+            // Of the same host there is one roof, of neither side's colour.
+            let [in_a, in_b] = found.map(|found| &found.roofs);
+            let same = [in_a.bytes, in_a.f32_ops, in_a.int8_ops] == [in_b.bytes, in_b.f32_ops, in_b.int8_ops];
+            for (found, second) in found.into_iter().zip([false, true]).skip(usize::from(same)) {
                 for (name, ops) in [("f32", found.roofs.f32_ops), ("int8", found.roofs.int8_ops)] {
                     let (Some(ops), Some(bytes)) = (ops, found.roofs.bytes) else { continue };
                     let (top, bytes) = (ops.log10(), bytes.log10());
                     let knee = top - bytes;
                     let end = right.max(knee + 0.3);
                     let line = vec![[left, left + bytes], [knee, top], [end, top]];
-                    let color = colors.side(second).gamma_multiply(0.7);
+                    let color = if same { colors.weak } else { colors.side(second).gamma_multiply(0.7) };
                     let line = Line::new(name, PlotPoints::from(line)).color(color).width(1.4);
                     plot.line(line.allow_hover(false));
                     let anchor = if second { egui::Align2::RIGHT_TOP } else { egui::Align2::RIGHT_BOTTOM };

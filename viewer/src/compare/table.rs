@@ -1,6 +1,6 @@
 //! The table of what adds up to the change.
 
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::text;
 use egui::accesskit::Role;
 use egui::{Align, Color32, Label, Layout, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
@@ -41,19 +41,16 @@ pub(super) struct Line<'a> {
     part: Option<&'a Contribution>,
 }
 
-/// Column, header, what it is.
-const HEADERS: [(By, &str, &str); 7] = [
-    (By::Name, "part", "Nodes of this kind in all layers, or as they are grouped"),
-    (By::A, "A", "Median in A, milliseconds for each token, summed over the nodes"),
-    (By::B, "B", "The same in B"),
-    (By::Change, "B − A", "Difference of the medians; all of them add up to the change"),
-    (By::Percent, "%", "Difference in percent of A"),
-    (
-        By::Sure,
-        "± 95 %",
-        "Half the width of the 95 % interval; * is beyond chance: more than four standard errors",
-    ),
-    (By::Sure, "", "What became of it, and which node it mostly is"),
+/// Column, header, terms of the glossary.
+const HEADERS: [(By, &str, &[&str]); 7] = [
+    (By::Name, "part", &["part", "between nodes", "outside graphs", "without a CPU", "rest"]),
+    (By::A, "A", &["side A"]),
+    (By::B, "B", &["side B", "side A"]),
+    (By::Change, "B − A", &["B − A", "change of the median"]),
+    (By::Percent, "%", &["% of A"]),
+    (By::Sure, "± 95 %", &["± 95 %"]),
+    // What became of it, and which node it mostly is.
+    (By::Sure, "", &[]),
 ];
 
 /// All lines of a comparison, in order.
@@ -82,9 +79,7 @@ pub(super) fn rows<'a>(diff: &Diff, parts: &'a [Contribution], sort: Sort) -> Ve
         part: None,
     };
     if !parts.is_empty() {
-        lines.push(other("between nodes", diff.between_nodes_ms, "in graphs, but in no node"));
-        lines.push(other("outside graphs", diff.outside_graphs_ms, "in the call, but in no graph"));
-        lines.push(other("rest", diff.rest_ms, "interruptions, and what else medians leave out"));
+        lines.extend(diff.outside_nodes(true).into_iter().map(|(name, ms, note)| other(name, ms, note)));
     }
     lines.push(Line {
         a_ms: Some(diff.a.median_ms),
@@ -131,6 +126,9 @@ impl Sort {
         let mut clicked = None;
         TableBuilder::new(ui)
             .striped(true)
+            // As high as the panel, however low that is.
+            .min_scrolled_height(0.0)
+            .auto_shrink(false)
             .sense(Sense::click())
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::initial(200.0).at_least(110.0).resizable(true).clip(true))
@@ -139,8 +137,8 @@ impl Sort {
             .columns(Column::exact(64.0), 2)
             .column(Column::remainder().at_least(60.0).clip(true))
             .header(ROW, |mut header| {
-                for (by, name, hint) in HEADERS {
-                    header.col(|ui| self.header_ui(ui, cx, by, name, hint));
+                for (by, name, terms) in HEADERS {
+                    header.col(|ui| self.header_ui(ui, cx, by, name, terms));
                 }
             })
             .body(|body| {
@@ -162,7 +160,7 @@ impl Sort {
         clicked
     }
 
-    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, hint: &str) {
+    fn header_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, by: By, name: &str, terms: &[&'static str]) {
         let left = by == By::Name || name.is_empty();
         let layout =
             if left { Layout::left_to_right(Align::Center) } else { Layout::right_to_left(Align::Center) };
@@ -173,7 +171,7 @@ impl Sort {
                 (true, true) => " ⏶",
             };
             let text = RichText::new(format!("{name}{mark}")).small().color(cx.colors.weak);
-            let label = ui.add(Label::new(text).sense(Sense::click())).on_hover_text(hint);
+            let label = ui.add(Label::new(text).sense(Sense::click())).explained(terms);
             if label.clicked() {
                 *self = Self { by, reversed: self.by == by && !self.reversed };
             }

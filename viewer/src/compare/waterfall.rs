@@ -4,7 +4,7 @@ use crate::panel::Cx;
 use crate::plot;
 use crate::text;
 use egui::{Ui, vec2};
-use egui_plot::{Bar, BarChart, HoverPosition, Line, PlotPoints};
+use egui_plot::{AxisHints, Bar, BarChart, HoverPosition, Line, PlotPoints};
 use llmtrace_analysis::diff::{Contribution, Diff};
 
 /// Least height of a bar.
@@ -41,11 +41,9 @@ fn steps<'a>(diff: &Diff, parts: &'a [Contribution], most: usize) -> Vec<Step<'a
     if !others.is_empty() {
         add(format!("{} others", others.len()), others.iter().map(|part| part.ms).sum(), None);
     }
-    if !parts.is_empty() {
-        add("between nodes".into(), diff.between_nodes_ms, None);
-        add("outside graphs".into(), diff.outside_graphs_ms, None);
+    for (name, ms, _) in diff.outside_nodes(!parts.is_empty()) {
+        add(if parts.is_empty() && name == "rest" { "change" } else { name }.into(), ms, None);
     }
-    add(if parts.is_empty() { "change" } else { "rest" }.into(), diff.rest_ms, None);
     steps.push(whole("B", diff.b.median_ms));
     steps
 }
@@ -59,11 +57,12 @@ pub(super) fn waterfall_ui<'a>(
 ) -> Option<&'a Contribution> {
     let height = ui.available_height();
     let room = ((height - 40.0) / ROW) as usize;
-    let steps = steps(diff, parts, room.saturating_sub(6).clamp(3, 16));
+    let steps = steps(diff, parts, room.saturating_sub(7).clamp(3, 16));
     let ends = || steps.iter().flat_map(|step| if step.whole { [step.to; 2] } else { [step.from, step.to] });
     let (low, high) = (ends().fold(f64::INFINITY, f64::min), ends().fold(0.0, f64::max));
     // Whole medians would leave no room for what differs.
-    let margin = ((high - low) * 0.08).max(high * 1e-4);
+    // Of what does not differ, so much that the marks do.
+    let margin = ((high - low) * 0.08).max(high * 0.02);
     let floor = (low - margin).max(0.0);
     let colors = cx.colors;
     let count = steps.len();
@@ -109,10 +108,16 @@ pub(super) fn waterfall_ui<'a>(
             let mark = |at: usize| egui_plot::GridMark { value: at as f64, step_size: 1.0 };
             (0..count).map(mark).collect()
         })
-        .y_axis_formatter(move |mark, _| {
-            at_y(mark.value).and_then(|at| names.get(at as usize).cloned()).unwrap_or_default()
-        })
-        .y_axis_min_width(120.0)
+        .custom_y_axes(vec![
+            AxisHints::new_y()
+                .formatter(move |mark, _| {
+                    at_y(mark.value).and_then(|at| names.get(at as usize).cloned()).unwrap_or_default()
+                })
+                .min_thickness(120.0)
+                // Every bar has its name, at full strength.
+                .label_spacing(1.0..=2.0),
+        ])
+        .x_grid_spacer(plot::some_marks)
         .x_axis_formatter(|mark, _| text::millis(mark.value))
         .label_formatter(move |at| match at {
             HoverPosition::NearDataPoint { position, .. } | HoverPosition::Elsewhere { position } => {
@@ -158,9 +163,19 @@ mod tests {
             let options = synth::Options { slow, ..synth::Options::new(20_000, 2, seed) };
             Trace::open(Source::Bytes(bytes(&options).unwrap()), &mut |_| true).unwrap()
         };
-        let (a, b) = (trace(1, &[]), trace(2, &["ffn_up-7=+20%"]));
+        let recorded = |name: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../sample-traces");
+            let file = std::fs::File::open(format!("{folder}/gemma3-270m-{name}-2t.llmtrace")).unwrap();
+            Trace::open(Source::from_file(file), &mut |_| true).unwrap()
+        };
+        lead(&trace(1, &[]), &trace(2, &["ffn_up-7=+20%"]));
+        // With the time that other programs took.
+        lead(&recorded("undisturbed"), &recorded("preempted"));
+    }
+
+    fn lead(a: &Trace, b: &Trace) {
         for grain in Grain::ALL {
-            let found = diff(&[&a], &[&b], &Options { phase: None, grain }, &|_| true).unwrap();
+            let found = diff(&[a], &[b], &Options { phase: None, grain }, &|_| true).unwrap();
             for most in [0, 3, 1000] {
                 let steps = steps(&found, &found.contributions, most);
                 let [first, between @ .., last] = &steps[..] else { panic!() };

@@ -2,6 +2,7 @@
 //! does not tell.
 
 use crate::memo::Going;
+use llmtrace_analysis::diff::{Contribution, Diff};
 use llmtrace_analysis::experts::{self, Query as ExpertsQuery};
 use llmtrace_analysis::operators::Row as OperatorRow;
 use llmtrace_analysis::roofline::Row as RoofRow;
@@ -64,6 +65,45 @@ pub(super) fn totals(trace: &Trace, range: TimeRange, going: &Going) -> Option<S
         csv.row([row.key, row.spans.to_string(), row.compute_nanos.to_string(), wait, row.share.to_string()]);
     }
     Some(csv.0)
+}
+
+/// What adds up to the change, with what is in no node below the parts.
+pub(super) fn compared(diff: &Diff, parts: &[Contribution]) -> String {
+    let mut csv = Csv::new(&[
+        "part",
+        "nodes",
+        "a_ms",
+        "b_ms",
+        "change_ms",
+        "half_95_ms",
+        "significant",
+        "became",
+        "mostly",
+    ]);
+    for part in parts {
+        csv.row([
+            part.key.clone(),
+            part.nodes.to_string(),
+            known(part.a_ms),
+            known(part.b_ms),
+            part.ms.to_string(),
+            known(part.ms_half),
+            part.significant.to_string(),
+            part.became.clone().unwrap_or_default(),
+            part.mostly.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut whole = |name: &str, [a, b]: [Option<f64>; 2], ms: f64, half: Option<f64>| {
+        let none = String::new;
+        let fields = [name.to_owned(), none(), known(a), known(b), ms.to_string(), known(half)];
+        csv.row(fields.into_iter().chain([none(), none(), none()]));
+    };
+    for (name, ms, _) in diff.outside_nodes(!parts.is_empty()) {
+        whole(name, [None; 2], ms, None);
+    }
+    let medians = [Some(diff.a.median_ms), Some(diff.b.median_ms)];
+    whole("change", medians, diff.change.ms, diff.change.ms_half);
+    csv.0
 }
 
 pub(super) fn nodes(trace: &Trace, going: &Going) -> Option<String> {

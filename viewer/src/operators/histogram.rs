@@ -3,7 +3,7 @@
 
 use super::{Behind, Brush, ranges};
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::plot;
 use crate::state::{Highlight, Page};
 use crate::text;
@@ -273,6 +273,17 @@ pub(crate) fn mean_and_spread(walls: &[u64]) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
+/// Terms of the glossary that explain a number of the distribution.
+fn terms(name: &str) -> &'static [&'static str] {
+    match name {
+        "count" => &["count"],
+        "p50" => &["median", "wall"],
+        "mean" => &["mean", "wall"],
+        "σ" => &["σ", "wall"],
+        _ => &["percentile", "wall"],
+    }
+}
+
 /// Exact numbers; of two selections side by side, with how they differ.
 fn percentiles_ui(ui: &mut Ui, cx: &Cx<'_>, (name, behind): (&str, &Behind), kept: Option<(&str, &Behind)>) {
     let row = |behind: &Behind| {
@@ -292,7 +303,7 @@ fn percentiles_ui(ui: &mut Ui, cx: &Cx<'_>, (name, behind): (&str, &Behind), kep
     Grid::new("percentiles").spacing([12.0, 3.0]).show(ui, |ui| {
         let Some(before) = &before else {
             for (at, (name, value)) in names.iter().zip(&now).enumerate() {
-                ui.weak(*name);
+                ui.weak(*name).explained(terms(name));
                 ui.label(show(at, *value));
                 if at % 3 == 2 {
                     ui.end_row();
@@ -307,11 +318,11 @@ fn percentiles_ui(ui: &mut Ui, cx: &Cx<'_>, (name, behind): (&str, &Behind), kep
         {
             ui.colored_label(color, text::shorten(name, 24)).on_hover_text(name);
         }
-        ui.weak("change");
+        ui.weak("change").explained(&["change"]);
         ui.end_row();
         for (at, name) in names.iter().enumerate() {
             let (a, b) = (before.get(at).copied().unwrap_or(0.0), now.get(at).copied().unwrap_or(0.0));
-            ui.weak(*name);
+            ui.weak(*name).explained(terms(name));
             ui.label(show(at, a));
             ui.label(show(at, b));
             let change = if a > 0.0 { format!("{:+.1} %", (b / a - 1.0) * 100.0) } else { "–".to_owned() };

@@ -2,7 +2,7 @@
 
 use super::scatter::go_to;
 use super::{Behind, Brush};
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::text;
 use egui::{RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
@@ -33,7 +33,8 @@ pub(crate) fn list_ui(ui: &mut Ui, cx: &mut Cx<'_>, behind: &Behind, brush: Brus
             .header(ROW, |mut header| {
                 for name in ["node", "wall", "wait", "token", "begin"] {
                     header.col(|ui| {
-                        ui.label(RichText::new(name).small().color(cx.colors.weak));
+                        let text = RichText::new(name).small().color(cx.colors.weak);
+                        ui.label(text).explained(&[name]);
                     });
                 }
             })

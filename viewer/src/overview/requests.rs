@@ -1,7 +1,7 @@
 //! Where the time of each request went, as `llmtrace explain --by sequence` tells it.
 
 use crate::command::Command;
-use crate::panel::Cx;
+use crate::panel::{Cx, Explained as _};
 use crate::state::Page;
 use crate::text;
 use egui::{Grid, RichText, ScrollArea, Ui};
@@ -12,20 +12,20 @@ use llmtrace_analysis::shares::{Share, Shares};
 /// Rows that are shown; more are summed up.
 const MOST_ROWS: usize = 12;
 
-const COLUMNS: [(&str, &str); 13] = [
-    ("Sequence", "Number of the sequence in the KV cache"),
-    ("Tokens", "Tokens of the request in the calls that computed it"),
-    ("TTFT", "From the begin of its first call to its first output"),
-    ("TPOT", "From its first output to its last, for each"),
-    ("Prompt", "Its share of calls up to the one that gives its first output"),
-    ("Output", "Its share of those after"),
-    ("Operators", "Computing of nodes: the mean of the threads"),
-    ("Waits", "Waiting at barriers"),
-    ("Build", "In calls, outside graphs"),
-    ("Sampling", ""),
-    ("Between", "Before calls: whatever the program does"),
-    ("Probes", "What recording cost"),
-    ("Other", "Between nodes, copies, and what no event explains"),
+const COLUMNS: [(&str, &[&str]); 13] = [
+    ("Sequence", &["sequence", "request"]),
+    ("Tokens", &["token", "request"]),
+    ("TTFT", &["TTFT"]),
+    ("TPOT", &["TPOT"]),
+    ("Prompt", &["prompt"]),
+    ("Output", &["output"]),
+    ("Operators", &["operators"]),
+    ("Waits", &["barrier waits"]),
+    ("Build", &["graph build and call"]),
+    ("Sampling", &["sampling"]),
+    ("Between", &["between calls"]),
+    ("Probes", &["probes"]),
+    ("Other", &["between nodes", "copies", "unattributed"]),
 ];
 
 pub(super) fn requests_ui(ui: &mut Ui, cx: &mut Cx<'_>, shares: &Shares) {
@@ -38,11 +38,8 @@ pub(super) fn requests_ui(ui: &mut Ui, cx: &mut Cx<'_>, shares: &Shares) {
     );
     ScrollArea::horizontal().show(ui, |ui| {
         Grid::new("requests").num_columns(COLUMNS.len()).striped(true).spacing([18.0, 4.0]).show(ui, |ui| {
-            for (name, hint) in COLUMNS {
-                let label = ui.label(RichText::new(name).color(cx.colors.weak));
-                if !hint.is_empty() {
-                    label.on_hover_text(hint);
-                }
+            for (name, terms) in COLUMNS {
+                ui.label(RichText::new(name).color(cx.colors.weak)).explained(terms);
             }
             ui.end_row();
             rows_ui(ui, cx, shares);
