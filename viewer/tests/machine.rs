@@ -79,7 +79,10 @@ fn totals_of_a_range_are_those_of_the_analysis() {
                 inside.map(|row| row.end.min(range.end).saturating_sub(row.begin.max(range.begin))).sum();
             assert_eq!(sums.of(state), nanos, "{state:?} of lane {lane}");
             known += nanos;
-            let share = format!("{:.1} %\n", nanos as f64 / range.nanos() as f64 * 100.0);
+            let share = match nanos as f64 / range.nanos() as f64 * 100.0 {
+                part if part < 0.1 => "<0.1 %\n".to_owned(),
+                part => format!("{part:.1} %\n"),
+            };
             assert!(nanos == 0 || all.contains(&share), "{state:?} {share}: {all}");
         }
         assert!(known > range.nanos() / 2, "{known} of {}", range.nanos());

@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 type Shaped<'a> = (&'a str, String, [i64; 4]);
 
 fn shaped<'a>(file: &'a TraceFile, graph: &'a Graph) -> impl Iterator<Item = Shaped<'a>> {
-    (0u32..).zip(nodes_of(graph)).map(|(index, tensor)| {
-        (file.string(tensor.name), node::op_label(file, graph, index, 0), tensor.ne.map(|ne| ne as i64))
-    })
+    (0u32..)
+        .zip(nodes_of(graph))
+        .map(|(index, tensor)| (file.string(tensor.name), node::op_label(file, graph, index, 0), tensor.ne))
 }
 
 /// The graph of `other`, by index into its file, that is most like the one of `trace` at `graph`:
