@@ -113,6 +113,6 @@ fn the_lane_of_faults_says_which_file_was_missing() {
     apply(&mut harness, Command::SelectRange(range));
     let reads = opened(&harness).trace.machine.read_sums(range).0;
     assert!(reads > 0);
-    let all = texts(&harness).replace('\u{202f}', "").replace(',', "");
+    let all = texts(&harness).replace(['\u{202f}', ','], "");
     assert!(all.contains(&format!("{reads} reads from disks")), "{reads}: {all}");
 }
