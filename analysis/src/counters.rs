@@ -199,11 +199,16 @@ impl Trace {
             .map(|block| ((block.lane, block.range.begin, block.range.end), block))
             .collect();
         let inside = |block: &&BlockInfo| block.range.begin < range.end && range.begin <= block.range.end;
+        let few = self.file.blocks_of::<OpCounters>().filter(inside).nth(CACHED_BLOCKS).is_none();
         for block in self.file.blocks_of::<OpCounters>().filter(inside) {
             let sums = with_sums.get(&(block.lane, block.range.begin, block.range.end));
             let sums = sums.and_then(|sums| self.file.read::<CounterSums>(sums, ColumnSet::ALL).ok());
-            let fine =
-                |sums: &CounterSums| sums.nanos.first().is_some_and(|&nanos| nanos as f64 <= 2.0 * width);
+            let fine = |sums: &CounterSums| {
+                let narrow = sums.nanos.first().is_some_and(|&nanos| nanos as f64 <= 2.0 * width);
+                // Files of before count all of a long op span where it begins: rows say where its
+                // time is, as long as there are few.
+                narrow && (!few || sums.spread.first() == Some(&1))
+            };
             if let Some(sums) = sums.filter(fine) {
                 for row in sums.rows() {
                     partial |= row.partial >> counter & 1 != 0;
@@ -368,5 +373,54 @@ mod tests {
         let memory = trace.drawn(Series::Resident(0), TimeRange::new(150_000_000, 160_000_000), 1);
         assert_eq!(memory.points.len(), 2);
         assert_eq!(trace.series_name(Series::Counter(1)), ("task-clock".to_owned(), "CPUs"));
+    }
+    #[test]
+    fn a_long_node_shows_no_more_cpus_than_its_threads() {
+        use llmtrace_format::tables::GraphSpan;
+        let mut writer = Writer::new(Vec::new(), Header::new(1, 2)).unwrap();
+        let clock = Counter { name: "task-clock".into(), unit: "ns".into(), ..Counter::default() };
+        writer.write_recording(&Recording { counters: vec![clock], ..Recording::default() }).unwrap();
+        // Two threads, always on a CPU: 20,000 nodes, one in 500 takes 40 ms, as does the last.
+        let nanos = |index: u64| if index % 500 == 499 { 40_000_000 } else { 20_000 };
+        let end: u64 = (0..20_000).map(nanos).sum();
+        writer.push_graph_span(GraphSpan { end, ..GraphSpan::default() });
+        let mut begin = 0;
+        for index in 0..20_000 {
+            for lane in 0..2 {
+                let span = OpSpan { begin, compute: nanos(index), ..OpSpan::default() };
+                writer.push_op_span(lane, span).unwrap();
+                let mut counts = [None; 8];
+                counts[0] = Some(nanos(index));
+                let row = OpCounter { begin, ..OpCounter::default() };
+                writer.push_op_counter(lane, row.with_counts(counts)).unwrap();
+            }
+            begin += nanos(index);
+        }
+        let bytes = writer.finish(&Ending::default()).unwrap();
+        let trace = Trace::open(Source::Bytes(bytes), &mut |_| true).unwrap();
+        // The first from sums, the last from rows.
+        for bins in [40, 100, 1000, 10_000] {
+            let drawn = trace.drawn(Series::Counter(0), TimeRange::new(0, end), bins);
+            for (at, value) in drawn.points {
+                // The last part of the sums goes on behind the trace's end.
+                let least = if at + end / 20 > end { 1.8 } else { 1.999 };
+                assert!((least..2.001).contains(&value.unwrap()), "{value:?} CPUs at {at}, {bins} bins");
+            }
+        }
+        assert_eq!(trace.file.blocks_of::<CounterSums>().count(), 2);
+    }
+
+    #[test]
+    fn a_file_of_before_shows_no_more_cpus_than_its_threads_either() {
+        let sample = "../sample-traces/gemma3-270m-counters-2t.llmtrace";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(sample);
+        let source = Source::Bytes(std::fs::read(path).unwrap());
+        let trace = Trace::open(source, &mut |_| true).unwrap();
+        let clock = trace.counters().iter().position(|counter| counter.name == "task-clock").unwrap();
+        for bins in [20, 100, 600] {
+            let drawn = trace.drawn(Series::Counter(clock as u32), trace.range(), bins);
+            let most = drawn.points.iter().filter_map(|(_, value)| *value).fold(0.0, f64::max);
+            assert!((0.5..2.2).contains(&most), "{most} CPUs, {bins} bins");
+        }
     }
 }

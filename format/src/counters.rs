@@ -67,7 +67,7 @@ table! {
     /// Sums of the block of [`OpCounters`] before them, in buckets of time; empty ones are
     /// left out.
     CounterSums of
-    /// One bucket; an op span counts where it begins.
+    /// One bucket; what was counted for an op span is spread evenly over its time.
     CounterSum, kind::COUNTER_SUMS, "counter sums";
     /// Length of each bucket, a power of two; the same in all rows.
     0 nanos: u64 as Runs,
@@ -77,6 +77,10 @@ table! {
     2 rows: u32 as Planes,
     /// Bit i: of some of them counter i is unknown, and missing from the sum.
     3 partial: u8 as Runs,
+    /// 1: counts are spread over the time of their op spans. 0, in files of before: all of
+    /// them count where the op span begins. It came while 1.2 was made: files of 1.2 may lack
+    /// it, which `since 3` allows.
+    4 spread: u8 as Runs since 3 or 0,
     /// One more than the first counter's sum; 0 when it is unknown of all.
     8 sum0: u64 as Planes,
     /// The same of the second.
@@ -171,41 +175,86 @@ pub fn stored(count: Option<u64>) -> u64 {
     count.map_or(0, |count| count.saturating_add(1))
 }
 
-/// Sums of a block's rows, which lie in `range`.
-pub(crate) fn sums(table: &OpCounters, range: TimeRange) -> CounterSums {
+/// Sums of a block's rows, which begin in `range` and end at `ends`.
+pub(crate) fn sums(table: &OpCounters, ends: &[Nanos], range: TimeRange) -> CounterSums {
     #[derive(Default)]
     struct Bucket {
         rows: u32,
         partial: u8,
         sums: [Option<u64>; MAX_COUNTERS],
     }
+    // One lasts until the next one begins, at most.
+    let end = |index: usize, begin: Nanos| {
+        let next = table.begin.get(index + 1).copied().unwrap_or(Nanos::MAX);
+        let until = ends.get(index).copied().unwrap_or(Nanos::MAX).min(next);
+        if until == Nanos::MAX { begin } else { until.max(begin) }
+    };
+    let last = table.len().saturating_sub(1);
+    let last = table.begin.last().map_or(range.end, |&begin| end(last, begin)).max(range.end);
     let most = (table.len() as u64 / ROWS_PER_BUCKET).clamp(1, MAX_BUCKETS);
     // Between two edges lies one more bucket than fits in between.
-    let shift = (12..63).find(|shift| (range.nanos() >> shift) + 1 < most.max(2)).unwrap_or(63);
+    let span = last.saturating_sub(range.begin);
+    let shift = (12..63).find(|shift| (span >> shift) + 1 < most.max(2)).unwrap_or(63);
     let mut buckets: BTreeMap<u64, Bucket> = BTreeMap::new();
-    for row in table.rows() {
-        let bucket = buckets.entry(row.begin >> shift).or_default();
-        bucket.rows += 1;
-        for (counter, sum) in bucket.sums.iter_mut().enumerate() {
-            match row.count(counter) {
-                Some(count) => *sum = Some(sum.unwrap_or(0).saturating_add(count)),
-                None => bucket.partial |= 1 << counter,
+    for (row_index, row) in table.rows().enumerate() {
+        let until = end(row_index, row.begin);
+        let nanos = until - row.begin;
+        let first = row.begin >> shift;
+        buckets.entry(first).or_default().rows += 1;
+        for index in first..=(until.saturating_sub(1) >> shift).max(first) {
+            // What was counted up to a time; the differences add up to the whole.
+            let edge = |index: u64| (index << shift).clamp(row.begin, until) - row.begin;
+            let (from, to) = (edge(index), if index + 1 > until >> shift { nanos } else { edge(index + 1) });
+            let share = |count: u64| {
+                let up_to =
+                    |time: u64| (u128::from(count) * u128::from(time) / u128::from(nanos.max(1))) as u64;
+                if nanos == 0 { count } else { up_to(to) - up_to(from) }
+            };
+            let bucket = buckets.entry(index).or_default();
+            for (counter, sum) in bucket.sums.iter_mut().enumerate() {
+                match row.count(counter) {
+                    Some(count) => *sum = Some(sum.unwrap_or(0).saturating_add(share(count))),
+                    None => bucket.partial |= 1 << counter,
+                }
             }
         }
     }
     let mut sums = CounterSums::default();
     for (index, Bucket { rows, partial, sums: counts }) in buckets {
         let [sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7] = counts.map(stored);
-        let nanos = 1 << shift;
-        sums.push(CounterSum { nanos, index, rows, partial, sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7 });
+        let (nanos, spread) = (1 << shift, 1);
+        sums.push(CounterSum {
+            nanos,
+            index,
+            rows,
+            partial,
+            spread,
+            sum0,
+            sum1,
+            sum2,
+            sum3,
+            sum4,
+            sum5,
+            sum6,
+            sum7,
+        });
     }
     sums
+}
+
+/// Counts of a lane that wait to be written.
+#[derive(Debug, Default)]
+struct LaneCounts {
+    rows: OpCounters,
+    /// End of each row's graph span; the greatest time when it is unknown.
+    ends: Vec<Nanos>,
+    range: TimeRange,
 }
 
 /// Rows of all tables of this module that wait to be written.
 #[derive(Debug, Default)]
 pub(crate) struct CounterTables {
-    lanes: BTreeMap<u32, (OpCounters, TimeRange)>,
+    lanes: BTreeMap<u32, LaneCounts>,
     processes: ProcessSamples,
     system: SystemSamples,
 }
@@ -213,15 +262,16 @@ pub(crate) struct CounterTables {
 type WriteBlock<'a> = dyn FnMut(&BlockHead, &[EncodedColumn]) -> Result<()> + 'a;
 
 impl CounterTables {
-    /// Adds a row; returns how many of its lane wait. A row that begins before the
-    /// one before it is moved, as op spans are.
-    pub(crate) fn push(&mut self, lane: u32, row: OpCounter) -> usize {
-        let (rows, range) = self.lanes.entry(lane).or_default();
+    /// Adds a row of a graph that lasts `until` a time; returns how many of its lane wait. A
+    /// row that begins before the one before it is moved, as op spans are.
+    pub(crate) fn push(&mut self, lane: u32, row: OpCounter, until: Option<Nanos>) -> usize {
+        let LaneCounts { rows, ends, range } = self.lanes.entry(lane).or_default();
         let begin = row.begin.max(range.end);
         if rows.is_empty() {
             range.begin = begin;
         }
         range.end = begin;
+        ends.push(until.unwrap_or(Nanos::MAX));
         rows.push(OpCounter { begin, ..row });
         rows.len()
     }
@@ -236,18 +286,22 @@ impl CounterTables {
 
     /// Forgets counts that are not written.
     pub(crate) fn discard(&mut self) {
-        self.lanes.values_mut().for_each(|(rows, _)| rows.clear());
+        for lane in self.lanes.values_mut() {
+            lane.rows.clear();
+            lane.ends.clear();
+        }
     }
 
     /// Writes everything that waits, with sums if they are wanted; rows that cannot be
     /// written stay.
     pub(crate) fn write(&mut self, with_sums: bool, write: &mut WriteBlock<'_>) -> Result<()> {
-        for (&lane, (rows, range)) in self.lanes.iter_mut().filter(|(_, (rows, _))| !rows.is_empty()) {
-            put(rows, lane, *range, write)?;
-            let sums = sums(rows, *range);
-            rows.clear();
-            if with_sums {
-                put(&sums, lane, *range, write)?;
+        for (&id, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.rows.is_empty()) {
+            put(&lane.rows, id, lane.range, write)?;
+            let sums = with_sums.then(|| sums(&lane.rows, &lane.ends, lane.range));
+            lane.rows.clear();
+            lane.ends.clear();
+            if let Some(sums) = sums {
+                put(&sums, id, lane.range, write)?;
             }
         }
         if let Some(range) = range_of(&self.processes.time) {
@@ -303,7 +357,7 @@ mod tests {
         for (begin, count) in [(10, Some(3)), (20, None), (30, Some(4))] {
             table.push(row(begin, &[Some(1), count]));
         }
-        let sums = sums(&table, TimeRange::new(10, 30));
+        let sums = sums(&table, &[20, 30, 40], TimeRange::new(10, 30));
         let first = sums.get(0).expect("a bucket");
         assert_eq!((sums.len(), first.rows, first.partial), (1, 3, 0b1111_1110));
         assert_eq!((first.sum(0), first.sum(1), first.sum(2)), (Some(3), Some(7), None));
@@ -320,7 +374,8 @@ mod tests {
             table.push(row(begin, &[Some(state >> 40)]));
         }
         let range = TimeRange::new(table.begin[0], begin);
-        let sums = sums(&table, range);
+        // None lasts: each counts where it begins.
+        let sums = sums(&table, &table.begin, range);
         assert!((64..=MAX_BUCKETS as usize).contains(&sums.len()), "{}", sums.len());
         for bucket in sums.rows() {
             let inside = table.rows().filter(|row| row.begin / bucket.nanos == bucket.index);
@@ -329,5 +384,31 @@ mod tests {
             assert_eq!((bucket.rows, bucket.sum(0)), (rows, Some(sum)));
         }
         assert_eq!(sums.rows.iter().sum::<u32>(), 50_000);
+    }
+    #[test]
+    fn a_long_op_span_counts_in_all_of_its_time_and_sums_keep_the_total() {
+        let mut table = OpCounters::default();
+        let mut ends = Vec::new();
+        // Each always on a CPU; the last and every thousandth last as long as a thousand others.
+        let mut begin = 123_457;
+        for index in 0..20_000u64 {
+            let nanos = if index % 1000 == 999 { 10_000_019 } else { 10_007 };
+            table.push(row(begin, &[Some(nanos)]));
+            begin += nanos;
+            // The graph's end, which is later for all but the last.
+            ends.push(begin.next_multiple_of(1 << 40));
+        }
+        ends[19_999] = begin;
+        let range = TimeRange::new(table.begin[0], table.begin[19_999]);
+        let sums = sums(&table, &ends, range);
+        let total: u64 = sums.rows().filter_map(|bucket| bucket.sum(0)).sum();
+        assert_eq!(total, begin - range.begin);
+        assert_eq!(sums.rows.iter().sum::<u32>(), 20_000);
+        assert!(sums.len() <= MAX_BUCKETS as usize, "{}", sums.len());
+        let inner = sums.rows().skip(1).take(sums.len() - 2);
+        for bucket in inner {
+            let cpus = bucket.sum(0).expect("counted") as f64 / bucket.nanos as f64;
+            assert!((cpus - 1.0).abs() < 0.001, "{cpus} CPUs of one thread at {}", bucket.index);
+        }
     }
 }

@@ -55,8 +55,8 @@ pub struct Writer<W: Write> {
     lanes: BTreeMap<u32, Lane>,
     /// Operator of each node of each graph, for the summaries.
     graph_ops: HashMap<u32, Vec<StrId>>,
-    /// Graph of recent graph spans, for the same.
-    span_graphs: HashMap<u32, u32>,
+    /// Graph of recent graph spans, for the same, and their end, for sums of counts.
+    span_graphs: HashMap<u32, (u32, Nanos)>,
     forgets_graph_spans: bool,
     /// Whether a small file is worth more work.
     small: bool,
@@ -257,16 +257,16 @@ impl<W: Write> Writer<W> {
         self.ubatches.rows.push(row);
     }
 
-    /// Says which graph a graph span computes whose row comes later than its op
-    /// spans.
-    pub fn announce_graph_span(&mut self, id: u32, graph: u32) {
-        self.span_graphs.insert(id, graph);
+    /// Says which graph is computed, and until when, by a graph span whose row comes
+    /// later than its op spans.
+    pub fn announce_graph_span(&mut self, row: &GraphSpan) {
+        self.span_graphs.insert(row.id, (row.graph, row.end));
     }
 
     /// Adds a graph span; it, or its announcement, comes before its op spans.
     pub fn push_graph_span(&mut self, row: GraphSpan) {
         self.graph_spans.cover(row.begin, row.end);
-        self.span_graphs.insert(row.id, row.graph);
+        self.announce_graph_span(&row);
         self.graph_spans.rows.push(row);
     }
 
@@ -317,12 +317,14 @@ impl<W: Write> Writer<W> {
         self.offload.push(row);
     }
 
-    /// Adds what was counted for an op span of a lane, in the order of these.
+    /// Adds what was counted for an op span of a lane, in the order of these, after its graph
+    /// span was pushed or announced.
     ///
     /// # Errors
     /// When a block is full and the sink cannot be written.
     pub fn push_op_counter(&mut self, lane: u32, row: OpCounter) -> Result<()> {
-        if self.counters.push(lane, row) >= ROWS_PER_BLOCK {
+        let until = self.span_graphs.get(&row.graph_span).map(|(_, end)| *end);
+        if self.counters.push(lane, row, until) >= ROWS_PER_BLOCK {
             self.flush()?;
         }
         Ok(())
@@ -489,7 +491,7 @@ impl<W: Write> Writer<W> {
         for span in rows.spans(range) {
             if span.graph_span != graph_span {
                 graph_span = span.graph_span;
-                graph = self.span_graphs.get(&graph_span).copied().unwrap_or(NONE);
+                graph = self.span_graphs.get(&graph_span).map_or(NONE, |(graph, _)| *graph);
                 ops = self.graph_ops.get(&graph).map_or(&[][..], Vec::as_slice);
             }
             let op = ops.get(span.node as usize).copied().unwrap_or_default();

@@ -12,9 +12,10 @@ use llmtrace_analysis::synth::{Options, bytes};
 use llmtrace_analysis::{Found, Place, TimeRange};
 use llmtrace_viewer::app::ViewerApp;
 use llmtrace_viewer::command::Command;
+use llmtrace_viewer::counters::CounterView;
 use llmtrace_viewer::memo::Jobs;
 use llmtrace_viewer::recent::Store;
-use llmtrace_viewer::session::Change;
+use llmtrace_viewer::session::{Change, Metric};
 use llmtrace_viewer::state::{Document, Highlight, Open, Page};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +112,9 @@ impl Bench {
 }
 
 impl Bench {
-    /// A selected span with its arrows, marks with notes, every graph computation marked.
+    /// A selected span with its arrows, marks with notes, every graph computation marked, all counters
+    /// and samples that the file has, and a minimap of what was waited; strips of states, losses and gaps
+    /// are always drawn where there are any.
     fn lay_over(&mut self) {
         let Some(open) = self.app.state.open() else { return };
         let ranges = open.trace.graph_spans.iter().map(|span| TimeRange::new(span.begin, span.end)).collect();
@@ -121,7 +124,13 @@ impl Bench {
         let whole = open.trace.range();
         let marks: Vec<u64> = (0..200).map(|at| whole.begin + whole.nanos() / 200 * at).collect();
         let marks = marks.into_iter().map(|time| Command::Session(Change::Mark(time)));
-        let commands = [Command::Highlight(Some(highlight))].into_iter().chain(found.map(Command::Select));
+        let counters = CounterView { shown: open.trace.series(), ..open.counters.clone() };
+        let commands = [
+            Command::Highlight(Some(highlight)),
+            Command::ShowCounters(counters),
+            Command::Session(Change::Metric(Metric::Waiting)),
+        ];
+        let commands = commands.into_iter().chain(found.map(Command::Select));
         for command in commands.chain(marks).collect::<Vec<_>>() {
             self.app.apply(&self.context, command);
         }

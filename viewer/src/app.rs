@@ -488,9 +488,10 @@ impl ViewerApp {
                         .show(ui, |ui| self.experts.experts_ui(ui, &mut cx));
                 }
                 Page::Graph => {
+                    let second = self.state.second.open();
                     CentralPanel::default()
                         .frame(Frame::new().fill(colors.background))
-                        .show(ui, |ui| self.graph.graph_ui(ui, &mut cx, &mut self.details));
+                        .show(ui, |ui| self.graph.graph_ui(ui, &mut cx, &mut self.details, second));
                 }
                 Page::Operators => {
                     CentralPanel::default()
@@ -508,7 +509,7 @@ impl ViewerApp {
                     let frame =
                         Frame::new().fill(colors.background).inner_margin(Margin { top: 6, ..Margin::ZERO });
                     CentralPanel::default().frame(frame).show(ui, |ui| {
-                        self.timeline.timeline_ui(ui, &mut cx);
+                        self.timeline.timeline_ui(ui, &mut cx, self.state.settings.keys.held());
                         if self.state.find.visible {
                             self.find.find_ui(ui, &self.state.find, &mut cx);
                         }

@@ -8,7 +8,7 @@ mod table;
 
 pub use manual::manual;
 pub(crate) use pair::keep as keep_pair;
-pub use table::{Entry, Menu, TABLE, key_name};
+pub use table::{Entry, HELD, Menu, TABLE, key_name};
 
 use crate::copy::What;
 use crate::counters::CounterView;

@@ -4,7 +4,7 @@
 //! a keyboard has nothing like it, as German ones have no `[` without a modifier, by their place
 //! on the American one.
 
-use crate::command::{Command, Entry, TABLE};
+use crate::command::{Command, Entry, HELD, TABLE};
 use crate::copy::What;
 use crate::state::Page;
 use egui::{Event, Key, KeyboardShortcut, Modifiers};
@@ -36,19 +36,25 @@ impl Keys {
             (Some(a), Some(b)) => a == b,
             _ => true,
         };
-        TABLE.iter().find(|other| {
+        every().find(|other| {
             other.name != entry.name && meets(other) && self.of(other).iter().any(|known| same(known, key))
         })
     }
 
     /// Gives a key to a command, in place of all that it had; other commands lose it.
     pub fn bind(&mut self, name: &str, key: KeyboardShortcut) {
-        let Some(entry) = TABLE.iter().find(|entry| entry.name == name) else { return };
+        let Some(entry) = every().find(|entry| entry.name == name) else { return };
         while let Some(other) = self.conflict(entry, &key) {
             let rest = self.of(other).into_iter().filter(|known| !same(known, &key));
             self.0.insert(other.name.to_owned(), rest.map(|key| text(&key)).collect());
         }
         self.0.insert(name.to_owned(), vec![text(&key)]);
+    }
+
+    /// The keys that are held to zoom in, zoom out and move to earlier and later times, by their
+    /// place; `None` where another command has the key.
+    pub fn held(&self) -> [Option<Key>; 4] {
+        std::array::from_fn(|at| self.of(HELD.get(at)?).first().map(|key| key.logical_key))
     }
 
     /// Gives a command its own keys back, or all of them.
@@ -80,7 +86,8 @@ impl Keys {
             typing && plain && key.logical_key != Key::Escape
         };
         let command = context.input_mut(|input| {
-            if page == Page::Timeline && !typing && input.events.iter().any(is_held) {
+            let held = self.held();
+            if page == Page::Timeline && !typing && input.events.iter().any(|event| is_held(event, &held)) {
                 return None;
             }
             let own = |entry: &&Entry| self.are_chosen(entry);
@@ -162,14 +169,16 @@ fn same(a: &KeyboardShortcut, b: &KeyboardShortcut) -> bool {
     parts(a) == parts(b)
 }
 
-/// In, out, earlier and later: held, by their place.
-pub(crate) const HELD: [Key; 4] = [Key::W, Key::S, Key::A, Key::D];
+/// Everything that has a key.
+fn every() -> impl Iterator<Item = &'static Entry> {
+    TABLE.iter().chain(&HELD)
+}
 
 /// Whether it is one of the keys that are held, where other letters may be.
-fn is_held(event: &Event) -> bool {
+fn is_held(event: &Event, held: &[Option<Key>; 4]) -> bool {
     match event {
         Event::Key { physical_key: Some(place), modifiers, .. } => {
-            HELD.contains(place) && (modifiers.is_none() || modifiers.shift_only())
+            held.contains(&Some(*place)) && (modifiers.is_none() || modifiers.shift_only())
         }
         _ => false,
     }

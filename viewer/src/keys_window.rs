@@ -1,11 +1,11 @@
 //! The list of keys and what the mouse does; keys are changed here.
 
-use crate::command::{Command, Entry, TABLE, key_name};
+use crate::command::{Command, Entry, HELD, TABLE, key_name};
 use crate::keys::captured;
 use crate::menu::MOUSE;
 use crate::state::State;
 use crate::theme::Colors;
-use egui::{Grid, KeyboardShortcut, ScrollArea, TextEdit, Ui, Window};
+use egui::{Grid, KeyboardShortcut, Modifiers, ScrollArea, TextEdit, Ui, Window};
 
 /// The window's own state.
 #[derive(Default)]
@@ -64,7 +64,8 @@ impl KeysWindow {
         ui.add_space(6.0);
         let keys = &state.settings.keys;
         Grid::new("keys").num_columns(4).spacing([18.0, 4.0]).striped(true).show(ui, |ui| {
-            for entry in TABLE.iter().filter(|entry| has(entry.name) || has(entry.help)) {
+            let all = HELD.iter().chain(TABLE);
+            for entry in all.filter(|entry| has(entry.name) || has(entry.help)) {
                 ui.label(entry.name).on_hover_text(entry.help);
                 let names: Vec<String> = keys.of(entry).iter().map(|key| key_name(ui.ctx(), key)).collect();
                 let captures = self.captures.is_some_and(|of| of.name == entry.name);
@@ -102,6 +103,9 @@ impl KeysWindow {
         }
         let Some(key) = captured(ui.ctx()) else { return };
         self.captures = None;
+        // What is held has no modifiers: with them, keys are other commands'.
+        let held = HELD.iter().any(|of| of.name == entry.name);
+        let key = if held { KeyboardShortcut::new(Modifiers::NONE, key.logical_key) } else { key };
         match state.settings.keys.conflict(entry, &key) {
             Some(other) => self.conflict = Some((entry, key, other)),
             None => commands.push(Command::Bind(entry.name, key)),

@@ -165,7 +165,6 @@ pub(crate) const MOUSE: &[(&str, &str)] = &[
     ("Click", "Select a node, a token or a graph"),
     ("Double click", "Fill the window with it"),
     ("Click or drag on the ruler of tokens", "Select a token, or a run of whole ones"),
-    ("W A S D", "Hold to zoom and move"),
 ];
 
 /// The glossary: what words and numbers mean.

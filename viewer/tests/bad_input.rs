@@ -114,6 +114,56 @@ fn as_many_names_as_executions_are_found_and_listed() {
 }
 
 #[test]
+fn a_hundred_thousand_names_cost_a_frame_no_more_than_a_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let few =
+        Made { tokens: 5, nodes: 20, threads: 1, name: |_, node| format!("node {node}"), ..Made::default() };
+    let many = Made {
+        tokens: 60,
+        nodes: 2000,
+        threads: 1,
+        // As long a file as names that say something make: readers bound what a short one claims.
+        name: |token, node| {
+            let mixed =
+                u128::from(token * 2000 + node + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            format!("node {token}/{node} {:032x}", mixed ^ (mixed >> 61))
+        },
+        ..Made::default()
+    };
+    let times = |made: &Made| {
+        let mut harness = made.open(folder.path());
+        let frame = |of: Page| {
+            // The first frames wait for what the page asks for; each of these is one like another.
+            let all = page(&mut harness, of);
+            assert!(all.len() > 60 && all.lines().count() < 2000, "{of:?}: {}", all.lines().count());
+            let best = (0..5).map(|_| {
+                let begin = std::time::Instant::now();
+                harness.run_steps(1);
+                begin.elapsed()
+            });
+            best.min().unwrap()
+        };
+        let times = PAGES.map(frame);
+        (harness, times)
+    };
+    let (_, small) = times(&few);
+    let (mut harness, large) = times(&many);
+    for ((of, small), large) in PAGES.iter().zip(small).zip(large) {
+        eprintln!("{of:?}: {small:?} with 20 names, {large:?} with 120,000");
+        // More is in sight, but not six thousand times as much.
+        assert!(large < small * 10 + std::time::Duration::from_millis(50), "{of:?}: {small:?}, {large:?}");
+    }
+    let context = harness.ctx.clone();
+    harness.state_mut().apply(&context, Command::FindFor("59/1999 ".into()));
+    harness.run_steps(4);
+    assert!(texts(&harness).contains("1 node, Enter"), "{}", texts(&harness));
+    harness.key_press(Key::Enter);
+    harness.run_steps(4);
+    let open = harness.state().state.open().unwrap();
+    assert!(open.name(&open.selected.unwrap().span).starts_with("node 59/1999 "));
+}
+
+#[test]
 fn a_file_that_was_cut_short_is_shown_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let made = Made::default();

@@ -180,7 +180,36 @@ fn keys_are_changed_by_place_and_a_conflict_is_said() {
     assert_eq!(opened(&harness).session.notes.len(), 1);
     let kept = std::fs::read_to_string(&path).unwrap();
     assert!(kept.contains("Mark this time"), "{kept}");
+    // What is held to zoom is changed like any other key.
+    harness.key_press(Key::F1);
+    harness.run_steps(4);
+    change(&mut harness, "Hold to zoom in");
+    press(&mut harness, Key::E, Some(Key::E));
+    harness.key_press(Key::Escape);
+    harness.run_steps(4);
+    let width = |harness: &Harness<'_, ViewerApp>| opened(harness).view.range().nanos();
+    let whole = width(&harness);
+    let hold = |harness: &mut Harness<'_, ViewerApp>, key: Key| {
+        let event = |pressed| Event::Key {
+            key,
+            physical_key: Some(key),
+            pressed,
+            repeat: false,
+            modifiers: Modifiers::NONE,
+        };
+        harness.event(event(true));
+        harness.run_steps(4);
+        harness.event(event(false));
+        harness.run_steps(2);
+    };
+    hold(&mut harness, Key::W);
+    assert_eq!(width(&harness), whole, "W is no longer the key");
+    hold(&mut harness, Key::E);
+    assert!(width(&harness) < whole, "E is");
     apply(&mut harness, Command::ResetKeys(None));
+    let before = width(&harness);
+    hold(&mut harness, Key::W);
+    assert!(width(&harness) < before);
     press(&mut harness, Key::M, Some(Key::M));
     assert!(!std::fs::read_to_string(&path).unwrap().contains("Mark this time"));
 }

@@ -403,3 +403,27 @@ fn a_broken_second_file_is_explained_beside_the_first_and_another_is_chosen() {
     harness.run_steps(3);
     assert!(harness.state().state.pair().is_none() && harness.state().state.open().is_some());
 }
+
+#[test]
+fn the_graph_shows_the_difference_to_the_second_run() {
+    let mut app = compared(samples());
+    apply(&mut app, Command::Show(Page::Graph));
+    app.get_by_label("Difference to B").click();
+    app.run_steps(6);
+    let all = texts(&app);
+    assert!(all.contains("compared with graph") && all.contains("gemma3-270m-preempted-2t"), "{all}");
+    // The undisturbed run takes less, of the nodes in both.
+    let line = all.lines().find(|line| line.contains("of nodes in both")).expect("a difference");
+    assert!(line.contains("(-"), "{line}");
+    apply(&mut app, Command::SwapSides);
+    apply(&mut app, Command::Show(Page::Graph));
+    app.get_by_label("Difference to B").click();
+    app.run_steps(6);
+    let all = texts(&app);
+    let line = all.lines().find(|line| line.contains("of nodes in both")).expect("a difference");
+    assert!(line.contains("(+") && !line.contains("(+0.0"), "{line}");
+    apply(&mut app, Command::CloseSecond);
+    app.run_steps(3);
+    let all = texts(&app);
+    assert!(!all.contains("compared with") && !all.contains("Difference to B"), "{all}");
+}

@@ -62,6 +62,27 @@ fn the_selected_span_leads_to_what_it_reads_and_who_reads_it() {
 }
 
 #[test]
+fn the_same_node_is_found_in_the_next_token_and_the_one_before() {
+    let mut harness = harness();
+    apply(&mut harness, Command::FindFor("ffn_up-3".into()));
+    press(&mut harness, Key::Enter);
+    press(&mut harness, Key::Escape);
+    let first = opened(&harness).selected.unwrap();
+    apply(&mut harness, Command::NextOccurrence);
+    let next = opened(&harness).selected.unwrap();
+    assert!(next.span.begin > first.span.end());
+    assert_eq!(opened(&harness).name(&next.span), "ffn_up-3");
+    assert_ne!(next.span.graph_span, first.span.graph_span);
+    // No other is in between.
+    let trace = &opened(&harness).trace;
+    let graph = |id| trace.graph_spans.iter().position(|span| span.id == id).unwrap();
+    let between = graph(next.span.graph_span) - graph(first.span.graph_span);
+    assert_eq!(between, 1, "the next computation");
+    apply(&mut harness, Command::PreviousOccurrence);
+    assert_eq!(opened(&harness).selected.unwrap().place, first.place);
+}
+
+#[test]
 fn groups_collapse_to_their_head_and_are_remembered() {
     let mut harness = harness();
     harness.get_by_label("thread 1");

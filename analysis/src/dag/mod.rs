@@ -13,11 +13,13 @@
 //! parts to draw and what flows between them, [`layout()`] places them, [`heat`] says what each node
 //! cost, and [`critical_path`] which of them could not have been done beside others.
 
+mod counterpart;
 mod heat;
 mod layout;
 mod outline;
 mod visible;
 
+pub use counterpart::counterpart;
 pub use heat::{NodeHeat, critical_path, heat};
 pub use layout::{Layout, Placed, layout};
 pub use outline::{Kind, Outline, Part};

@@ -135,3 +135,23 @@ fn heat_adds_up_and_the_critical_path_is_no_longer_than_all() {
     let one = heat(&trace, 1, Some(token.range), &|_| true).unwrap();
     assert!(one.iter().all(|node| node.count <= 1) && one.iter().any(|node| node.count == 1));
 }
+
+#[test]
+fn a_graph_is_found_again_in_another_run() {
+    let (a, b) = (sample("gemma3-270m-undisturbed-2t"), sample("gemma3-270m-preempted-2t"));
+    let computed =
+        |trace: &Trace, graph: u32| trace.graph_spans.iter().filter(|span| span.graph == graph).count();
+    for (index, graph) in (0u32..).zip(&a.file.graphs).filter(|(_, graph)| graph.nodes > 0) {
+        let found = &b.file.graphs[counterpart(&a, index, &b).unwrap() as usize];
+        let shapes = |file: &TraceFile, graph: &Graph| -> Vec<_> {
+            nodes_of(graph).iter().map(|node| (file.string(node.name).to_owned(), node.ne)).collect()
+        };
+        // The same tokens were computed in both.
+        assert_eq!(shapes(&a.file, graph), shapes(&b.file, found), "graph {}", graph.id);
+        assert!(computed(&b, found.id) > 0);
+    }
+    // Another model has no such layers, but what its graphs have is found; nothing has no counterpart.
+    let other = sample("qwen3moe-synthetic-2t");
+    assert!(counterpart(&a, 0, &other).is_some());
+    assert_eq!(counterpart(&a, u32::MAX, &b), None);
+}

@@ -17,7 +17,7 @@ const PAGES: [(&str, &str); 8] = [
     ),
     (
         "Graph",
-        "The compute graph. Equal layers are folded into one; double-click or Enter expands in place, Backspace folds. Colours say time, wait, bytes, distance from the roof, or the difference from what *Keep to compare* kept. What is selected here is selected everywhere.",
+        "The compute graph. Equal layers are folded into one; double-click or Enter expands in place, Backspace folds. Colours say time, wait, bytes, distance from the roof, or the difference from what *Keep to compare* kept or, while two traces are open, from the graph of B that is like it (*Difference to B*). What is selected here is selected everywhere.",
     ),
     ("Experts", "Which experts of a mixture tokens were sent to, and how evenly."),
     ("Counters", "Counters and samples over time, and what operators counted, where they were recorded."),
@@ -43,7 +43,7 @@ pub fn manual() -> String {
         let _ = writeln!(text, "| {keys} | {what} |");
     }
     text.push_str(
-        "\nW, A, S and D go by their place on the keyboard, whatever letters are there. The keys below can be changed in the list of keys (`?`); a key that is chosen there goes by its place, too, and so do keys such as `[` on keyboards that have none.\n\n## For other eyes, and without any\n\nLanes, spans in sight, plots with their points, rows of tables and parts of graphs have names for screen readers. The menu *View* has the size of everything, a palette that keeps operators apart to colour-blind eyes, and reduced motion.\n\n## Commands\n\nAll of them are in the menus and in the command palette.\n",
+        "\nOn the timeline W, S, A and D are held to zoom and move; they go by their place on the keyboard, whatever letters are there. These and the keys below can be changed in the list of keys (`?`); a key that is chosen there goes by its place, too, and so do keys such as `[` on keyboards that have none.\n\n## For other eyes, and without any\n\nLanes, spans in sight, plots with their points, rows of tables and parts of graphs have names for screen readers. The menu *View* has the size of everything, a palette that keeps operators apart to colour-blind eyes, and reduced motion.\n\n## Commands\n\nAll of them are in the menus and in the command palette.\n",
     );
     for (menu, name) in [(Menu::File, "File"), (Menu::View, "View"), (Menu::Go, "Go"), (Menu::Help, "Help")] {
         let _ = writeln!(text, "\n### {name}\n\n| command | keys | |\n|---|---|---|");

@@ -66,6 +66,15 @@ macro_rules! entry {
     };
 }
 
+/// What goes on while a key is held on the timeline, in the order of [`crate::keys::Keys::held`]: not
+/// in menus, but its keys can be changed like those of commands.
+pub static HELD: [Entry; 4] = [
+    entry!(on Timeline: Go, Command::ZoomIn, "Hold to zoom in", "Show less, at the pointer", [key(Key::W)]),
+    entry!(on Timeline: Go, Command::ZoomOut, "Hold to zoom out", "Show more, at the pointer", [key(Key::S)]),
+    entry!(on Timeline: Go, Command::PanLeft, "Hold to move earlier", "Move to earlier times", [key(Key::A)]),
+    entry!(on Timeline: Go, Command::PanRight, "Hold to move later", "Move to later times", [key(Key::D)]),
+];
+
 /// All commands that have a name.
 pub static TABLE: &[Entry] = &[
     // A key without Shift also takes the one with it, so that this one comes first.
@@ -441,10 +450,10 @@ pub static TABLE: &[Entry] = &[
         "Select the span at the same time on the thread before",
         [key(Key::ArrowUp)]
     ),
-    entry!(Go, Command::ZoomIn, "Zoom in", "Show less (hold W)", [key(Key::Plus), key(Key::Equals)], true),
-    entry!(Go, Command::ZoomOut, "Zoom out", "Show more (hold S)", [key(Key::Minus)], true),
-    entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times (hold A)", [key(Key::PageUp)], true),
-    entry!(Go, Command::PanRight, "Later", "Move to later times (hold D)", [key(Key::PageDown)], true),
+    entry!(Go, Command::ZoomIn, "Zoom in", "Show less", [key(Key::Plus), key(Key::Equals)], true),
+    entry!(Go, Command::ZoomOut, "Zoom out", "Show more", [key(Key::Minus)], true),
+    entry!(Go, Command::PanLeft, "Earlier", "Move to earlier times", [key(Key::PageUp)], true),
+    entry!(Go, Command::PanRight, "Later", "Move to later times", [key(Key::PageDown)], true),
     entry!(Go, Command::ClearSelection, "Clear selection", "Select nothing", [key(Key::Escape)], true),
     entry!(
         Help,

@@ -1,17 +1,25 @@
-//! What the costs of a graph's nodes are compared with: those of another selection, kept.
+//! What the costs of a graph's nodes are compared with: those of another selection, kept, or
+//! those of the second trace.
 
 use super::Costs;
+use llmtrace_analysis::Trace;
+use llmtrace_analysis::dag::{NodeHeat, counterpart, heat};
 use llmtrace_analysis::format::TraceFile;
 use llmtrace_analysis::format::meta::Graph;
 use llmtrace_analysis::node;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Mean wall times of nodes, by name and operator, so that they are found in other graphs too.
+type Means = HashMap<(String, String), f64>;
+
+/// Costs that others are compared with.
+#[derive(Clone)]
 pub(crate) struct Baseline {
     /// What they are of.
     pub(crate) name: String,
-    means: HashMap<(String, String), f64>,
+    means: Arc<Means>,
     /// Those of the nodes of one graph, by index into the file's graphs.
     known: Option<(u32, Vec<Option<f64>>)>,
 }
@@ -24,11 +32,33 @@ fn key(file: &TraceFile, graph: &Graph, index: u32, fused: u32) -> (String, Stri
 impl Baseline {
     /// Keeps what nodes of a graph cost.
     pub(crate) fn of(name: String, file: &TraceFile, graph: &Graph, costs: &Costs) -> Self {
-        let ran = (0u32..).zip(&costs.nodes).filter(|(_, heat)| heat.count > 0);
-        let each = |(index, heat): (u32, &llmtrace_analysis::dag::NodeHeat)| {
-            (key(file, graph, index, heat.fused), heat.mean())
-        };
-        Self { name, means: ran.map(each).collect(), known: None }
+        Self::of_nodes(name, file, graph, &costs.nodes)
+    }
+
+    fn of_nodes(name: String, file: &TraceFile, graph: &Graph, nodes: &[NodeHeat]) -> Self {
+        let ran = (0u32..).zip(nodes).filter(|(_, heat)| heat.count > 0);
+        let each = |(index, heat): (u32, &NodeHeat)| (key(file, graph, index, heat.fused), heat.mean());
+        Self { name, means: Arc::new(ran.map(each).collect()), known: None }
+    }
+
+    /// What the nodes of a graph cost in all computations of another trace's graph that is like
+    /// it: `Some(None)` where none is, `None` when it was cancelled.
+    pub(crate) fn of_second(
+        first: &Trace,
+        graph: u32,
+        (second, name): (&Trace, &str),
+        going: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Option<Self>> {
+        let Some(index) = counterpart(first, graph, second) else { return Some(None) };
+        let Some(of) = second.file.graphs.get(index as usize) else { return Some(None) };
+        let nodes = heat(second, index, None, &|_| going()).ok()?;
+        let name = format!("graph {} of B, {name}", of.id);
+        Some(Some(Self::of_nodes(name, &second.file, of, &nodes)))
+    }
+
+    /// Whether both are the same costs.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.means, &other.means)
     }
 
     /// Finds the nodes of a graph.
@@ -36,9 +66,8 @@ impl Baseline {
         if self.known.as_ref().is_some_and(|(of, _)| *of == index) {
             return;
         }
-        let each = |(node, heat): (u32, &llmtrace_analysis::dag::NodeHeat)| {
-            self.means.get(&key(file, graph, node, heat.fused)).copied()
-        };
+        let each =
+            |(node, heat): (u32, &NodeHeat)| self.means.get(&key(file, graph, node, heat.fused)).copied();
         let means = (0u32..).zip(&costs.nodes).map(each).collect();
         self.known = Some((index, means));
     }

@@ -23,6 +23,7 @@ mod splits;
 use crate::details::Details;
 use crate::memo::{Going, Memo};
 use crate::panel::Cx;
+use crate::state::Open;
 use crate::text;
 use crate::theme::DETAILS_WIDTH;
 use baseline::Baseline;
@@ -100,6 +101,11 @@ pub struct GraphPage {
     scope: Scope,
     /// What is compared with.
     baseline: Option<Baseline>,
+    /// What is compared with is the second trace.
+    with_second: bool,
+    /// Costs of the second trace's graph that is like one of the first, by which trace is the
+    /// second and by index.
+    second: Memo<(usize, u32), Option<Baseline>>,
     critical: bool,
     query: String,
     picture: Memo<Shown, Arc<Picture>>,
@@ -119,7 +125,7 @@ pub struct GraphPage {
 
 impl GraphPage {
     /// Draws the page.
-    pub fn graph_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, details: &mut Details) {
+    pub fn graph_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, details: &mut Details, second: Option<&Open>) {
         if cx.open.trace.file.graphs.iter().all(|graph| graph.nodes == 0) {
             return nothing_ui(ui, cx);
         }
@@ -136,10 +142,11 @@ impl GraphPage {
             self.head_ui(ui, cx, graph);
             splits::splits_ui(ui, cx, graph, &mut self.graph);
             let costs = self.costs(ui, cx, index);
+            self.second(ui, cx, index, second);
             ui.horizontal_wrapped(|ui| {
                 self.find_ui(ui, cx, graph, &outline);
                 ui.separator();
-                self.compare_ui(ui, cx, (index, graph), costs.as_deref());
+                self.compare_ui(ui, cx, (index, graph), (costs.as_deref(), second));
             });
             let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap()));
             Panel::right("graph details")
@@ -242,6 +249,39 @@ impl GraphPage {
         answer.filter(|(_, current)| *current).map(|(costs, _)| Arc::clone(costs))
     }
 
+    /// Compares with the second trace, as long as it is wanted and there is one.
+    fn second(&mut self, ui: &Ui, cx: &Cx<'_>, index: u32, second: Option<&Open>) {
+        let Some(second) = second else {
+            self.second = Memo::default();
+            if std::mem::take(&mut self.with_second) {
+                self.stop_comparing();
+            }
+            return;
+        };
+        if !self.with_second {
+            return;
+        }
+        let (trace, other) = (Arc::clone(&cx.open.trace), Arc::clone(&second.trace));
+        let name = second.file_name();
+        let key = (Arc::as_ptr(&second.trace) as usize, index);
+        let compute =
+            move |going: &Going| Baseline::of_second(&trace, index, (&other, &name), &|| going.on());
+        let answer = self.second.get(&key, cx.jobs, ui.ctx(), compute);
+        let found = answer.filter(|(_, current)| *current).and_then(|(found, _)| found.as_ref());
+        match (found, &self.baseline) {
+            (Some(found), Some(known)) if found.is(known) => {}
+            (found, _) => self.baseline = found.cloned(),
+        }
+    }
+
+    fn stop_comparing(&mut self) {
+        self.baseline = None;
+        self.with_second = false;
+        if self.heat == Heat::Difference {
+            self.heat = Heat::Time;
+        }
+    }
+
     fn head_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, graph: &Graph) {
         self.counts(cx);
         ui.horizontal_wrapped(|ui| {
@@ -294,13 +334,40 @@ impl GraphPage {
     }
 
     /// Keeps costs, to colour by how others differ from them.
-    fn compare_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, (index, graph): (u32, &Graph), costs: Option<&Costs>) {
+    fn compare_ui(
+        &mut self,
+        ui: &mut Ui,
+        cx: &Cx<'_>,
+        (index, graph): (u32, &Graph),
+        (costs, second): (Option<&Costs>, Option<&Open>),
+    ) {
         let known = costs.filter(|costs| costs.executions > 0);
         if let Some((baseline, costs)) = self.baseline.as_mut().zip(known) {
             baseline.find(&cx.open.trace.file, (index, graph), costs);
         }
         ui.horizontal_wrapped(|ui| {
             let Some(baseline) = &self.baseline else {
+                if self.with_second {
+                    ui.weak(if self.second.last().is_some() {
+                        "B has no graph like this one"
+                    } else {
+                        "counting B…"
+                    });
+                    if ui.button("Stop comparing").clicked() {
+                        self.stop_comparing();
+                    }
+                    return;
+                }
+                if let Some(second) = second {
+                    let button = ui.button("Difference to B");
+                    let hover = format!(
+                        "Colours show how much longer or shorter nodes take than in {}, by their names",
+                        second.file_name()
+                    );
+                    if button.on_hover_text(hover).clicked() {
+                        (self.with_second, self.heat) = (true, Heat::Difference);
+                    }
+                }
                 let button = ui.add_enabled(known.is_some(), egui::Button::new("Keep to compare"));
                 let button = button
                     .on_hover_text("Then choose another token, range or graph: colours show the difference");
@@ -332,10 +399,7 @@ impl GraphPage {
                 ui.weak("no node is in both");
             }
             if ui.button("Stop comparing").clicked() {
-                self.baseline = None;
-                if self.heat == Heat::Difference {
-                    self.heat = Heat::Time;
-                }
+                self.stop_comparing();
             }
         });
     }

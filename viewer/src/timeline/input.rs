@@ -2,8 +2,8 @@
 //!
 //! | Gesture | Effect |
 //! |---|---|
-//! | wheel, Ctrl+wheel, pinch, `W` `S` | zoom at the pointer |
-//! | Shift+wheel, sideways wheel, `A` `D` | pan |
+//! | wheel, Ctrl+wheel, pinch, `W` `S` or chosen keys | zoom at the pointer |
+//! | Shift+wheel, sideways wheel, `A` `D` or chosen keys | pan |
 //! | drag | select a range |
 //! | Shift+drag, right or middle drag, drag on the ruler | pan |
 //! | click | select |
@@ -11,8 +11,7 @@
 
 use super::view::View;
 use crate::command::Command;
-use crate::keys::HELD;
-use egui::{Context, Event, PointerButton, Response};
+use egui::{Context, Event, Key, PointerButton, Response};
 use llmtrace_analysis::{Nanos, TimeRange};
 
 /// Points of wheel that double the scale.
@@ -57,17 +56,18 @@ pub(crate) fn wheel(response: &Response, view: &mut View, left: f32, vertical_sc
     before != *view
 }
 
-/// The keys W, A, S and D that are held, by their place on the keyboard: on one where other letters
+/// Which of the keys that zoom and move are held, by their place on the keyboard: on one where other letters
 /// are there, those.
 #[derive(Debug, Default)]
 pub(crate) struct Held([bool; 4]);
 
 impl Held {
-    fn update(&mut self, input: &egui::InputState) {
+    fn update(&mut self, input: &egui::InputState, keys: &[Option<Key>; 4]) {
         for event in &input.events {
             match event {
                 Event::Key { key, physical_key, pressed, modifiers, .. } => {
-                    let place = HELD.iter().position(|known| *known == physical_key.unwrap_or(*key));
+                    let place = Some(physical_key.unwrap_or(*key));
+                    let place = keys.iter().position(|known| *known == place);
                     let plain = modifiers.is_none() || modifiers.shift_only();
                     if let Some(held) = place.and_then(|place| self.0.get_mut(place)) {
                         *held = *pressed && plain;
@@ -80,10 +80,15 @@ impl Held {
     }
 }
 
-/// Zooms and pans while W, A, S or D is held.
-pub(crate) fn held_keys(context: &Context, held: &mut Held, view: &mut View, pointer_x: Option<f32>) {
+/// Zooms and pans while one of `keys` is held: in, out, earlier, later.
+pub(crate) fn held_keys(
+    context: &Context,
+    (held, keys): (&mut Held, &[Option<Key>; 4]),
+    view: &mut View,
+    pointer_x: Option<f32>,
+) {
     let dt = context.input(|input| {
-        held.update(input);
+        held.update(input, keys);
         input.stable_dt.min(0.1)
     });
     if context.egui_wants_keyboard_input() {

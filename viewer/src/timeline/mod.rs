@@ -81,6 +81,8 @@ pub struct Timeline {
     /// Token at which a drag over their ruler began.
     token_drag: Option<usize>,
     held: Held,
+    /// The keys that zoom and move while they are held.
+    keys: [Option<egui::Key>; 4],
     coloring: Coloring,
     /// What the list of lanes is filtered by.
     lane_filter: String,
@@ -124,8 +126,9 @@ impl Timeline {
         self.experts.folded = folded;
     }
 
-    /// Draws the page and handles its input.
-    pub fn timeline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+    /// Draws the page and handles its input; `keys` are those to hold, as [`crate::keys::Keys::held`] says.
+    pub fn timeline_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, keys: [Option<egui::Key>; 4]) {
+        self.keys = keys;
         self.show_ui(ui, cx, &Manner::WHOLE);
     }
 
@@ -158,7 +161,8 @@ impl Timeline {
         let pointer = ui.input(|input| input.pointer.hover_pos());
         let pointer = pointer.filter(|pointer| lanes.contains(*pointer) && pointer.x >= left);
         if manner.keys {
-            input::held_keys(ui.ctx(), &mut self.held, &mut view, pointer.map(|pointer| pointer.x - left));
+            let x = pointer.map(|pointer| pointer.x - left);
+            input::held_keys(ui.ctx(), (&mut self.held, &self.keys), &mut view, x);
         } else {
             self.held = Held::default();
         }

@@ -191,7 +191,7 @@ impl<M: Medium> Segment<M> {
             return Ok(false);
         }
         Ok(self.row_fits()? && {
-            self.writer.announce_graph_span(row.id, row.graph);
+            self.writer.announce_graph_span(&row);
             if let Some(row) = self.held.graph_span(row) {
                 self.writer.push_graph_span(row);
             }
