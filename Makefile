@@ -1,6 +1,6 @@
 # Thin: the work is in .ci/ and sample-traces/tools/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-record bench-ceilings bench-diff bench-viewers fuzz torn unharmed deny dist samples docs-pictures deb icons setup lint clean
+.PHONY: help demo test bench bench-record bench-ceilings bench-diff bench-viewers fuzz coverage torn unharmed soak deny dist samples docs-pictures deb icons setup lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -29,11 +29,17 @@ bench-viewers: ## open a trace beside the Perfetto UI; ARGS="OP_SPANS ROUNDS"
 fuzz: ## fuzz what reads strangers' bytes; TIME=SECONDS a target, ARGS="open tables"
 	@TIME=$(TIME) .ci/fuzz.sh $(ARGS)
 
+coverage: ## which lines of `format` its tests run; at least 90 %
+	@.ci/coverage.sh
+
 torn: ## kill the recorder of a real llama.cpp 200 times (KILLS=N); every file must open
 	@.ci/torn.sh
 
-unharmed: ## attach to a server under load 100 times (CYCLES=N); it must not notice
+unharmed: ## attach to a server under load 100 times (CYCLES=N), and end targets badly; it must not notice
 	@.ci/unharmed.sh
+
+soak: ## record a real llama.cpp for MINUTES (30), and plot what the recorder takes
+	@.ci/soak.sh
 
 deny: ## licences, duplicates, sources and advisories of dependencies
 	@.ci/deny.sh --prepare && .ci/deny.sh

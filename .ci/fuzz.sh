@@ -20,6 +20,8 @@ targets=("$@")
 
 PATH=$CACHE/tools/bin:$PATH
 command -v cargo-fuzz >/dev/null || cargo install -q --locked --root "$CACHE/tools" "cargo-fuzz@$version"
+# By the toolchain that built the rest already.
+cargo run -q --locked -p llmtrace-testing --example seeds -- fuzz/corpus
 # libFuzzer needs coverage, which is for nightly compilers, or for others that are told so.
 if cargo +nightly --version >/dev/null 2>&1; then
     export RUSTUP_TOOLCHAIN=nightly
@@ -27,7 +29,6 @@ else
     export RUSTC_BOOTSTRAP=1
 fi
 
-cargo run -q --locked -p llmtrace-testing --example seeds -- fuzz/corpus
 mkdir -p fuzz/corpus/binary
 for options in "-O1" "-O2" "-O2 -fcf-protection=none" "-O2 -s"; do
     # shellcheck disable=SC2086  # several options

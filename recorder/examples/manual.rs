@@ -12,5 +12,6 @@ fn main() -> std::io::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, "llmtrace", &completions)?;
     }
-    clap_mangen::generate_to(command, &pages)
+    // Pages of `help`'s own subcommands would say the same again.
+    clap_mangen::generate_to(command.disable_help_subcommand(true), &pages)
 }

@@ -29,7 +29,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-const FLUSH_EVERY: Duration = Duration::from_millis(900);
+/// What a recorder that is killed may lack: half of the second that is promised, the rest is for a busy host.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
 const WRITE: &str = "cannot write the output file";
 /// Processes that can be told apart in one recording.
 const MAX_PROCESSES: usize = 256;

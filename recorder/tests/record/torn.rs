@@ -8,9 +8,10 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Longest time before the kill of which nothing need be in the file. The recorder writes each
-/// second; the machine may be busy with other things.
-const MOST_MISSING_NANOS: u64 = 10_000_000_000;
+/// Longest time before the kill, in milliseconds, of which nothing need be in the file. The recorder
+/// writes twice a second, but the machine of a test may be busy with other things; `make torn` asks
+/// for the second that is promised.
+const MOST_MISSING_MILLIS: u64 = 10_000;
 
 fn check(path: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmtrace"));
@@ -29,10 +30,12 @@ fn op_spans(path: &Path) -> (Trace, u64) {
 #[ignore = "needs root, BTF and a real llama.cpp"]
 fn recorders_killed_at_random_moments_leave_files_that_open() {
     let kills: u64 = std::env::var("LLMTRACE_TEST_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let most: u64 =
+        std::env::var("LLMTRACE_TEST_MISSING").map_or(MOST_MISSING_MILLIS, |most| most.parse().unwrap());
     let first = Run::new();
     let mut engine = Engine::start(&first, 2);
     let mut random = llmtrace_testing::Random::new(41);
-    let (mut longest, mut empty) = (0, 0);
+    let (mut missing_millis, mut empty) = (Vec::new(), 0);
     for kill in 0..kills {
         if kill % 5 == 4 {
             // Also empties its pipe, which would stop it when full.
@@ -57,8 +60,7 @@ fn recorders_killed_at_random_moments_leave_files_that_open() {
             empty += 1;
         } else {
             let missing = killed.saturating_sub(trace.file.header.start_monotonic_nanos + trace.range().end);
-            longest = missing.max(longest);
-            assert!(missing < MOST_MISSING_NANOS, "kill {kill}: {missing} ns are missing");
+            missing_millis.push(missing / 1_000_000);
         }
         let whole = run.trace.with_extension("whole.llmtrace");
         let (_, said) = check(&run.trace, &["--repair", "-o", whole.to_str().unwrap()]);
@@ -69,9 +71,14 @@ fn recorders_killed_at_random_moments_leave_files_that_open() {
         assert_eq!(op_spans(&whole).1, count, "kill {kill}: repairing loses nothing");
     }
     engine.generates_on();
+    missing_millis.sort_unstable();
+    let at = |part: usize| missing_millis.get(missing_millis.len() * part / 100).copied().unwrap_or(0);
+    let longest = missing_millis.last().copied().unwrap_or(0);
     println!(
-        "{kills} of {kills} killed recordings open and are repaired; {empty} without op spans yet; of the others \
-         at most the last {} ms are missing",
-        longest / 1_000_000
+        "torn: {kills} of {kills} killed recordings open and are repaired, {empty} of them without op spans yet; \
+         before the kill are missing {} ms (median), {} ms (95 %), {longest} ms (most; {most} ms are allowed)",
+        at(50),
+        at(95),
     );
+    assert!(longest <= most, "{longest} ms before a kill are missing");
 }

@@ -166,13 +166,21 @@ impl Engine {
         assert!(line.contains("generated_tokens"), "the engine said: {line:?}");
     }
 
-    /// Fails unless it is alive and generates: what lay in the pipe, and more.
-    pub(crate) fn generates_on(&mut self) {
-        let begin = Instant::now();
+    /// Fails unless it is alive and generates: what lay in the pipe, and more. How many times.
+    pub(crate) fn generates_on(&mut self) -> u32 {
+        let (begin, mut generations) = (Instant::now(), 0);
         while begin.elapsed() < Duration::from_secs(3) {
             self.next_generation();
+            generations += 1;
         }
         assert!(self.child.try_wait().unwrap().is_none());
+        generations
+    }
+
+    /// The signal that ended it.
+    pub(crate) fn ended_by(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        self.child.wait().unwrap().signal()
     }
 }
 
