@@ -185,5 +185,7 @@ fn a_recorder_that_stands_still_holds_nobody_up() {
     let last = trace.graph_spans.iter().map(|graph| graph.end).max().unwrap();
     assert!(trace.losses.iter().all(|loss| loss.begin < last), "nothing was recorded after the stop");
     engine.generates_on();
-    println!("unharmed: recorder stopped for {secs} s, {generations} generations meanwhile, {lost} events lost");
+    println!(
+        "unharmed: recorder stopped for {secs} s, {generations} generations meanwhile, {lost} events lost"
+    );
 }
