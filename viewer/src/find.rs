@@ -7,6 +7,8 @@ use crate::state::Find;
 use crate::text;
 use crate::theme::OpClass;
 use egui::{Align2, Key, ScrollArea, TextEdit, Ui, Window, vec2};
+use llmtrace_analysis::Trace;
+use llmtrace_analysis::format::Warning;
 use llmtrace_analysis::search::{NodeMatch, matches};
 
 /// Height of a result.
@@ -75,6 +77,9 @@ impl FindPanel {
             cx.commands.push(go_to(first));
         }
         ui.weak(match found.len() {
+            0 if left_out(&cx.open.trace) => {
+                "nothing found; descriptions of nodes are missing from the file, see its warnings".to_owned()
+            }
             0 => "nothing found".to_owned(),
             1 => "1 node, Enter to go there".to_owned(),
             more => format!(
@@ -84,6 +89,11 @@ impl FindPanel {
         });
         results_ui(ui, cx, found, self.chosen);
     }
+}
+
+/// Whether names of nodes are in the file, but could not be read.
+fn left_out(trace: &Trace) -> bool {
+    trace.warnings.iter().any(|of| matches!(of, Warning::TooLarge { .. } | Warning::Unreadable { .. }))
 }
 
 /// To the first execution of a node.

@@ -3,6 +3,7 @@
 mod sample;
 
 use llmtrace_testing::hostile;
+use llmtrace_viewer::command::Command;
 use llmtrace_viewer::state::Page;
 use sample::{harness, harness_of, texts};
 
@@ -33,4 +34,24 @@ fn real_names_are_shown_as_they_are() {
     let harness = harness("gemma3-270m-1t.llmtrace", Page::Overview, 720.0);
     let all = texts(&harness);
     assert!(all.contains("gemma-3-270m") && !all.contains("\\u{"), "{all}");
+}
+
+#[test]
+fn who_finds_nothing_is_told_that_names_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = hostile::all().unwrap();
+    let path = folder.path().join("bomb.llmtrace");
+    let file = files.iter().find(|file| file.name == "strings-bomb").unwrap();
+    std::fs::write(&path, &file.bytes).unwrap();
+    let find = |mut harness: egui_kittest::Harness<'_, llmtrace_viewer::app::ViewerApp>| {
+        let context = harness.ctx.clone();
+        harness.state_mut().apply(&context, Command::FindFor("no such node".into()));
+        harness.run_steps(8);
+        texts(&harness)
+    };
+    let told = "nothing found; descriptions of nodes are missing from the file";
+    let said = find(harness_of(&path, Page::Timeline, 720.0));
+    assert!(said.contains(told), "{said}");
+    let said = find(harness("gemma3-270m-1t.llmtrace", Page::Timeline, 720.0));
+    assert!(said.contains("nothing found") && !said.contains(told), "{said}");
 }
