@@ -32,8 +32,8 @@ pub struct Details {
 }
 
 impl Details {
-    /// Draws the panel's contents.
-    pub fn details_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+    /// Draws the panel's contents; `lanes` are whether it stands beside those.
+    pub fn details_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, lanes: bool) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.add_space(4.0);
             if let Some(range) = cx.open.range {
@@ -41,7 +41,7 @@ impl Details {
             } else if let Some(found) = cx.open.selected {
                 node::node_ui(ui, cx, found, &mut self.distribution, &mut self.flows);
             } else {
-                self.in_sight.in_sight_ui(ui, cx, &mut self.totals);
+                self.in_sight.in_sight_ui(ui, cx, &mut self.totals, lanes);
             }
             ui.add_space(8.0);
         });

@@ -6,6 +6,34 @@ use crate::theme::{Colors, PaletteChoice, ThemeChoice};
 use egui::{Button, MenuBar, RichText, Ui, Window};
 use llmtrace_analysis::glossary::{TERMS, Topic};
 
+/// Menus within that of what is shown: all in one would be higher than small windows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Lanes,
+    Graph,
+    Pair,
+    Size,
+}
+
+impl Part {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Lanes, "Lanes of the timeline"),
+        (Self::Graph, "Parts of the graph"),
+        (Self::Pair, "Two traces"),
+        (Self::Size, "Larger and smaller"),
+    ];
+
+    fn of(entry: &Entry) -> Option<Self> {
+        match entry.command {
+            Command::Session(_) | Command::CollapseLanes(_) => Some(Self::Lanes),
+            Command::ExpandGraph | Command::FoldGraph => Some(Self::Graph),
+            Command::SwapSides | Command::Align(_) => Some(Self::Pair),
+            Command::Larger | Command::Smaller | Command::Scale(_) => Some(Self::Size),
+            _ => None,
+        }
+    }
+}
+
 /// Draws the bar at the top.
 pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     MenuBar::new().ui(ui, |ui| {
@@ -14,13 +42,23 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         {
             ui.menu_button(name, |ui| {
                 ui.set_min_width(200.0);
-                for entry in TABLE.iter().filter(|entry| entry.menu == menu) {
+                let entries = || TABLE.iter().filter(move |entry| entry.menu == menu);
+                let compares = |entry: &&Entry| entry.command == Command::CompareWith;
+                for entry in entries().filter(|entry| Part::of(entry).is_none() && !compares(entry)) {
                     item_ui(ui, state, entry, commands);
                     if entry.command == Command::Open {
                         recent_ui(ui, state, commands);
+                        // In the table it stands before what has its key without Shift.
+                        entries().filter(compares).for_each(|entry| item_ui(ui, state, entry, commands));
                     }
                 }
                 if menu == Menu::View {
+                    for (part, name) in Part::ALL {
+                        ui.menu_button(name, |ui| {
+                            let of_it = entries().filter(|entry| Part::of(entry) == Some(part));
+                            of_it.for_each(|entry| item_ui(ui, state, entry, commands));
+                        });
+                    }
                     ui.separator();
                     themes_ui(ui, state, commands);
                     ui.separator();
@@ -107,11 +145,7 @@ fn recent_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 }
 
 fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-    for (theme, name) in [
-        (ThemeChoice::System, "Theme of the system"),
-        (ThemeChoice::Light, "Light theme"),
-        (ThemeChoice::Dark, "Dark theme"),
-    ] {
+    for (theme, name) in ThemeChoice::ALL {
         if ui.radio(state.settings.theme == theme, name).clicked() {
             commands.push(Command::Theme(theme));
             ui.close();

@@ -338,12 +338,16 @@ impl GraphPage {
                 both.filter(|(_, before)| *before > 0.0).map_or_else(
                     || "not in both".to_owned(),
                     |(now, before)| {
-                        format!("{:+.1} %  {}", (now / before - 1.0) * 100.0, text::nanos_f64(now - before))
+                        let sign = if now < before { "−" } else { "+" };
+                        let share = (now / before - 1.0).abs() * 100.0;
+                        format!("{sign}{share:.1} %  {sign}{}", text::nanos_f64((now - before).abs()))
                     },
                 )
             }
         };
-        let line = if op.is_empty() { value } else { format!("{op}  {value}") };
+        // Beside what is said of a difference there is no room for the operator.
+        let line =
+            if op.is_empty() || self.heat == Heat::Difference { value } else { format!("{op}  {value}") };
         Said { heat, line }
     }
 

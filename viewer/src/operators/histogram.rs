@@ -128,7 +128,7 @@ impl HistogramView {
         }
         let response = plot::still("durations")
             .width(ui.available_width())
-            .height(HEIGHT)
+            .height(plot::height(ui, HEIGHT))
             .show_grid([false, true])
             .grid_color(colors.line)
             .include_y(0.0)

@@ -69,8 +69,9 @@ fn verdict_ui(ui: &mut Ui, of: &str, verdict: &Verdict) {
     ui.horizontal_wrapped(|ui| {
         ui.label(format!("{of}:"));
         ui.strong(verdict.bound.name()).explained(&[verdict.bound.name(), "verdict"]);
-        ui.weak(format!("confidence {} · {}", verdict.confidence.name(), verdict.evidence.join(" · ")))
-            .explained(&["confidence"]);
+        // A number stays on the line of its unit.
+        let evidence = verdict.evidence.join(" · ").replace(" %", "\u{a0}%");
+        ui.weak(format!("confidence {} · {evidence}", verdict.confidence.name())).explained(&["confidence"]);
     });
 }
 
