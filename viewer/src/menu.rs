@@ -12,15 +12,15 @@ enum Part {
     Lanes,
     Graph,
     Pair,
+    /// In the menu of sizes.
     Size,
 }
 
 impl Part {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 3] = [
         (Self::Lanes, "Lanes of the timeline"),
         (Self::Graph, "Parts of the graph"),
         (Self::Pair, "Two traces"),
-        (Self::Size, "Larger and smaller"),
     ];
 
     fn of(entry: &Entry) -> Option<Self> {
@@ -54,10 +54,7 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
                 }
                 if menu == Menu::View {
                     for (part, name) in Part::ALL {
-                        ui.menu_button(name, |ui| {
-                            let of_it = entries().filter(|entry| Part::of(entry) == Some(part));
-                            of_it.for_each(|entry| item_ui(ui, state, entry, commands));
-                        });
+                        ui.menu_button(name, |ui| part_ui(ui, state, part, commands));
                     }
                     ui.separator();
                     themes_ui(ui, state, commands);
@@ -115,6 +112,11 @@ fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
     }
 }
 
+fn part_ui(ui: &mut Ui, state: &State, part: Part, commands: &mut Vec<Command>) {
+    let entries = TABLE.iter().filter(|entry| Part::of(entry) == Some(part));
+    entries.for_each(|entry| item_ui(ui, state, entry, commands));
+}
+
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
     let keys = state.settings.keys.of(entry);
     let keys = keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
@@ -168,6 +170,8 @@ fn palette_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 /// How large everything is.
 fn scale_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.menu_button("Size of everything", |ui| {
+        part_ui(ui, state, Part::Size, commands);
+        ui.separator();
         for percent in [75, 90, 100, 110, 125, 150, 175, 200] {
             if ui.radio(state.settings.scale_percent == percent, format!("{percent} %")).clicked() {
                 commands.push(Command::Scale(percent));

@@ -402,13 +402,20 @@ fn width(edge: &Edge) -> f32 {
     1.0 + (kib.max(1.0).log2() / 2.0).clamp(0.0, 7.0)
 }
 
+/// How much smaller text may become to fit.
+const SMALLEST: f32 = 0.85;
+
 fn paint_text(painter: &Painter, rect: Rect, scale: f32, (name, line): (&str, &str), color: Color32) {
     let size = (13.0 * scale).min(16.0);
     let small = (11.0 * scale).min(13.5);
     let room = rect.width() - 14.0 * scale;
     let text = |text: &str, size: f32, at: Pos2, color: Color32| {
-        let mut job =
-            egui::text::LayoutJob::simple_singleline(text.to_owned(), FontId::proportional(size), color);
+        let layout = |size: f32| {
+            egui::text::LayoutJob::simple_singleline(text.to_owned(), FontId::proportional(size), color)
+        };
+        let wide = painter.layout_job(layout(size)).size().x;
+        // A little smaller, before its end is cut off.
+        let mut job = layout(size * (room / wide.max(1.0)).clamp(SMALLEST, 1.0));
         job.wrap = egui::text::TextWrapping::truncate_at_width(room);
         let galley = painter.layout_job(job);
         let at = Align2::CENTER_CENTER.anchor_size(at, galley.size()).min;

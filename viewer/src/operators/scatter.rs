@@ -110,7 +110,7 @@ impl Scatter {
             .width(ui.available_width())
             .height(plot::height(ui, HEIGHT))
             .include_y(0.0)
-            .y_grid_spacer(plot::few_marks)
+            .y_grid_spacer(plot::some_marks)
             .grid_color(cx.colors.line)
             .set_margin_fraction(vec2(0.02, 0.06))
             .x_axis_formatter(move |mark, _| against.text(mark.value))
