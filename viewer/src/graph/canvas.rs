@@ -506,3 +506,18 @@ fn item_ui(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_the_wider_the_more_bytes_they_carry() {
+        let of = |bytes| width(&Edge { from: 0, to: 1, bytes, tensors: 1 });
+        let widths = [Some(4), Some(1 << 12), Some(1 << 16), Some(1 << 22)].map(of);
+        assert!(widths.is_sorted_by(|less, more| less < more), "{widths:?}");
+        // What is not known is as thin as the thinnest, and nothing is a bar.
+        assert_eq!(of(None), widths[0]);
+        assert_eq!(of(Some(u64::MAX)), 8.0);
+    }
+}
