@@ -215,6 +215,7 @@ pub(crate) fn glossary_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         .resizable(false)
         .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
         .vscroll(true)
+        .default_height(height)
         .max_height(height)
         .show(ui.ctx(), |ui| {
             ui.set_width(620.0);
