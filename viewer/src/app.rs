@@ -503,8 +503,13 @@ impl ViewerApp {
                         .default_size(DETAILS_WIDTH)
                         .size_range(260.0..=640.0)
                         .resizable(true)
-                        .frame(Frame::new().fill(colors.background).inner_margin(Margin::symmetric(12, 4)))
-                        .show(ui, |ui| self.details.details_ui(ui, &mut cx));
+                        .frame(Frame::new().fill(colors.background).inner_margin(Margin {
+                            left: 12,
+                            right: 2,
+                            top: 4,
+                            bottom: 4,
+                        }))
+                        .show(ui, |ui| self.details.details_ui(ui, &mut cx, true));
                     hint_ui(ui, colors);
                     let frame =
                         Frame::new().fill(colors.background).inner_margin(Margin { top: 6, ..Margin::ZERO });

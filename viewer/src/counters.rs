@@ -249,7 +249,7 @@ impl CountersPage {
             // Marks at round numbers of MiB.
             let scale = if unit.starts_with("bytes") { f64::from(1 << 20) } else { 1.0 };
             let mut plot = plot::still(("counters", place))
-                .height(height)
+                .height(plot::height(ui, height))
                 .include_y(0.0)
                 .include_x(range.begin as f64 / 1e9)
                 .include_x(range.end as f64 / 1e9)
@@ -322,10 +322,10 @@ impl CountersPage {
                     ui.weak("operator").explained(&["operator"]);
                     ui.weak("op spans").explained(&["op span"]);
                     for counter in counters {
-                        let unit = if counter.unit.is_empty() {
-                            String::new()
-                        } else {
-                            format!(" ({})", counter.unit)
+                        let unit = match counter.unit.as_str() {
+                            // Times have their units in the cells.
+                            "" | "ns" => String::new(),
+                            unit => format!(" ({unit})"),
                         };
                         ui.weak(format!("{}{unit}", text::shorten(&counter.name, 28)))
                             .explained(&["counted", "counter"]);
@@ -338,8 +338,8 @@ impl CountersPage {
                         });
                         let spans = counted.first().map_or(0, |counted| counted.known + counted.unknown);
                         ui.label(text::count(spans));
-                        for of in counted {
-                            ui.label(counted_text(of));
+                        for (of, counter) in counted.iter().zip(counters) {
+                            ui.label(counted_text(of, &counter.unit));
                         }
                         ui.end_row();
                     }
@@ -349,11 +349,14 @@ impl CountersPage {
     }
 }
 
-fn counted_text(counted: &Counted) -> String {
+fn counted_text(counted: &Counted, unit: &str) -> String {
     let Some(sum) = counted.sum else { return "unknown".to_owned() };
     let partial = if counted.unknown > 0 { "≥ " } else { "" };
-    let mean = text::trim(sum as f64 / counted.known.max(1) as f64);
-    format!("{partial}{}  ({mean})", text::count(sum))
+    let mean = sum as f64 / counted.known.max(1) as f64;
+    if unit == "ns" {
+        return format!("{partial}{}  ({})", text::nanos(sum), text::nanos_f64(mean));
+    }
+    format!("{partial}{}  ({})", text::count(sum), text::trim(mean))
 }
 
 /// What was counted, by whom, and what was not.

@@ -276,7 +276,7 @@ fn balance_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Experts) {
     let [variation, top] = [line(|part| part.variation), line(|part| part.top_share)];
     let colors = cx.colors;
     let plot = plot::still("balance")
-        .height(PLOT_HEIGHT)
+        .height(plot::height(ui, PLOT_HEIGHT))
         .include_y(0.0)
         // Room for the legend, above the lines.
         .include_y(highest * 1.6)
@@ -348,7 +348,7 @@ fn distances_ui(ui: &mut Ui, colors: &Colors, layer: &Layer) {
     });
     let bars: Vec<_> = bars.collect();
     let plot = plot::still("distances")
-        .height(PLOT_HEIGHT)
+        .height(plot::height(ui, PLOT_HEIGHT))
         .y_axis_formatter(|mark, _| text::percent(mark.value))
         .grid_color(colors.line)
         .show(ui, |plot| {

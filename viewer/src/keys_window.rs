@@ -5,7 +5,10 @@ use crate::keys::captured;
 use crate::menu::MOUSE;
 use crate::state::State;
 use crate::theme::Colors;
-use egui::{Grid, KeyboardShortcut, Modifiers, ScrollArea, TextEdit, Ui, Window};
+use egui::{Frame, Grid, KeyboardShortcut, Margin, Modifiers, ScrollArea, TextEdit, Ui, Window};
+
+/// Height of the list, where the app's window has room for it.
+const LEAST: f32 = 640.0;
 
 /// The window's own state.
 #[derive(Default)]
@@ -43,7 +46,12 @@ impl KeysWindow {
                     }
                 });
                 self.conflict_ui(ui, commands);
-                ScrollArea::vertical().max_height(height).show(ui, |ui| self.list_ui(ui, state, commands));
+                let least = height.min(LEAST);
+                ScrollArea::vertical().max_height(height).min_scrolled_height(least).show(ui, |ui| {
+                    // Beside the bar that scrolls.
+                    let margin = Margin { right: 16, ..Margin::ZERO };
+                    Frame::new().inner_margin(margin).show(ui, |ui| self.list_ui(ui, state, commands));
+                });
             });
         if !visible {
             (self.captures, self.conflict) = (None, None);

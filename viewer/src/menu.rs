@@ -6,6 +6,34 @@ use crate::theme::{Colors, PaletteChoice, ThemeChoice};
 use egui::{Button, MenuBar, RichText, Ui, Window};
 use llmtrace_analysis::glossary::{TERMS, Topic};
 
+/// Menus within that of what is shown: all in one would be higher than small windows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Lanes,
+    Graph,
+    Pair,
+    /// In the menu of sizes.
+    Size,
+}
+
+impl Part {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Lanes, "Lanes of the timeline"),
+        (Self::Graph, "Parts of the graph"),
+        (Self::Pair, "Two traces"),
+    ];
+
+    fn of(entry: &Entry) -> Option<Self> {
+        match entry.command {
+            Command::Session(_) | Command::CollapseLanes(_) => Some(Self::Lanes),
+            Command::ExpandGraph | Command::FoldGraph => Some(Self::Graph),
+            Command::SwapSides | Command::Align(_) => Some(Self::Pair),
+            Command::Larger | Command::Smaller | Command::Scale(_) => Some(Self::Size),
+            _ => None,
+        }
+    }
+}
+
 /// Draws the bar at the top.
 pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     MenuBar::new().ui(ui, |ui| {
@@ -14,13 +42,20 @@ pub(crate) fn bar_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         {
             ui.menu_button(name, |ui| {
                 ui.set_min_width(200.0);
-                for entry in TABLE.iter().filter(|entry| entry.menu == menu) {
+                let entries = || TABLE.iter().filter(move |entry| entry.menu == menu);
+                let compares = |entry: &&Entry| entry.command == Command::CompareWith;
+                for entry in entries().filter(|entry| Part::of(entry).is_none() && !compares(entry)) {
                     item_ui(ui, state, entry, commands);
                     if entry.command == Command::Open {
                         recent_ui(ui, state, commands);
+                        // In the table it stands before what has its key without Shift.
+                        entries().filter(compares).for_each(|entry| item_ui(ui, state, entry, commands));
                     }
                 }
                 if menu == Menu::View {
+                    for (part, name) in Part::ALL {
+                        ui.menu_button(name, |ui| part_ui(ui, state, part, commands));
+                    }
                     ui.separator();
                     themes_ui(ui, state, commands);
                     ui.separator();
@@ -77,6 +112,11 @@ fn live_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
     }
 }
 
+fn part_ui(ui: &mut Ui, state: &State, part: Part, commands: &mut Vec<Command>) {
+    let entries = TABLE.iter().filter(|entry| Part::of(entry) == Some(part));
+    entries.for_each(|entry| item_ui(ui, state, entry, commands));
+}
+
 fn item_ui(ui: &mut Ui, state: &State, entry: &Entry, commands: &mut Vec<Command>) {
     let keys = state.settings.keys.of(entry);
     let keys = keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
@@ -107,11 +147,7 @@ fn recent_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 }
 
 fn themes_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-    for (theme, name) in [
-        (ThemeChoice::System, "Theme of the system"),
-        (ThemeChoice::Light, "Light theme"),
-        (ThemeChoice::Dark, "Dark theme"),
-    ] {
+    for (theme, name) in ThemeChoice::ALL {
         if ui.radio(state.settings.theme == theme, name).clicked() {
             commands.push(Command::Theme(theme));
             ui.close();
@@ -134,6 +170,8 @@ fn palette_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
 /// How large everything is.
 fn scale_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
     ui.menu_button("Size of everything", |ui| {
+        part_ui(ui, state, Part::Size, commands);
+        ui.separator();
         for percent in [75, 90, 100, 110, 125, 150, 175, 200] {
             if ui.radio(state.settings.scale_percent == percent, format!("{percent} %")).clicked() {
                 commands.push(Command::Scale(percent));
@@ -177,6 +215,7 @@ pub(crate) fn glossary_ui(ui: &mut Ui, commands: &mut Vec<Command>) {
         .resizable(false)
         .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
         .vscroll(true)
+        .default_height(height)
         .max_height(height)
         .show(ui.ctx(), |ui| {
             ui.set_width(620.0);

@@ -15,6 +15,7 @@ use crate::text;
 use crate::theme::OpClass;
 use egui::{Frame, RichText, ScrollArea, Stroke, Ui, vec2};
 use egui_plot::{HLine, HoverPosition, Line, PlotPoints};
+use llmtrace_analysis::explain::Explanation;
 use llmtrace_analysis::{Phase, Token};
 use operators::Operators;
 
@@ -24,6 +25,8 @@ const TWO_COLUMNS: f32 = 900.0;
 const MAX_WIDTH: f32 = 1560.0;
 /// Least height of what stands beside the plot.
 const CARD_HEIGHT: f32 = 240.0;
+/// Space between cards.
+const GAP: f32 = 10.0;
 /// Height of the plot of time per token.
 const PLOT_HEIGHT: f32 = 216.0;
 
@@ -59,25 +62,57 @@ impl Overview {
         ui.add_space(8.0);
         figures::figures_ui(ui, cx);
         ui.add_space(10.0);
-        answers::answers_ui(ui, cx, answers);
+        let found = answers::found_ui(ui, cx, answers);
+        let found = found.as_deref();
+        let requests = found.and_then(|found| found.requests.as_ref());
+        let requests = requests.filter(|shares| !shares.requests.is_empty());
+        let requests_ui = |ui: &mut Ui, cx: &mut Cx<'_>| {
+            if let Some(shares) = requests {
+                card_ui(ui, cx, "Requests", |ui, cx| requests::requests_ui(ui, cx, shares));
+                ui.add_space(GAP);
+            }
+        };
         if ui.available_width() >= TWO_COLUMNS {
             ui.columns(2, |columns| {
                 if let [left, right] = columns {
-                    card_ui(left, cx, "Time per token", tokens_ui);
-                    card_ui(right, cx, "Recording", |ui, cx| {
-                        ui.set_min_height(CARD_HEIGHT);
-                        recording::recording_ui(ui, cx);
-                    });
+                    columns_ui(left, right, cx, found);
                 }
             });
+            ui.add_space(GAP);
+            requests_ui(ui, cx);
         } else {
+            if let Some(found) = found {
+                card_ui(ui, cx, "What limits it", |ui, cx| answers::limits_ui(ui, cx, found));
+                ui.add_space(GAP);
+                card_ui(ui, cx, "Findings", |ui, cx| answers::findings_ui(ui, cx, &found.findings));
+                ui.add_space(GAP);
+            }
+            requests_ui(ui, cx);
             card_ui(ui, cx, "Time per token", tokens_ui);
-            ui.add_space(10.0);
+            ui.add_space(GAP);
             card_ui(ui, cx, "Recording", recording::recording_ui);
+            ui.add_space(GAP);
         }
-        ui.add_space(10.0);
         card_ui(ui, cx, "Operators", |ui, cx| self.operators.operators_ui(ui, cx));
     }
+}
+
+/// Cards below each other in two columns; the last one is in the shorter of them.
+fn columns_ui(left: &mut Ui, right: &mut Ui, cx: &mut Cx<'_>, found: Option<&Explanation>) {
+    if let Some(found) = found {
+        card_ui(left, cx, "What limits it", |ui, cx| answers::limits_ui(ui, cx, found));
+        card_ui(right, cx, "Findings", |ui, cx| answers::findings_ui(ui, cx, &found.findings));
+        left.add_space(GAP);
+    }
+    card_ui(left, cx, "Time per token", tokens_ui);
+    let shorter = if left.min_rect().height() < right.min_rect().height() { left } else { right };
+    if found.is_some() {
+        shorter.add_space(GAP);
+    }
+    card_ui(shorter, cx, "Recording", |ui, cx| {
+        ui.set_min_height(CARD_HEIGHT);
+        recording::recording_ui(ui, cx);
+    });
 }
 
 fn title_ui(ui: &mut Ui, cx: &mut Cx<'_>) {

@@ -3,6 +3,7 @@
 use crate::command::{Command, TABLE, key_name};
 use crate::find::go_to;
 use crate::state::State;
+use crate::theme::{PaletteChoice, ThemeChoice};
 use egui::{Align2, Key, Modifiers, ScrollArea, TextEdit, Ui, Window, vec2};
 use llmtrace_analysis::search::matches;
 
@@ -44,11 +45,11 @@ impl Palette {
         let mut ran = enter.then(|| offers.get(self.chosen)).flatten().map(|offer| offer.command.clone());
         Window::new("Command palette")
             .title_bar(false)
-            .resizable(false)
+            .auto_sized()
             .collapsible(false)
             .anchor(Align2::CENTER_TOP, vec2(0.0, 60.0))
-            .fixed_size(vec2(WIDTH, HEIGHT))
             .show(ui.ctx(), |ui| {
+                ui.set_width(WIDTH);
                 let before = self.query.clone();
                 let field = TextEdit::singleline(&mut self.query).desired_width(f32::INFINITY);
                 let field = ui.add(field.hint_text("a command, or a node of the trace"));
@@ -59,12 +60,15 @@ impl Palette {
                 if offers.is_empty() {
                     ui.weak("nothing is called so");
                 }
-                ScrollArea::vertical().auto_shrink(false).max_height(HEIGHT).show(ui, |ui| {
+                ScrollArea::vertical().auto_shrink([false, true]).max_height(HEIGHT).show(ui, |ui| {
                     for (at, offer) in offers.iter().enumerate() {
                         let button = egui::Button::selectable(at == self.chosen, offer.name.as_str())
                             .shortcut_text(offer.keys.as_str())
                             .min_size(vec2(ui.available_width(), 0.0));
-                        let button = ui.add(button).on_hover_text(offer.help.as_str());
+                        let mut button = ui.add(button);
+                        if !offer.help.is_empty() {
+                            button = button.on_hover_text(offer.help.as_str());
+                        }
                         if at == self.chosen && step != 0 {
                             button.scroll_to_me(None);
                         }
@@ -88,7 +92,8 @@ impl Palette {
             .filter(|entry| entry.command != Command::Palette && (!entry.needs_trace || open.is_some()))
             .filter_map(|entry| {
                 // What its name lacks, its description may say.
-                let by_help = || score(&self.query, entry.help).map(|score| score + 100);
+                let wanted = self.query.trim().to_lowercase();
+                let by_help = || entry.help.to_lowercase().find(&wanted).map(|at| at as u32 + 100);
                 let score = score(&self.query, entry.name).or_else(by_help)?;
                 let keys = state.settings.keys.of(entry);
                 let keys = keys.first().map(|key| key_name(ui.ctx(), key)).unwrap_or_default();
@@ -96,6 +101,16 @@ impl Palette {
                 Some((score, Offer { name, help, keys, command: entry.command.clone() }))
             })
             .collect();
+        // What menus have as choices.
+        let themes = ThemeChoice::ALL.map(|(theme, name)| (name.to_owned(), Command::Theme(theme)));
+        let colours = PaletteChoice::ALL
+            .map(|(palette, name)| (format!("Colours: {}", name.to_lowercase()), Command::Colours(palette)));
+        for (name, command) in themes.into_iter().chain(colours) {
+            if let Some(score) = score(&self.query, &name) {
+                let offer = Offer { name, help: String::new(), keys: String::new(), command };
+                found.push((score, offer));
+            }
+        }
         found.sort_by_key(|(score, _)| *score);
         let mut offers: Vec<Offer> = found.into_iter().map(|(_, offer)| offer).collect();
         if let Some(open) = open

@@ -4,8 +4,15 @@ use egui::accesskit::Role;
 use egui::{AsIdSalt, Rect, Response, Sense, Ui, WidgetInfo, vec2};
 use egui_plot::{GridInput, GridMark, Plot, PlotPoint, PlotResponse};
 
+/// Height of a window beyond which plots grow.
+const ROOMY: f32 = 900.0;
 /// Most points of a plot that are announced; of more an even sample.
 const MOST_POINTS: usize = 48;
+
+/// The height of a plot that is `least` high in small windows: higher where there is more room.
+pub(crate) fn height(ui: &Ui, least: f32) -> f32 {
+    least * (ui.ctx().viewport_rect().height() / ROOMY).clamp(1.0, 1.8)
+}
 
 /// A plot that shows all it has, and does not move under the pointer.
 pub(crate) fn still(id: impl AsIdSalt) -> Plot<'static> {

@@ -2,7 +2,7 @@
 
 use crate::answers::Answers;
 use crate::command::Command;
-use crate::panel::{Cx, Explained as _};
+use crate::panel::{Cx, Explained as _, swatch_ui};
 use crate::plot;
 use crate::state::Page;
 use crate::text;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 const PLOT_HEIGHT: f32 = 360.0;
 const ROW: f32 = 22.0;
+/// Width of a column of numbers.
+const NUMBER: f32 = 78.0;
 /// Most rows of the table; the plot shows all.
 const MOST_ROWS: usize = 200;
 /// How near to a point the pointer counts, in powers of ten.
@@ -161,7 +163,7 @@ fn plot_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row], roofs: &Roofs) {
     };
     let labels: Vec<(String, [f64; 2])> = points.iter().map(|(row, place)| (label(row), *place)).collect();
     let response = axes("roofline", (left, right), edge(f64::min, 1, 8.0) - 0.3, labels, colors)
-        .height(PLOT_HEIGHT)
+        .height(plot::height(ui, PLOT_HEIGHT))
         .show(ui, |plot| {
             for (name, ops) in [("f32", roofs.f32_ops), ("int8", roofs.int8_ops)] {
                 let (Some(ops), Some(bytes)) = (ops, roofs.bytes) else { continue };
@@ -233,15 +235,19 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
         ("confidence", &["confidence"]),
     ];
     let rows = rows.get(..MOST_ROWS).unwrap_or(rows);
+    let numbers = if counted { 7 } else { 6 };
+    // Numbers stand near what they are of, however wide the window is.
+    let others = numbers as f32 * (NUMBER + ui.spacing().item_spacing.x) + 300.0;
+    let name = (ui.available_width() - others).clamp(150.0, 380.0);
     TableBuilder::new(ui)
         .striped(true)
         .vscroll(false)
         .sense(Sense::click())
         .cell_layout(Layout::left_to_right(Align::Center))
-        .column(Column::remainder().at_least(150.0).clip(true))
-        .columns(Column::exact(78.0), if counted { 7 } else { 6 })
+        .column(Column::exact(name).clip(true))
+        .columns(Column::exact(NUMBER), numbers)
         .column(Column::exact(170.0))
-        .column(Column::exact(90.0))
+        .column(Column::remainder())
         .header(ROW, |mut header| {
             for (name, terms) in headers.into_iter().filter(|(name, _)| counted || *name != FROM_MEMORY) {
                 header.col(|ui| {
@@ -256,8 +262,11 @@ fn table_ui(ui: &mut Ui, cx: &mut Cx<'_>, rows: &[Row]) {
                 if !counted {
                     cells.remove(FROM_MEMORY_AT);
                 }
-                for cell in &cells {
+                for (at, cell) in cells.iter().enumerate() {
                     line.col(|ui| {
+                        if at == 0 {
+                            swatch_ui(ui, cx.colors.op(OpClass::of(row.op.as_deref().unwrap_or(&row.key))));
+                        }
                         ui.add(egui::Label::new(cell.as_str()).truncate());
                     });
                 }

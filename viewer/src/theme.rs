@@ -413,6 +413,12 @@ pub enum ThemeChoice {
     Dark,
 }
 
+impl ThemeChoice {
+    /// All, with what they are called.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::System, "Theme of the system"), (Self::Light, "Light theme"), (Self::Dark, "Dark theme")];
+}
+
 impl From<ThemeChoice> for egui::ThemePreference {
     fn from(choice: ThemeChoice) -> Self {
         match choice {

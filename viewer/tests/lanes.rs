@@ -61,6 +61,28 @@ fn lanes_are_hidden_and_pinned_from_their_list() {
 }
 
 #[test]
+fn pinned_lanes_are_put_in_another_order() {
+    let mut harness = harness();
+    let top = |harness: &Harness<'_, ViewerApp>, lane: &str| harness.get_by_label(lane).rect().top();
+    change(&mut harness, Change::Pin("thread 0".into(), true));
+    change(&mut harness, Change::Pin("thread 1".into(), true));
+    assert!(top(&harness, "thread 0") < top(&harness, "thread 1"));
+    assert!(top(&harness, "thread 1") < top(&harness, "tokens"));
+    harness.get_by_label("lanes ⏷").click();
+    harness.run_steps(4);
+    // The first one stays where it is.
+    let last = harness.get_all_by_label("up").max_by(|a, b| a.rect().top().total_cmp(&b.rect().top()));
+    last.unwrap().click();
+    harness.run_steps(4);
+    harness.key_press(Key::Escape);
+    harness.run_steps(4);
+    assert_eq!(opened(&harness).session.pinned, ["thread 1", "thread 0"]);
+    assert!(top(&harness, "thread 1") < top(&harness, "thread 0"));
+    change(&mut harness, Change::ShowAll);
+    assert!(top(&harness, "tokens") < top(&harness, "thread 0"));
+}
+
+#[test]
 fn every_colour_and_metric_has_its_legend() {
     let mut harness = harness();
     let token = opened(&harness).trace.tokens[3].range;

@@ -212,3 +212,49 @@ fn plots_and_tables_can_be_read_without_seeing_them() {
     let all = texts(&harness);
     assert!(all.contains("wall times of executions") && all.contains("durations"), "{all}");
 }
+
+/// Places of the histogram's points, by what they say.
+fn bars(harness: &Harness<'_, ViewerApp>) -> Vec<(String, Rect)> {
+    use egui_kittest::kittest::NodeT;
+    let frame = harness.get_by_role_and_label(Role::Figure, "durations").rect();
+    let points = harness.query_all_by_role(Role::GraphicsSymbol);
+    points
+        .filter(|point| frame.contains(point.rect().center()))
+        .map(|point| (point.accesskit_node().label().unwrap(), point.rect()))
+        .collect()
+}
+
+#[test]
+fn the_histogram_shows_counts_their_logarithms_and_sums() {
+    let mut harness = harness();
+    let press = |harness: &mut Harness<'_, ViewerApp>, label: &str| {
+        harness.get_by_label(label).click();
+        harness.run_steps(3);
+    };
+    let counts = bars(&harness);
+    assert!(counts.len() > 10 && counts.iter().all(|(said, _)| said.contains(" of ")), "{counts:?}");
+    let frame = harness.get_by_role_and_label(Role::Figure, "durations").rect();
+    let lowest = |bars: &[(String, Rect)]| {
+        bars.iter().map(|(_, rect)| rect.center().y).fold(f32::NEG_INFINITY, f32::max)
+    };
+    // Rare ones are hardly seen, until counts are logarithms.
+    let rare = lowest(&counts);
+    press(&mut harness, "log counts");
+    let logarithms = bars(&harness);
+    let said = |bars: &[(String, Rect)]| bars.iter().map(|(said, _)| said.clone()).collect::<Vec<_>>();
+    assert_eq!(said(&counts), said(&logarithms), "the same counts");
+    assert!(lowest(&logarithms) < rare - 4.0, "{} {rare} {frame}", lowest(&logarithms));
+    press(&mut harness, "log counts");
+    press(&mut harness, "cumulative");
+    let sums = bars(&harness);
+    assert!(sums.iter().all(|(said, _)| said.contains(" % take at most ")), "{sums:?}");
+    assert!(sums.is_sorted_by(|a, b| a.1.center().x < b.1.center().x && a.1.center().y >= b.1.center().y));
+    // Not every point is announced.
+    assert!(sums.last().unwrap().0.starts_with("99.") || sums.last().unwrap().0.starts_with("100"));
+    press(&mut harness, "cumulative");
+    press(&mut harness, "linear");
+    let linear = bars(&harness);
+    assert_ne!(said(&linear), said(&counts));
+    press(&mut harness, "log");
+    assert_eq!(bars(&harness), counts);
+}

@@ -183,3 +183,126 @@ fn spans_in_sight_are_items_with_names_and_can_be_walked_by_keys() {
     let now = labels_of(&harness, true);
     assert!(now.contains(&wanted), "{wanted}: {now:?}");
 }
+
+/// Presses at the first place, moves to the others, and calls `each` before the release.
+fn drag(
+    harness: &mut Harness<'_, ViewerApp>,
+    places: &[egui::Pos2],
+    mut each: impl FnMut(&Harness<'_, ViewerApp>),
+) {
+    let button = |pos, pressed| egui::Event::PointerButton {
+        pos,
+        button: egui::PointerButton::Primary,
+        pressed,
+        modifiers: Modifiers::NONE,
+    };
+    let (first, last) = (places[0], places[places.len() - 1]);
+    harness.event(egui::Event::PointerMoved(first));
+    harness.step();
+    harness.event(button(first, true));
+    harness.step();
+    for place in places {
+        harness.event(egui::Event::PointerMoved(*place));
+        // What was dragged to is seen in the frame after.
+        harness.run_steps(2);
+        each(harness);
+    }
+    harness.event(button(last, false));
+    harness.run_steps(3);
+}
+
+#[test]
+fn the_window_is_dragged_and_resized_in_the_minimap() {
+    let mut harness = harness();
+    let tokens: Vec<TimeRange> = opened(&harness).trace.tokens.iter().map(|token| token.range).collect();
+    apply(&mut harness, Command::ZoomTo(TimeRange::new(tokens[10].begin, tokens[30].end)));
+    let map = harness.get_by_role_and_label(Role::ScrollBar, "minimap").rect();
+    let view = |harness: &Harness<'_, ViewerApp>| opened(harness).view;
+    let before = view(&harness);
+    let whole = before.whole_with_room().with_width(map.width());
+    let x = |time: u64| map.left() + whole.x_from_time(time);
+    let at = |x: f32| egui::pos2(x, map.center().y);
+    let near = |time: u64, other: u64| time.abs_diff(other) <= whole.nanos_from_pixels(2.0);
+    // By its middle it moves, as long as it is.
+    let sight = before.range();
+    let middle = (x(sight.begin) + x(sight.end)) / 2.0;
+    let places = [0.0, 20.0, 40.0, 60.0].map(|more| at(middle + more));
+    drag(&mut harness, &places, |_| {});
+    let moved = view(&harness);
+    assert!((moved.nanos() - before.nanos()).abs() < 2.0);
+    assert!(near(moved.range().begin, sight.begin + whole.nanos_from_pixels(60.0)), "{moved:?} {before:?}");
+    // By its right edge it is made longer.
+    let sight = moved.range();
+    let edge = x(sight.end);
+    drag(&mut harness, &[at(edge), at(edge + 15.0), at(edge + 30.0)], |_| {});
+    let longer = view(&harness);
+    assert!(near(longer.range().begin, sight.begin) && longer.nanos() > moved.nanos());
+    assert!(near(longer.range().end, sight.end + whole.nanos_from_pixels(30.0)), "{longer:?}");
+    // Beside it a new one is drawn, and a click moves that.
+    let (from, to) = (x(tokens[0].begin), x(tokens[2].end));
+    drag(&mut harness, &[at(from), at((from + to) / 2.0), at(to)], |_| {});
+    let new = view(&harness).range();
+    assert!(near(new.begin, tokens[0].begin) && near(new.end, tokens[2].end), "{new:?}");
+    let far = x(tokens[50].begin);
+    drag(&mut harness, &[at(far)], |_| {});
+    assert!(view(&harness).range().contains(tokens[50].begin), "{:?}", view(&harness));
+}
+
+#[test]
+fn totals_follow_the_pointer_while_a_range_is_dragged() {
+    let mut harness = harness();
+    let tokens: Vec<TimeRange> = opened(&harness).trace.tokens.iter().map(|token| token.range).collect();
+    apply(&mut harness, Command::ZoomTo(TimeRange::new(tokens[10].begin, tokens[20].end)));
+    let lane = harness.get_by_label("thread 0").rect();
+    let view = opened(&harness).view;
+    let at = |time: u64| egui::pos2(lane.right() - view.width() + view.x_from_time(time), lane.center().y);
+    let places = [10, 12, 15, 19].map(|token: usize| at(tokens[token].begin + tokens[token].nanos() / 2));
+    let mut seen = Vec::new();
+    drag(&mut harness, &places, |harness| {
+        let Some(range) = opened(harness).range else { return };
+        let all = texts(harness);
+        assert!(all.contains("Range of ") && all.contains("Totals by operator"), "{all}");
+        let computing = all.lines().find(|line| line.starts_with("all threads: computing ")).unwrap();
+        seen.push((range.nanos(), computing.to_owned()));
+    });
+    // Before the button was released.
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert!(seen.is_sorted_by(|a, b| a.0 < b.0 && a.1 != b.1), "{seen:?}");
+    assert_eq!(opened(&harness).range.map(|range| range.nanos()), seen.last().map(|seen| seen.0));
+}
+
+#[test]
+fn the_wheel_zooms_at_the_pointer_down_to_a_nanosecond() {
+    use egui::{MouseWheelSource, MouseWheelUnit, TouchPhase};
+    let mut harness = harness();
+    let lane = harness.get_by_label("thread 0").rect();
+    let wheel = |harness: &mut Harness<'_, ViewerApp>, points: f32| {
+        let (unit, phase, source) = (MouseWheelUnit::Point, TouchPhase::Move, MouseWheelSource::Wheel);
+        let (delta, modifiers) = (egui::vec2(0.0, points), Modifiers::NONE);
+        harness.event(egui::Event::MouseWheel { unit, delta, phase, source, modifiers });
+        harness.run_steps(12);
+    };
+    let width = opened(&harness).view.width();
+    let pointer = egui::pos2(lane.right() - width * 0.4, lane.center().y);
+    harness.event(egui::Event::PointerMoved(pointer));
+    harness.run_steps(2);
+    let under = |harness: &Harness<'_, ViewerApp>| opened(harness).view.time_from_x(width * 0.6);
+    let first = under(&harness);
+    let mut last = opened(&harness).view.nanos();
+    for _ in 0..80 {
+        let (time, slack) = (under(&harness), opened(&harness).view.nanos_from_pixels(1.0) + 1);
+        wheel(&mut harness, 300.0);
+        let now = opened(&harness).view.nanos();
+        assert!(now <= last, "{now} {last}");
+        assert!(under(&harness).abs_diff(time) <= slack, "{} {time} {slack}", under(&harness));
+        last = now;
+    }
+    assert!(under(&harness).abs_diff(first) < 1000);
+    // A nanosecond is wide enough to be seen, and the whole trace is some turns away.
+    let deepest = opened(&harness).view;
+    assert!(deepest.nanos_per_pixel() < 0.05, "{deepest:?}");
+    for _ in 0..80 {
+        wheel(&mut harness, -300.0);
+    }
+    assert!(opened(&harness).view.nanos() >= opened(&harness).trace.range().nanos() as f64);
+}

@@ -165,6 +165,7 @@ pub static TABLE: &[Entry] = &[
         true
     ),
     entry!(File, Command::Close, "Close", "Close the trace", [with_command(Key::W)], true),
+    entry!(File, Command::CloseSecond, "Close the second trace", "Stop comparing", [], true),
     entry!(File, Command::Quit, "Quit", "Close the app", [with_command(Key::Q)], false),
     entry!(View, Command::Show(Page::Overview), "Overview", "The run on one page", [key(Key::Num1)], true),
     entry!(View, Command::Show(Page::Timeline), "Timeline", "Lanes over time", [key(Key::Num2)], true),
@@ -184,6 +185,22 @@ pub static TABLE: &[Entry] = &[
         "Roofline",
         "Operators against what the machine could do",
         [key(Key::Num6)],
+        true
+    ),
+    entry!(
+        View,
+        Command::Show(Page::Counters),
+        "Counters",
+        "Counters and samples, over time and by operator",
+        [key(Key::Num7)],
+        true
+    ),
+    entry!(
+        View,
+        Command::Show(Page::Compare),
+        "Compare",
+        "This trace above a second one, and what makes the difference",
+        [key(Key::Num8)],
         true
     ),
     entry!(
@@ -210,16 +227,7 @@ pub static TABLE: &[Entry] = &[
         [with_command(Key::Num0)],
         false
     ),
-    entry!(
-        View,
-        Command::Show(Page::Compare),
-        "Compare",
-        "This trace above a second one, and what makes the difference",
-        [key(Key::Num8)],
-        true
-    ),
     entry!(View, Command::SwapSides, "Swap sides", "Make the second trace A", [key(Key::X)], true),
-    entry!(File, Command::CloseSecond, "Close the second trace", "Stop comparing", [], true),
     entry!(
         View,
         Command::Align(AlignBy::Token),
@@ -348,14 +356,6 @@ pub static TABLE: &[Entry] = &[
     ),
     entry!(View, Command::ExpandGraph, "Expand the graph", "Show every node of the compute graph", [], true),
     entry!(View, Command::FoldGraph, "Fold the graph", "Fold all parts of the compute graph", [], true),
-    entry!(
-        View,
-        Command::Show(Page::Counters),
-        "Counters",
-        "Counters and samples, over time and by operator",
-        [key(Key::Num7)],
-        true
-    ),
     entry!(
         Go,
         Command::Find,

@@ -28,17 +28,25 @@ pub(crate) struct InSight {
 }
 
 impl InSight {
-    pub(crate) fn in_sight_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, totals: &mut Totals) {
-        ui.heading("In sight");
+    /// Marks and colours are of lanes, and shown beside those.
+    pub(crate) fn in_sight_ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, totals: &mut Totals, lanes: bool) {
+        ui.heading(if lanes { "In sight" } else { "In sight on the timeline" });
         let range = cx.open.view.range();
         let now = ui.input(|input| input.time);
         if range != self.range {
             *self = Self { range, since: now };
         }
         ui.weak(format!("{} of the trace", text::nanos_f64(cx.open.view.nanos().min(range.nanos() as f64))));
-        ui.weak("Click a bar for its node, drag over the lanes for the totals of a range.");
+        ui.weak(if lanes {
+            "Click a bar for its node, drag over the lanes for the totals of a range."
+        } else {
+            "Click a node for its times and threads, a part for what it consists of."
+        });
         ui.separator();
         self.rows_ui(ui, cx, now, totals);
+        if !lanes {
+            return;
+        }
         ui.separator();
         crate::timeline::marks::list_ui(ui, cx);
         ui.separator();
@@ -96,8 +104,8 @@ fn named_ui(ui: &mut Ui, color: Color32, name: &str) {
 fn colours_ui(ui: &mut Ui, cx: &mut Cx<'_>) {
     let counter = cx.open.counters.color.and_then(|number| cx.open.trace.counters().get(number as usize));
     let by = cx.open.session.color;
+    ui.strong("Colours by");
     ui.horizontal_wrapped(|ui| {
-        ui.strong("Colours by");
         for (color, name) in ColorBy::ALL {
             if ui.selectable_label(counter.is_none() && by == color, name).clicked() {
                 cx.commands.push(Command::Session(Change::Color(color)));

@@ -7,6 +7,8 @@ use llmtrace_analysis::dag::{Layout, Placed};
 const SCALE: std::ops::RangeInclusive<f32> = 0.004..=3.0;
 /// The scale at which a picture is first shown, at most.
 const FIRST: f32 = 1.1;
+/// Height of a window in which a small picture is shown larger.
+const ROOMY: f32 = 800.0;
 /// Space around a picture that fits.
 const MARGIN: f32 = 24.0;
 
@@ -44,7 +46,7 @@ impl Camera {
         let size = vec2(layout.width.max(1.0), layout.height.max(1.0));
         let room = window.size() - Vec2::splat(2.0 * MARGIN);
         let all = (room.x / size.x).min(room.y / size.y);
-        self.scale = all.clamp(*SCALE.start(), FIRST);
+        self.scale = all.clamp(*SCALE.start(), FIRST * (window.height() / ROOMY).clamp(1.0, 1.6));
         self.middle = pos2(size.x / 2.0, size.y / 2.0);
     }
 

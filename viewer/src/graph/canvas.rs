@@ -338,12 +338,16 @@ impl GraphPage {
                 both.filter(|(_, before)| *before > 0.0).map_or_else(
                     || "not in both".to_owned(),
                     |(now, before)| {
-                        format!("{:+.1} %  {}", (now / before - 1.0) * 100.0, text::nanos_f64(now - before))
+                        let sign = if now < before { "−" } else { "+" };
+                        let share = (now / before - 1.0).abs() * 100.0;
+                        format!("{sign}{share:.1} %  {sign}{}", text::nanos_f64((now - before).abs()))
                     },
                 )
             }
         };
-        let line = if op.is_empty() { value } else { format!("{op}  {value}") };
+        // Beside what is said of a difference there is no room for the operator.
+        let line =
+            if op.is_empty() || self.heat == Heat::Difference { value } else { format!("{op}  {value}") };
         Said { heat, line }
     }
 
@@ -398,13 +402,20 @@ fn width(edge: &Edge) -> f32 {
     1.0 + (kib.max(1.0).log2() / 2.0).clamp(0.0, 7.0)
 }
 
+/// How much smaller text may become to fit.
+const SMALLEST: f32 = 0.85;
+
 fn paint_text(painter: &Painter, rect: Rect, scale: f32, (name, line): (&str, &str), color: Color32) {
     let size = (13.0 * scale).min(16.0);
     let small = (11.0 * scale).min(13.5);
     let room = rect.width() - 14.0 * scale;
     let text = |text: &str, size: f32, at: Pos2, color: Color32| {
-        let mut job =
-            egui::text::LayoutJob::simple_singleline(text.to_owned(), FontId::proportional(size), color);
+        let layout = |size: f32| {
+            egui::text::LayoutJob::simple_singleline(text.to_owned(), FontId::proportional(size), color)
+        };
+        let wide = painter.layout_job(layout(size)).size().x;
+        // A little smaller, before its end is cut off.
+        let mut job = layout(size * (room / wide.max(1.0)).clamp(SMALLEST, 1.0));
         job.wrap = egui::text::TextWrapping::truncate_at_width(room);
         let galley = painter.layout_job(job);
         let at = Align2::CENTER_CENTER.anchor_size(at, galley.size()).min;
@@ -493,5 +504,20 @@ fn item_ui(
                 ui.weak(format!("{name}: {} tensors, {bytes}", sum.tensors));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_the_wider_the_more_bytes_they_carry() {
+        let of = |bytes| width(&Edge { from: 0, to: 1, bytes, tensors: 1 });
+        let widths = [Some(4), Some(1 << 12), Some(1 << 16), Some(1 << 22)].map(of);
+        assert!(widths.is_sorted_by(|less, more| less < more), "{widths:?}");
+        // What is not known is as thin as the thinnest, and nothing is a bar.
+        assert_eq!(of(None), widths[0]);
+        assert_eq!(of(Some(u64::MAX)), 8.0);
     }
 }

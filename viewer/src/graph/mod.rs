@@ -146,6 +146,8 @@ impl GraphPage {
             ui.horizontal_wrapped(|ui| {
                 self.find_ui(ui, cx, graph, &outline);
                 ui.separator();
+                self.fold_ui(ui);
+                ui.separator();
                 self.compare_ui(ui, cx, (index, graph), (costs.as_deref(), second));
             });
             let mut ui = ui.new_child(egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap()));
@@ -161,7 +163,7 @@ impl GraphPage {
                         part::part_ui(ui, cx, (graph, &outline, part), costs.as_deref());
                         ui.separator();
                     }
-                    details.details_ui(ui, cx);
+                    details.details_ui(ui, cx, false);
                 });
             let frame = Frame::new().inner_margin(Margin { right: 8, ..Margin::ZERO });
             egui::CentralPanel::default().frame(frame).show(&mut ui, |ui| {
@@ -289,7 +291,8 @@ impl GraphPage {
             let counts = self.counts.as_ref();
             let name = |graph: &Graph| {
                 let count = counts.and_then(|counts| counts.get(&graph.id)).copied().unwrap_or(0);
-                format!("{} · {} nodes · computed {} times", graph.id, graph.nodes, text::count(count))
+                let times = if count == 1 { "once".into() } else { format!("{} times", text::count(count)) };
+                format!("{} · {} nodes · computed {times}", graph.id, graph.nodes)
             };
             ComboBox::from_id_salt("graph").width(230.0).selected_text(name(graph)).show_ui(ui, |ui| {
                 let graphs = (0u32..).zip(&cx.open.trace.file.graphs);
@@ -320,17 +323,19 @@ impl GraphPage {
             );
             ui.toggle_value(&mut self.views, "views")
                 .on_hover_text("Also nodes that only look at others, and take no time");
-            ui.separator();
-            if ui.button("Fit").on_hover_text("All of it in sight").clicked() {
-                self.camera.fit();
-            }
-            if ui.button("Fold all").clicked() {
-                self.expand_all(false);
-            }
-            if ui.button("Expand all").clicked() {
-                self.expand_all(true);
-            }
         });
+    }
+
+    fn fold_ui(&mut self, ui: &mut Ui) {
+        if ui.button("Fit").on_hover_text("All of it in sight").clicked() {
+            self.camera.fit();
+        }
+        if ui.button("Fold all").clicked() {
+            self.expand_all(false);
+        }
+        if ui.button("Expand all").clicked() {
+            self.expand_all(true);
+        }
     }
 
     /// Keeps costs, to colour by how others differ from them.
@@ -419,7 +424,7 @@ impl GraphPage {
 
     fn find_ui(&mut self, ui: &mut Ui, cx: &Cx<'_>, graph: &Graph, outline: &Outline) {
         ui.horizontal(|ui| {
-            let field = TextEdit::singleline(&mut self.query).desired_width(190.0);
+            let field = TextEdit::singleline(&mut self.query).desired_width(150.0);
             let field = ui.add(field.hint_text("find in the graph")).accessible_name("Find in the graph");
             let enter = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
             let next = ui.button("Next").clicked() || enter;

@@ -128,7 +128,7 @@ impl HistogramView {
         }
         let response = plot::still("durations")
             .width(ui.available_width())
-            .height(HEIGHT)
+            .height(plot::height(ui, HEIGHT))
             .show_grid([false, true])
             .grid_color(colors.line)
             .include_y(0.0)
@@ -176,6 +176,12 @@ impl HistogramView {
         plot::announce(ui, &response, "durations", bins.counts.len(), |at| {
             let count = bins.counts.get(at).copied().filter(|count| *count > 0)?;
             let (from, to) = (*bins.edges.get(at)?, *bins.edges.get(at + 1)?);
+            if self.cumulative {
+                let until = bins.counts.iter().take(at + 1).sum();
+                let share = y(until, behind.walls.len());
+                let said = format!("{share:.1} % take at most {}", text::nanos_f64(to));
+                return Some(([self.x(to), share], said));
+            }
             let place = [(self.x(from) + self.x(to)) / 2.0, y(count, behind.walls.len())];
             let ends = (text::nanos_f64(from), text::nanos_f64(to));
             Some((place, format!("{} of {} to {}", text::count(count), ends.0, ends.1)))

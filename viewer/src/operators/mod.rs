@@ -186,18 +186,18 @@ impl OperatorsPage {
                     self.chosen = None;
                 }
             }
-            ui.separator();
+        });
+    }
+
+    /// What rows must contain, and where the table has been drilled into.
+    fn path_ui(&mut self, ui: &mut Ui) {
+        ui.horizontal_wrapped(|ui| {
             let field = TextEdit::singleline(&mut self.filter.text).desired_width(180.0);
             ui.add(field.hint_text("filter: name, operator, shape")).accessible_name("Filter");
             if !self.filter.text.is_empty() && ui.button("Clear").clicked() {
                 self.filter.text.clear();
             }
-        });
-    }
-
-    /// Where the table has been drilled into.
-    fn path_ui(&mut self, ui: &mut Ui) {
-        ui.horizontal_wrapped(|ui| {
+            ui.separator();
             let mut cut = None;
             if ui.link("All").clicked() {
                 cut = Some(0);

@@ -108,8 +108,9 @@ impl Scatter {
             |of: &[(usize, [f64; 2])]| PlotPoints::from(of.iter().map(|(_, at)| *at).collect::<Vec<_>>());
         let response = plot::still("scatter")
             .width(ui.available_width())
-            .height(HEIGHT)
+            .height(plot::height(ui, HEIGHT))
             .include_y(0.0)
+            .y_grid_spacer(plot::some_marks)
             .grid_color(cx.colors.line)
             .set_margin_fraction(vec2(0.02, 0.06))
             .x_axis_formatter(move |mark, _| against.text(mark.value))

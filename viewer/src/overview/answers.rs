@@ -1,7 +1,6 @@
 //! What limits the run, where a token's time goes, and what to try.
 
-use super::requests::requests_ui;
-use super::{TWO_COLUMNS, card_ui};
+use super::GAP;
 use crate::answers::Answers;
 use crate::command::Command;
 use crate::panel::{Cx, Explained as _, swatch_ui};
@@ -13,41 +12,26 @@ use llmtrace_analysis::Phase;
 use llmtrace_analysis::explain::{Explanation, PhaseAnswer};
 use llmtrace_analysis::findings::Finding;
 use llmtrace_analysis::verdict::Verdict;
+use std::sync::Arc;
 
 /// Height of the bar of parts.
 const BAR_HEIGHT: f32 = 16.0;
 
-/// Draws the cards.
-pub(super) fn answers_ui(ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) {
+/// What is known; says why nothing is, or how far it has come.
+pub(super) fn found_ui(ui: &mut Ui, cx: &mut Cx<'_>, answers: &mut Answers) -> Option<Arc<Explanation>> {
     if let Some(why) = crate::timeline::no_threads(cx.open) {
         ui.weak(format!("{why}. What limits the run is not known."));
-        ui.add_space(10.0);
-        return;
+        ui.add_space(GAP);
+        return None;
     }
-    let Some(found) = answers.get_ui(ui, cx) else {
-        ui.add_space(10.0);
-        return;
-    };
-    if ui.available_width() >= TWO_COLUMNS {
-        ui.columns(2, |columns| {
-            if let [left, right] = columns {
-                card_ui(left, cx, "What limits it", |ui, cx| limits_ui(ui, cx, &found));
-                card_ui(right, cx, "Findings", |ui, cx| findings_ui(ui, cx, &found.findings));
-            }
-        });
-    } else {
-        card_ui(ui, cx, "What limits it", |ui, cx| limits_ui(ui, cx, &found));
-        ui.add_space(10.0);
-        card_ui(ui, cx, "Findings", |ui, cx| findings_ui(ui, cx, &found.findings));
+    let found = answers.get_ui(ui, cx);
+    if found.is_none() {
+        ui.add_space(GAP);
     }
-    ui.add_space(10.0);
-    if let Some(shares) = found.requests.as_ref().filter(|shares| !shares.requests.is_empty()) {
-        card_ui(ui, cx, "Requests", |ui, cx| requests_ui(ui, cx, shares));
-        ui.add_space(10.0);
-    }
+    found
 }
 
-fn limits_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Explanation) {
+pub(super) fn limits_ui(ui: &mut Ui, cx: &mut Cx<'_>, found: &Explanation) {
     for answer in &found.phases {
         verdict_ui(ui, answer.phase.name(), &answer.verdict);
     }
@@ -69,8 +53,10 @@ fn verdict_ui(ui: &mut Ui, of: &str, verdict: &Verdict) {
     ui.horizontal_wrapped(|ui| {
         ui.label(format!("{of}:"));
         ui.strong(verdict.bound.name()).explained(&[verdict.bound.name(), "verdict"]);
-        ui.weak(format!("confidence {} · {}", verdict.confidence.name(), verdict.evidence.join(" · ")))
-            .explained(&["confidence"]);
+        // A number stays on the line of what it is of and of its unit.
+        let evidence = verdict.evidence.join(" · ").replace(" %", "\u{a0}%");
+        let evidence = evidence.replace("bound ", "bound\u{a0}");
+        ui.weak(format!("confidence {} · {evidence}", verdict.confidence.name())).explained(&["confidence"]);
     });
 }
 
@@ -130,7 +116,7 @@ fn part_color(cx: &Cx<'_>, place: usize) -> Color32 {
     CLASSES.get(place).map_or(cx.colors.loss, |class| cx.colors.op(*class))
 }
 
-fn findings_ui(ui: &mut Ui, cx: &mut Cx<'_>, findings: &[Finding]) {
+pub(super) fn findings_ui(ui: &mut Ui, cx: &mut Cx<'_>, findings: &[Finding]) {
     if findings.is_empty() {
         ui.weak("nothing costs more than a hundredth of a token");
         return;

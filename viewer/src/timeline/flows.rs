@@ -17,6 +17,8 @@ use std::collections::HashMap;
 const MOST_STATES: usize = 3000;
 /// Least distance of two wake-ups on one lane, in points.
 const WAKES_APART: f32 = 4.0;
+/// Shortest line on one lane, in points.
+const SHORT: f32 = 12.0;
 /// How far beyond the lanes a line may reach, in points.
 const BEYOND: f32 = 400.0;
 
@@ -136,6 +138,10 @@ fn curve(canvas: &Canvas<'_>, [from, to]: [Pos2; 2], color: Color32) {
     }
     let near = |at: Pos2| pos2(at.x.clamp(rect.left() - BEYOND, rect.right() + BEYOND), at.y);
     let (from, to) = (near(from), near(to));
+    // A line between neighbours, shorter than its ends are wide, would be but a blot.
+    if (from.y - to.y).abs() < 1.0 && (to.x - from.x).abs() < SHORT {
+        return;
+    }
     let along = ((to.x - from.x) * 0.5).clamp(3.0, 160.0);
     // Between bars of one lane a straight line would lie on those.
     let lift = if (from.y - to.y).abs() < 1.0 { -(to.x - from.x).abs().clamp(10.0, 26.0) } else { 0.0 };

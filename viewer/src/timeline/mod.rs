@@ -38,7 +38,7 @@ mod minimap;
 mod overlay;
 mod paint;
 mod pick;
-mod rows;
+pub(crate) mod rows;
 mod ruler;
 mod token_ruler;
 mod tooltip;

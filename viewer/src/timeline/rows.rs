@@ -73,19 +73,22 @@ impl Row {
             Kind::States(lane) => {
                 format!("state of {}", Row { kind: Kind::Thread(lane), ..*self }.name(open))
             }
-            Kind::Thread(lane) => {
-                // Which process it is of says nothing where there is but one that computes.
-                let process = |lane: u32| lane >> PROCESS_SHIFT;
-                let only = open.trace.lane_ids().iter().all(|other| process(*other) == process(lane));
-                let lane = if only { lane & ((1 << PROCESS_SHIFT) - 1) } else { lane };
-                llmtrace_analysis::lane_name(lane)
-            }
+            Kind::Thread(lane) => thread_name(open, lane),
         }
     }
 
     pub(crate) fn contains(&self, y: f32) -> bool {
         self.top <= y && y < self.top + self.height
     }
+}
+
+/// What a thread's lane is called. Which process it is of says nothing where there is but one that
+/// computes.
+pub(crate) fn thread_name(open: &Open, lane: u32) -> String {
+    let process = |lane: u32| lane >> PROCESS_SHIFT;
+    let only = open.trace.lane_ids().iter().all(|other| process(*other) == process(lane));
+    let lane = if only { lane & ((1 << PROCESS_SHIFT) - 1) } else { lane };
+    llmtrace_analysis::lane_name(lane)
 }
 
 /// All lanes of a trace, in their order; that of experts is `experts_height` high. Where they are,
@@ -143,7 +146,9 @@ pub(crate) fn place(rows: &mut [Row], available: f32) {
     let threads = rows.iter().filter(|row| is_thread(row)).count().max(1);
     let others: f32 = rows.iter().filter(|row| !is_thread(row)).map(|row| row.height + gap(row)).sum();
     let each = (available - others - LANE_GAP) / threads as f32 - LANE_GAP;
-    let each = each.clamp(LANE_MIN_HEIGHT, LANE_MAX_HEIGHT).floor();
+    // In a high window they may be higher.
+    let most = LANE_MAX_HEIGHT.max(available * 0.17);
+    let each = each.clamp(LANE_MIN_HEIGHT, most).floor();
     let mut top = 0.0;
     for row in rows {
         row.top = top + gap(row);
