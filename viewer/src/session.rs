@@ -247,6 +247,25 @@ pub(crate) fn save(folder: &Path, trace: &Path, session: &Session) {
 mod tests {
     use super::*;
 
+    /// What the fuzzer asks of any bytes, too.
+    fn is_read(bytes: &[u8]) {
+        let session = Session::parse(bytes);
+        assert!(session.notes.is_sorted_by_key(|note| note.time), "marks out of order");
+        let written = serde_json::to_vec(&session).unwrap();
+        assert_eq!(Session::parse(&written), session);
+    }
+
+    #[test]
+    fn whatever_is_in_its_file_a_session_is_read() {
+        let mut session = Session::default();
+        session.apply(Change::Mark(70));
+        session.apply(Change::Write(0, "first \u{202e}".into()));
+        session.apply(Change::Pin("thread 1".into(), true));
+        session.apply(Change::Color(ColorBy::Layer));
+        let seeds = [serde_json::to_vec(&session).unwrap(), b"{}".to_vec(), Vec::new()];
+        llmtrace_testing::rounds::run("session", is_read, &seeds, 3000, 7);
+    }
+
     #[test]
     fn a_session_is_kept_for_its_trace_alone() {
         let folder = tempfile::tempdir().unwrap();
