@@ -144,7 +144,7 @@ impl Scatter {
         let mut line =
             format!("Click a point to see it on the timeline. {} points", text::count(points.len() as u64));
         if every > 1 {
-            line.push_str(&format!(", every {every}th execution"));
+            line.push_str(&format!(", one execution in {every}"));
         }
         if unknown > 0 {
             line.push_str(&format!("; {} not drawn: {}", text::count(unknown), against.unknown()));
