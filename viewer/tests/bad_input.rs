@@ -73,7 +73,7 @@ fn one_token_is_enough_for_every_page() {
     says(&mut harness, Page::Overview, "d0: ");
     says(&mut harness, Page::Timeline, "token d0");
     says(&mut harness, Page::Operators, "MUL_MAT: 100.0 %");
-    says(&mut harness, Page::Graph, "computed 1 times");
+    says(&mut harness, Page::Graph, "computed once");
     // Its neighbours are itself.
     harness.key_press(Key::Period);
     harness.run_steps(3);
