@@ -379,7 +379,7 @@ impl Assembler {
         match Phase::from_u8(row.phase) {
             Phase::Decode => {
                 self.counts.decode_tokens += u64::from(row.tokens);
-                self.counts.decode_nanos += row.end - row.begin;
+                self.counts.decode_nanos += row.end.saturating_sub(row.begin);
             }
             _ => self.counts.prefill_tokens += u64::from(row.tokens),
         }

@@ -306,3 +306,13 @@ fn a_loss_touches_what_is_assembled_after_it_became_known() {
     run.event(Event::DecodeEnd(event_decode_end { head: head(700, 10), ..Default::default() }));
     assert!(run.assembler.rows.decodes.is_empty());
 }
+
+/// The fuzzer found it: a kernel never tells of times that go back, bytes may.
+#[test]
+fn what_ends_before_it_began_took_no_time() {
+    let mut run = Run::new();
+    let head_of = |time| head(time, 10);
+    run.event(Event::UbatchBegin(event_ubatch_begin { head: head_of(900), tokens: 1, sequences: 1, pad: 0 }));
+    run.event(Event::UbatchEnd(event_ubatch_end { head: head_of(300), ..Default::default() }));
+    assert_eq!((run.assembler.counts.decode_tokens, run.assembler.counts.decode_nanos), (1, 0));
+}

@@ -188,7 +188,7 @@ impl Experts {
             }
             let id = self.next_id.get();
             self.next_id.set(id.wrapping_add(1));
-            let selected = gathered.rows(id, gate, graph.span, range.end - 1, lost);
+            let selected = gathered.rows(id, gate, graph.span, range.end.saturating_sub(1), lost);
             self.values = self.values.saturating_sub(gathered.values());
             self.rows.push(selected);
         }

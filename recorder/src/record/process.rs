@@ -460,12 +460,12 @@ impl Process {
             // While begins are seen to learn the order, hits are twice what they will be.
             let settled = span.inferred_begins != 0 || common.exact_begins || self.graphs_done >= WARM_UP;
             if settled || !with_ops {
-                self.budget.observe(span.end - span.begin, span.probe_hits.saturating_sub(2), with_ops);
+                self.budget.observe(span.end.saturating_sub(span.begin), span.probe_hits.saturating_sub(2), with_ops);
             }
             self.graphs_done += 1;
             self.graph_ended = Instant::now();
             // Short ones count at once, long ones as they last.
-            let nanos = span.end - span.begin;
+            let nanos = span.end.saturating_sub(span.begin);
             self.graph_nanos = nanos.min(self.graph_nanos + nanos / 8);
             writer.push_graph_span(span)?;
             let mut counters = counters.into_iter();
