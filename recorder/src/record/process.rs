@@ -460,7 +460,11 @@ impl Process {
             // While begins are seen to learn the order, hits are twice what they will be.
             let settled = span.inferred_begins != 0 || common.exact_begins || self.graphs_done >= WARM_UP;
             if settled || !with_ops {
-                self.budget.observe(span.end.saturating_sub(span.begin), span.probe_hits.saturating_sub(2), with_ops);
+                self.budget.observe(
+                    span.end.saturating_sub(span.begin),
+                    span.probe_hits.saturating_sub(2),
+                    with_ops,
+                );
             }
             self.graphs_done += 1;
             self.graph_ended = Instant::now();
