@@ -47,10 +47,11 @@ fn recorders_killed_at_random_moments_leave_files_that_open() {
         // From the first bytes on, in the middle of whatever it does.
         let bytes = random.below(60_000) as u64;
         wait_until("it writes", || run.trace_bytes() > bytes);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        // Taken before: the kernel takes a second to detach, in which nothing is recorded any more.
         let killed = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
         let killed = killed.tv_sec() as u64 * 1_000_000_000 + killed.tv_nsec() as u64;
+        child.kill().unwrap();
+        child.wait().unwrap();
 
         let (code, said) = check(&run.trace, &[]);
         assert_eq!(code, Some(1), "kill {kill}: {said}");
