@@ -374,6 +374,7 @@ mod tests {
         assert_eq!(memory.points.len(), 2);
         assert_eq!(trace.series_name(Series::Counter(1)), ("task-clock".to_owned(), "CPUs"));
     }
+
     #[test]
     fn a_long_node_shows_no_more_cpus_than_its_threads() {
         use llmtrace_format::tables::GraphSpan;

@@ -8,7 +8,7 @@ pub const END_MAGIC: [u8; 8] = *b"LLMTREND";
 /// A reader refuses a file with a higher major version.
 pub const VERSION_MAJOR: u16 = 1;
 /// A reader skips what it does not know in a file with a higher minor version.
-pub const VERSION_MINOR: u16 = 2;
+pub const VERSION_MINOR: u16 = 3;
 
 /// Bytes of the file header.
 pub const HEADER_LEN: usize = 40;

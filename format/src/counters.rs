@@ -77,9 +77,8 @@ table! {
     2 rows: u32 as Planes,
     /// Bit i: of some of them counter i is unknown, and missing from the sum.
     3 partial: u8 as Runs,
-    /// 1: counts are spread over the time of their op spans. 0, in files of before: all of
-    /// them count where the op span begins. It came while 1.2 was made: files of 1.2 may lack
-    /// it, which `since 3` allows.
+    /// 1: counts are spread over the time of their op spans. 0, in files before 1.3: all of
+    /// them count where the op span begins.
     4 spread: u8 as Runs since 3 or 0,
     /// One more than the first counter's sum; 0 when it is unknown of all.
     8 sum0: u64 as Planes,
@@ -385,6 +384,7 @@ mod tests {
         }
         assert_eq!(sums.rows.iter().sum::<u32>(), 50_000);
     }
+
     #[test]
     fn a_long_op_span_counts_in_all_of_its_time_and_sums_keep_the_total() {
         let mut table = OpCounters::default();

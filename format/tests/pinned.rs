@@ -34,7 +34,7 @@ use llmtrace_format::constants::*;
 #[test]
 fn constants_keep_their_values() {
     assert_eq!((&MAGIC, &END_MAGIC), (b"LLMTRACE", b"LLMTREND"));
-    assert_eq!((VERSION_MAJOR, VERSION_MINOR), (1, 2));
+    assert_eq!((VERSION_MAJOR, VERSION_MINOR), (1, 3));
     assert_eq!((HEADER_LEN, TRAILER_LEN, BLOCK_HEADER_LEN, DIRECTORY_ENTRY_LEN), (40, 24, 48, 16));
     assert_eq!(&BLOCK_MARKER, b"\xABBLK");
     let kinds = [
@@ -422,7 +422,7 @@ fn write_fixture() {
 fn writer_still_writes_what_the_fixture_holds() {
     assert_eq!(
         describe(&TraceFile::open(Source::Bytes(every_table())).unwrap()),
-        include_str!("fixtures/v1.2.txt")
+        include_str!("fixtures/v1.3.txt")
     );
 }
 
@@ -432,6 +432,7 @@ const WRITTEN: &[(u16, &[u8], &str)] = &[
     (0, include_bytes!("fixtures/v1.0.llmtrace"), include_str!("fixtures/v1.0.txt")),
     (1, include_bytes!("fixtures/v1.1.llmtrace"), include_str!("fixtures/v1.1.txt")),
     (2, include_bytes!("fixtures/v1.2.llmtrace"), include_str!("fixtures/v1.2.txt")),
+    (3, include_bytes!("fixtures/v1.3.llmtrace"), include_str!("fixtures/v1.3.txt")),
 ];
 
 #[test]
